@@ -1,4 +1,7 @@
-"""GKE's API: a cluster's node pools, read once for all its pools, their writes and operations."""
+"""GKE's API: a cluster's node pools, their writes and operations.
+
+One read serves all pools of a cluster.
+"""
 
 from __future__ import annotations
 
@@ -129,7 +132,10 @@ class Cluster:
         )
 
     def _shortfall(self, body: Mapping[str, Any], requested_at: float) -> Shortfall | None:
-        """Return the shortfall that a node pool in error reports, dated with its first read: GKE reports no time."""
+        """Return the shortfall that a node pool in error reports.
+
+        It has the time of its first read, since GKE reports no time.
+        """
         reports = [*(body.get("conditions") or ()), {"message": body.get("statusMessage", "")}]
         failure = errors.failure_of({"errors": reports})
         reported = self._shortfalls.get(str(body["name"]))

@@ -1,4 +1,7 @@
-"""HTTP session for google-auth, which blocks and runs in a thread, with limits on a response's time and size."""
+"""HTTP session for google-auth, with limits on a response's time and size.
+
+google-auth blocks and runs in a thread.
+"""
 
 from __future__ import annotations
 

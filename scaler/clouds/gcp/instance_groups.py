@@ -93,7 +93,10 @@ class InstanceGroup:
     errors: tuple[tuple[float, GcpFailure], ...] = ()
 
     def with_target_status(self, *statuses: str) -> InstanceGroup:
-        """Return the group with only the machines whose target status is one of these, or unreported."""
+        """Return the group with only the machines that have one of these target statuses.
+
+        Machines whose target status is unreported stay too.
+        """
         return replace(self, machines=tuple(m for m in self.machines if m.target_status in {"", *statuses}))
 
     @property

@@ -107,7 +107,10 @@ class StatusBuilder:
 
 
 def placement(reason: str, kind: str, zone: str, market: str) -> str:
-    """Return a reason followed by its type, zone and market, as in `stock-out (h100, us-central1-a, spot)`."""
+    """Return a reason followed by its type, zone and market.
+
+    Example: `stock-out (h100, us-central1-a, spot)`.
+    """
     place = ", ".join(part for part in (kind, zone, market) if part)
     return f"{reason} ({place})" if place else reason
 
@@ -139,7 +142,10 @@ def _is_leaving(machine: GroupInstance) -> bool:
 def shortfall_of(
     failure: OperationFailure | None, reported: Shortfall | None, kind: str, zones: Sequence[str], market: str
 ) -> Shortfall | None:
-    """Return the reason for missing machines: the failed operation's, or else the one that the platform reports."""
+    """Return the reason for missing machines.
+
+    It is the failed operation's reason, or else the one that the platform reports.
+    """
     shortfall = (failure.shortfall if failure is not None else None) or reported
     return (
         None

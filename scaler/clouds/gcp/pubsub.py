@@ -1,4 +1,7 @@
-"""Pub/Sub over gRPC: one channel per account, this daemon's own tokens, each call within the shared budget."""
+"""Pub/Sub over gRPC: one channel per account, with this daemon's own tokens.
+
+Each call is within the shared budget.
+"""
 
 from __future__ import annotations
 

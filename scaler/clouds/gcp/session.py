@@ -1,4 +1,6 @@
-"""Google Cloud: one token per account for REST and gRPC, one session, one table of APIs and their rate limits.
+"""Google Cloud: one token per account for REST and gRPC, and one session.
+
+One table lists the APIs and their rate limits.
 
 google-auth provides the credentials: workload identity and the metadata server, a service account's key, workload
 identity federation. It blocks, so it runs in a thread, one fetch at a time. No network access happens before the first
@@ -82,7 +84,10 @@ class Account:
         self._http.close()
 
     async def _fetch(self) -> tuple[str, float]:
-        """Return a token and its lifetime in seconds; concurrent callers share one fetch in one thread."""
+        """Return a token and its lifetime in seconds.
+
+        Concurrent callers share one fetch in one thread.
+        """
         return await self._flights.share("token", lambda: asyncio.to_thread(self._refresh))
 
     def _refresh(self) -> tuple[str, float]:

@@ -1,6 +1,6 @@
-"""Cloud Monitoring's time series with each sample's own time, and one list for all subscriptions of a project.
+"""Cloud Monitoring's time series with each sample's own time.
 
-A metric without a sample is not zero: it is missing.
+All subscriptions of a project share one list. A metric without a sample is not zero: it is missing.
 """
 
 from __future__ import annotations
@@ -130,7 +130,10 @@ class Gauge:
         return SeriesPage(tuple(self._series.get(subscription, ())), self._partial)
 
     def _is_recent(self, subscription: str, requested_at: float, max_age_s: float) -> bool:
-        """Return whether it was read since `requested_at`, or less than `max_age_s` seconds before it."""
+        """Return whether the subscription was read recently enough.
+
+        The read is recent since `requested_at`, or less than `max_age_s` seconds before it.
+        """
         read_at, covered = self._read
         return subscription in covered and (read_at >= requested_at or requested_at - read_at < max_age_s)
 

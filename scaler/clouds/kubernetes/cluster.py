@@ -34,7 +34,10 @@ class KubeCluster:
 
     @property
     def identity(self) -> str:
-        """The address of its API server where the kubeconfig names it; else the kubeconfig and context."""
+        """The address of its API server, or else the kubeconfig and context.
+
+        It is the address where the kubeconfig names it.
+        """
         if self.kubeconfig is None and self.context is None and (host := os.environ.get("KUBERNETES_SERVICE_HOST")):
             return f"https://{host}:{os.environ.get('KUBERNETES_SERVICE_PORT', '443')}"
         paths = self.kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"

@@ -1,4 +1,7 @@
-"""Custom resources with `.spec.replicas` that are kept whole: Karpenter's NodePools and CapacityBuffers."""
+"""Custom resources with `.spec.replicas`, retained as whole objects.
+
+They are Karpenter's NodePools and CapacityBuffers.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Events of schedulers and autoscalers about pods and Karpenter's NodeClaims: capacity found or missing."""
+"""Events of schedulers and autoscalers about capacity found or missing.
+
+The events are about pods and Karpenter's NodeClaims.
+"""
 
 from __future__ import annotations
 

@@ -77,7 +77,10 @@ class Writer:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Pods that the API server refused to an object: their number, since when (Unix seconds), and its message."""
+    """Pods that the API server refused to an object.
+
+    The record has their number, the time since when (Unix seconds), and the server's message.
+    """
 
     pods: int
     at: float
@@ -180,7 +183,10 @@ def version_of(event: Mapping[str, Any]) -> str:
 
 
 def is_newer(version: str, than: str) -> bool:
-    """Return whether a resource version is at least as new as `than`; True where they are not numbers."""
+    """Return whether a resource version is at least as new as `than`.
+
+    Returns True where they are not numbers.
+    """
     numeric = all(v.isdecimal() and len(v) <= MAX_VERSION_CHARS for v in (version, than))
     return int(version) >= int(than) if numeric else True
 

@@ -1,4 +1,7 @@
-"""Other autoscalers of the same objects: HPAs and KEDA's ScaledObjects, listed once per namespace and minute."""
+"""Other autoscalers of the same objects: HPAs and KEDA's ScaledObjects.
+
+They are listed once per namespace and minute.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Kubernetes: one session per cluster; the API server's refusals and failures become port errors.
+"""Kubernetes: one session per cluster.
+
+The API server's refusals and failures become port errors.
 
 Credentials come from a pod's service account, whose token file is read again whenever it changes, or from a kubeconfig,
 which is read again when the API server refuses them. No network access happens before the first call: the daemon starts
@@ -195,7 +197,10 @@ class Session:
 
 @contextmanager
 def _api_errors(what: str) -> Iterator[None]:
-    """Translate any failure of a call into a port error; a certificate error names the API server."""
+    """Translate any failure of a call into a port error.
+
+    A certificate error names the API server.
+    """
     try:
         with http_errors(what):
             yield
