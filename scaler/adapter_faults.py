@@ -1,4 +1,7 @@
-"""Boundary around adapters: counts and logs their unexpected exceptions, and raises them as `Fault`."""
+"""Boundary around adapters for their unexpected exceptions.
+
+It counts and logs each exception, and raises it as `Fault`.
+"""
 
 from __future__ import annotations
 

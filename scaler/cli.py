@@ -162,7 +162,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def hide_secrets() -> None:
-    """Mask secrets in tracebacks, and in the messages that libraries log without a configured handler."""
+    """Mask secrets in tracebacks, and in log messages without a configured handler.
+
+    Such log messages come from libraries.
+    """
     from scaler.masking import mask  # noqa: PLC0415
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

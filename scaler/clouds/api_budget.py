@@ -21,7 +21,10 @@ BOUNDS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """A cloud API and its rate limit for one caller: `per_s` calls a second in the long run, `burst` at once."""
+    """A cloud API and its rate limit for one caller.
+
+    The limit is `per_s` calls a second in the long run, and `burst` calls at once.
+    """
 
     name: str
     per_s: float
@@ -77,7 +80,10 @@ class Bucket:
 
 
 class Calls:
-    """All buckets, `results` by API, operation and result, and `times` (durations) by API and operation."""
+    """All buckets, and the results and durations of calls.
+
+    `results` has the keys (API, operation, result). `times` (durations) has the keys (API, operation).
+    """
 
     def __init__(self, rng: random.Random | None = None) -> None:
         self.results: Counter[tuple[str, str, str]] = Counter()

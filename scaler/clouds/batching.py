@@ -1,4 +1,6 @@
-"""One call for the keys that many workloads request at about the same time, such as resource ids or metrics.
+"""One call for the keys that many workloads request at about the same time.
+
+A key is, for example, a resource id or a metric.
 
 The workloads' ticks begin together, so requests within `GATHER_S` go in one call. Some APIs refuse the whole call for
 one unknown key: such a call is split in halves until the unknown key is alone.
@@ -34,9 +36,10 @@ class Fetch(Protocol[K, V_co]):
 
 
 class Batch(Generic[K, V]):
-    """Requests for many keys at once, at most `max_keys` a call, the keys of one `group` together.
+    """Requests for many keys at once, at most `max_keys` a call.
 
-    `split_refused`: whether a call that is refused as misconfigured is split in halves.
+    The keys of one `group` go in calls together. `split_refused`: whether a call that is refused as misconfigured is
+    split in halves.
     """
 
     def __init__(  # noqa: PLR0913 - one batch's settings

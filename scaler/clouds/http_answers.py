@@ -110,7 +110,10 @@ async def read_json(what: str, content: bytes) -> Any:
 
 
 async def off_loop(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return the result of `work`, run in the parser thread where `size` exceeds `OFF_LOOP_BYTES`."""
+    """Return the result of `work`.
+
+    It runs in the parser thread where `size` exceeds `OFF_LOOP_BYTES`.
+    """
     if size <= OFF_LOOP_BYTES:
         return work(*args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(PARSER, lambda: work(*args, **kwargs))

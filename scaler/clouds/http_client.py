@@ -1,4 +1,7 @@
-"""HTTP to engines and metrics servers: one session per server, bounded bodies, errors by remedy."""
+"""HTTP to engines and metrics servers.
+
+One session serves each server. Bodies are bounded, and errors are port errors by their remedy.
+"""
 
 from __future__ import annotations
 

@@ -113,11 +113,16 @@ class InterruptionTracker:
         """Units interrupted since this process started."""
 
     def pending(self, machines: Collection[str]) -> Collection[str]:
-        """Return the `machines` with a notice, whether an interruption or a rebalance recommendation."""
+        """Return the `machines` with a notice.
+
+        The notice is an interruption or a rebalance recommendation.
+        """
         return self._board.notices_for(machines, self._overdue_s).keys()
 
     def observe(self, serving: Mapping[str, int], was_interrupted: WasInterrupted | None = None) -> Collection[str]:
-        """Record the units of the machines that serve now, by the names that notices use; return those with a notice.
+        """Record the units of the machines that serve now; return those with a notice.
+
+        Machines have the names that notices use.
 
         Example: i-1 and i-2 serve, and a notice names i-1. At the next call only i-3 serves: i-1 was interrupted, i-2
         was not. `was_interrupted` replaces this rule where the cloud reports more.

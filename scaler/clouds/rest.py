@@ -1,4 +1,6 @@
-"""JSON over HTTPS with a bearer token, for APIs whose SDKs are synchronous or heavier than the calls.
+"""JSON over HTTPS with a bearer token.
+
+It serves APIs whose SDKs are synchronous or heavier than the calls.
 
 All clouds share one session per CA file. A token is fetched once for all waiting callers, renewed before it expires,
 and renewed when an API refuses it. A body that is truncated, not JSON, or larger than `MAX_BODY` raises `Unavailable`.

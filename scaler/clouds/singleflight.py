@@ -1,4 +1,7 @@
-"""In-flight calls that several callers share, and workers that run as long as they are shared."""
+"""In-flight calls that several callers share, and shared workers.
+
+A worker runs as long as it is shared.
+"""
 
 from __future__ import annotations
 

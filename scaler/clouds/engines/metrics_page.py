@@ -1,6 +1,7 @@
-"""An engine's /metrics page, parsed in linear time and within limits: the requested series, and all metrics' names.
+"""An engine's /metrics page, parsed in linear time and within limits.
 
-Lines of other metrics are skipped unparsed, so the cost of a page depends on the requested metrics.
+The result has the requested series, and all metrics' names. Lines of other metrics are skipped unparsed, so the cost of
+a page depends on the requested metrics.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ ESCAPES: Final = {"n": "\n", "\\": "\\", '"': '"'}
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One engine's page: the time of the request, the requested series by metric, and all metrics' names."""
+    """One engine's page.
+
+    It has the time of the request, the requested series by metric, and all metrics' names.
+    """
 
     at: float
     metrics: Mapping[str, Series]
