@@ -1,4 +1,7 @@
-"""``forescale import``: writes a workload file with the behavior of an HPA or a ScaledObject."""
+"""``forescale import``: writes a workload file from an HPA or a ScaledObject.
+
+The workload has the same behavior.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Lists and reads configuration files: within a size limit, and never from a pipe or a device."""
+"""Lists and reads configuration files within a size limit.
+
+It never reads from a pipe or a device.
+"""
 
 from __future__ import annotations
 

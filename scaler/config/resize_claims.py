@@ -1,4 +1,7 @@
-"""Claims of pools and imported autoscalers on the objects that they resize: one writer per object."""
+"""Claims of pools and imported autoscalers on the objects that they resize.
+
+An object has one writer.
+"""
 
 from __future__ import annotations
 
