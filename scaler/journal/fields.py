@@ -1,4 +1,7 @@
-"""Checks the values of a record: a damaged line may be JSON of another shape, and must not reach its readers."""
+"""Checks the values of a record.
+
+A damaged line may be JSON of another shape, and must not reach its readers.
+"""
 
 from __future__ import annotations
 

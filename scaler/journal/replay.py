@@ -51,7 +51,9 @@ def replay(
     recorded: Mapping[str, Workload],
     override: Mapping[WorkloadName, Workload] | None = None,
 ) -> Iterator[ReplayedTick]:
-    """Yield each tick decided again, by the specification in `override` of its workload if `override` is present.
+    """Yield each tick decided again.
+
+    The specification in `override` of its workload decides, if `override` is present.
 
     The history of a decision is rebuilt from the ticks and the starts among them: after a start it is shorter. With
     `override` it contains the replayed decisions. The observed sizes are always the recorded ones.
@@ -96,7 +98,10 @@ class ReplayedHistory:
     pending_seeds: InitialHistory | None = None
 
     def start(self, start: InitialHistory) -> None:
-        """Rebuild the history of a recorded start, or keep it and seed added policies before the next tick."""
+        """Rebuild the history of a recorded start, or keep it.
+
+        If it stays, added policies are seeded before the next tick.
+        """
         if start.keeps_ticks:
             self.pending_seeds = start
             return
@@ -139,5 +144,8 @@ class ReplayedHistory:
 
 
 def _is_new_run(history: History, tick: Tick) -> bool:
-    """Return whether the tick belongs to a run whose start is not recorded: an empty history, or an earlier clock."""
+    """Return whether the tick belongs to a run whose start is not recorded.
+
+    The signs are an empty history, or an earlier clock.
+    """
     return is_set_back(history, tick) or (tick.history_len == 0 and len(history) > 0)

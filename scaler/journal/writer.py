@@ -1,4 +1,7 @@
-"""Appends records to a journal, one write per line, and rotates its files by size and number."""
+"""Appends records to a journal, one write per line.
+
+It rotates its files by size and number.
+"""
 
 from __future__ import annotations
 
@@ -110,7 +113,10 @@ class JournalWriter:
 
     @contextlib.contextmanager
     def _count_losses(self) -> Iterator[None]:
-        """Count a record that the body fails to write as lost; otherwise rotate the file where that is due."""
+        """Count a record that the body fails to write as lost.
+
+        Otherwise rotate the file where that is due.
+        """
         try:
             yield
         except (OSError, ValueError) as e:  # ValueError: a value that JSON cannot represent, such as NaN
@@ -218,7 +224,9 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
 
 
 def _restrict_access(directory: Path) -> None:
-    """Remove other users' access to an existing journal's files, and to a folder with no other file. Raises `OSError`.
+    """Remove other users' access to an existing journal's files.
+
+    Remove also their access to a folder with no other file. Raises `OSError`.
 
     Only files of this user are changed: a volume keeps the owner and mode that the platform gave it.
     """

@@ -88,7 +88,10 @@ def _number(text: str, expression: str) -> int:
 
 
 def _spans(starts: Sequence[int], ends: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield for each end of the week the last start before it, which is negative if in the week before."""
+    """Yield for each end of the week the last start before it.
+
+    A start in the week before is negative.
+    """
     for end in ends:
         yield max(start if start < end else start - WEEK for start in starts), end
 

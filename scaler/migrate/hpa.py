@@ -83,7 +83,10 @@ def _bound(spec: Cursor, key: str, default: int | None, minimum: int) -> int:
 
 
 def _read_v1(root: Cursor, spec: Cursor, autoscaler: Autoscaler, options: MigrationOptions) -> None:
-    """Read autoscaling/v1, which has CPU as its only metric and annotations for the fields of v2."""
+    """Read autoscaling/v1.
+
+    That version has CPU as its only metric, and annotations for the fields of v2.
+    """
     percent = spec.integer("targetCPUUtilizationPercentage", None, minimum=1)
     annotations = root.mapping("metadata").mapping("annotations")
     annotated = [key for key in ("metrics", "behavior") if annotations.has(OLD_PREFIX + key)]
@@ -99,7 +102,10 @@ def _read_v1(root: Cursor, spec: Cursor, autoscaler: Autoscaler, options: Migrat
 
 @dataclass(frozen=True, slots=True)
 class PodUsage:
-    """A target for the pods' CPU or memory, of one container or all: a share of the requests, or an amount per pod."""
+    """A target for the pods' CPU or memory, of one container or all.
+
+    It is a share of the requests, or an amount per pod.
+    """
 
     name: str
     label: str
@@ -226,7 +232,10 @@ def _external(inner: Cursor, autoscaler: Autoscaler, options: MigrationOptions) 
 
 @dataclass(frozen=True, slots=True)
 class AdapterMetric:
-    """A metric of an adapter: its name, the query of Prometheus for it, the type of target, and the target."""
+    """A metric of an adapter.
+
+    It has its name, the query of Prometheus for it, the type of target, and the target.
+    """
 
     name: str
     query: promql.ParsedQuery | None

@@ -1,4 +1,7 @@
-"""Reads a manifest's mapping key by key, checks the values' types, and reports the keys that are not read."""
+"""Reads a manifest's mapping key by key, and checks the values' types.
+
+It reports the keys that are not read.
+"""
 
 from __future__ import annotations
 

@@ -60,7 +60,10 @@ def _keda_differences(autoscaler: Autoscaler) -> list[Remark]:
 
 
 def _preset(signal: Signal) -> tuple[Signal, PresetReading | None]:
-    """Return the signal as a preset reads it, with that preset, where its query equals the preset's."""
+    """Return the signal as a preset reads it, with that preset.
+
+    The signal's query must equal the preset's.
+    """
     if signal.source.kind != "prometheus" or len(signal.queries) != 1 or signal.target_type == "value":
         return signal, None
     preset = recognize(next(iter(signal.queries.values())))

@@ -67,7 +67,10 @@ def sqs(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> Trigger
 
 
 def by_role(metadata: Cursor, statement: str) -> list[Remark]:
-    """Return remarks that the daemon uses its own AWS role, which needs `statement` of the shipped policy."""
+    """Return remarks that the daemon uses its own AWS role.
+
+    That role needs `statement` of the shipped policy.
+    """
     remarks = []
     if metadata.has("awsAccessKeyID", "awsSecretAccessKey", "awsAccessKeyIDFromEnv", "awsSecretAccessKeyFromEnv"):
         keys = ", ".join(k for k in metadata.data if k.startswith(("awsAccessKey", "awsSecret")))
