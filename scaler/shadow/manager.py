@@ -1,4 +1,7 @@
-"""Manages the shadows of a daemon: loads their files, opens their own sources, and starts and stops them."""
+"""Manages the shadows of a daemon.
+
+It loads their files, opens their own sources, and starts and stops them.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +97,9 @@ class Shadows:
         self._loaded = state
 
     async def reload(self, controllers: Mapping[WorkloadName, Controller]) -> None:
-        """Reload the shadows where their files or their workloads have changed, and keep them if that fails.
+        """Reload the shadows where their files or their workloads have changed.
+
+        The current shadows stay if that fails.
 
         A shadow stops in any case where its workload is removed.
         """
@@ -147,7 +152,10 @@ class Shadows:
     async def _initial_history(
         self, workload: Workload, sources: Mapping[str, Source], tail: Sequence[Tick]
     ) -> History:
-        """Return the history of a new shadow: seeded forecasts, and the last ticks as the shadow decides them."""
+        """Return the history of a new shadow.
+
+        It has seeded forecasts, and the last ticks as the shadow decides them.
+        """
         now, spec = self._clock.now(), workload.spec
         history = History(max(self._daemon.history_s, spec.lookback_s), step_s=spec.interval_s)
         recent = [tick for tick in tail if now - spec.lookback_s <= tick.at <= now]
@@ -186,7 +194,9 @@ def log_shadow_tick(shadow_tick: ShadowTick, totals: ShadowTotals) -> None:
 
 
 def share_sources(shadow: Workload, live: Workload) -> dict[str, str]:
-    """Return the live name of each source of the shadow that the live workload reads too, equal names first.
+    """Return the live name of each source of the shadow that the live workload reads too.
+
+    A source of an equal name comes first.
 
     A source of late requests is not shared between different SLO limits.
     """

@@ -1,4 +1,6 @@
-"""Runs a shadow: a second policy that decides on the observations of the live policy, never acts, and is compared.
+"""Runs a shadow: a second policy that decides on the observations of the live policy.
+
+It never acts, and is compared.
 
 It is the same `Controller` on other ports: sources and pools that return the live tick's observation, and a clock that
 stands at that tick. It observes the real size, not the one that it would hold, which is estimated open-loop

@@ -3,7 +3,7 @@
 Buckets are cumulative counts by upper bound. Within a bucket, observations are assumed to be spread evenly: a share
 above a bucket's bound is exact, any other value is uncertain by its bucket's width.
 
-Example: the buckets {0.1: 2, 0.5: 8, inf: 10}, in seconds, have the median 0.1 + 0.4 * (5 - 2) / (8 - 2) = 0.3, and the
+Example: the buckets {0.1: 2, 0.5: 8, inf: 10}, in seconds, have the median 0.1 + 0.4 * (5 - 2) / (8 - 2) = 0.3. The
 share above 0.3 is 1 - (2 + 6 * 0.5) / 10 = 0.5.
 """
 

@@ -23,7 +23,7 @@ OVERDUE_S: Final = 180.0
 
 @dataclass(frozen=True, slots=True)
 class PoolDetails:
-    """What an adapter knows beyond its groups.
+    """Details of a pool that an adapter knows beyond its groups.
 
     `missing` counts requested machines that no group has.
     """

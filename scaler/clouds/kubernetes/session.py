@@ -30,7 +30,10 @@ from scaler.clouds.response_validation import one_line
 from scaler.ports import Clock, Conflict, Context, Misconfigured, PortError, Throttled, Unavailable
 
 CALLS: Final = 32
-"""Maximum concurrent calls besides watches, so that thousands of workloads do not overload a recovering API server."""
+"""Maximum concurrent calls, without watches.
+
+It prevents thousands of workloads from overloading a recovering API server.
+"""
 API: Final = Api("kubernetes", per_s=200.0, burst=800)
 """A start with hundreds of workloads reads each of them once; API servers throttle before this rate hurts them."""
 RENEW_S: Final = 30.0

@@ -67,7 +67,10 @@ class Columns:
         self._end += 1
 
     def read(self, since: float | None) -> dict[str, Any]:
-        """Return all columns after `since`, or whole if it is None, as JSON values with null for unknown."""
+        """Return all columns after `since`, or whole if it is None.
+
+        The values are JSON values with null for unknown.
+        """
         order = self._order(len(self))
         if since is not None:
             order = order[self._at[order] > since]

@@ -1,4 +1,7 @@
-"""Reads the server's certificate again when its files change: cert-manager and the kubelet renew them in place."""
+"""Reads the server's certificate again when its files change.
+
+cert-manager and the kubelet renew them in place.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Connections of the daemon's HTTP server, limited in number and duration to remove descriptors for the daemon."""
+"""Connections of the daemon's HTTP server, limited in number and duration.
+
+The limits reserve descriptors for the daemon.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,10 @@ NAME: Final = "forescale"
 
 
 def raise_descriptor_limit() -> int:
-    """Raise this process's soft limit of descriptors to `MAX_DESCRIPTORS` or the hard limit, and return it."""
+    """Raise this process's soft limit of descriptors, and return it.
+
+    The new limit is `MAX_DESCRIPTORS`, or the hard limit where that is lower.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     target = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < target:
