@@ -150,7 +150,9 @@ class Controller:
         self._stopping = True
 
     async def run(self, first_s: float) -> None:
-        """Run ticks until `stop`: the first at `first_s` (Unix time), the next ones an interval apart.
+        """Run ticks until `stop`.
+
+        The first tick is at `first_s` (Unix time), the next ones an interval apart.
 
         A wakeup's tick leaves the schedule as it is; a tick that overruns skips the missed ones. Example: at 15 s, a
         tick due at 100 s that ends at 137 s has missed those of 115 s and 130 s, and the next one is due at 145 s.
@@ -202,7 +204,10 @@ class Controller:
             self._failed_ticks = 0
 
     async def tick(self, due_s: float) -> Tick:
-        """Run one tick that was due at `due_s`, and return its record: observation, decision and outcomes."""
+        """Run one tick that was due at `due_s`, and return its record.
+
+        The record has observation, decision and outcomes.
+        """
         if self._next_setup is not None:
             self._setup, self._next_setup = self._next_setup, None
             self._seed, self._next_seed = self._next_seed, None
@@ -239,7 +244,9 @@ class Controller:
         return tick
 
     def _apply_clock_step(self) -> float:
-        """Shift remembered times by the wall clock's jump since the last call, and return the jump in seconds.
+        """Shift remembered times by the wall clock's jump since the last call.
+
+        Returns the jump in seconds.
 
         Each component shifts its own times, and remembers the total of the jumps that it has applied.
         """
@@ -375,7 +382,10 @@ class Controller:
         return (*outcomes, *(await asyncio.gather(*writes) if writes else ()))
 
     def _is_unfinished(self, pool: PoolName) -> bool:
-        """Return whether the pool is still carrying out the size that it reports (`Finishing`), and may be written."""
+        """Return whether the pool is still carrying out the size that it reports.
+
+        This needs a `Finishing` actuator, and a pool that may be written.
+        """
         actuator = self._setup.actuators[pool]
         if not self._setup.ports_may_wait or self._dry_run or not isinstance(actuator, Finishing):
             return False

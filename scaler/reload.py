@@ -1,4 +1,7 @@
-"""Applies changed configuration files while the daemon runs, and reports when they differ from what runs."""
+"""Applies changed configuration files while the daemon runs.
+
+It also reports when they differ from the running configuration.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ class Reloader:
             await self.compare()
 
     async def compare(self) -> None:
-        """Compare the files with the running configuration, and apply a change that two reads agree on."""
+        """Compare the files with the running configuration, and apply a settled change.
+
+        A change is settled when two reads agree on it.
+        """
         snapshot = await self._watcher.snapshot()
         if snapshot == self._running:
             self._refused = self._removing_for = None
@@ -73,7 +79,9 @@ class Reloader:
         self._report(pending)
 
     def _is_first_without(self, snapshot: FileSnapshot, config: Config) -> bool:
-        """Return whether workloads are missing, and the previous comparison did not see the same files.
+        """Return whether workloads are missing for the first time.
+
+        The previous comparison did not see the same files.
 
         A file that is truncated or absent for a moment, as while it is replaced, must not remove its workload.
         """

@@ -1,4 +1,7 @@
-"""Resources that adapters share, opened on first use: one session per account and region, one watch per cluster."""
+"""Resources that adapters share, opened on first use.
+
+There is one session per account and region, and one watch per cluster.
+"""
 
 from __future__ import annotations
 
