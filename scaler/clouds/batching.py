@@ -38,7 +38,7 @@ class Fetch(Protocol[K, V_co]):
 class Batch(Generic[K, V]):
     """Requests for many keys at once, at most `max_keys` a call.
 
-    The keys of one `group` go in calls together. `split_refused`: whether a call that is refused as misconfigured is
+    Each call contains keys of one `group` only. `split_refused`: whether a call that is refused as misconfigured is
     split in halves.
     """
 
