@@ -1,1 +1,4 @@
-"""The daemon: reads metrics and pool sizes, decides by `policies`, resizes pools, and records why."""
+"""The daemon: reads metrics and pool sizes, decides by `policies`, and resizes pools.
+
+It records the reason of each decision.
+"""

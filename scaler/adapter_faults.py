@@ -1,4 +1,7 @@
-"""Boundary around adapters: counts and logs their unexpected exceptions, and raises them as `Fault`."""
+"""Boundary around adapters for their unexpected exceptions.
+
+It counts and logs each exception, and raises it as `Fault`.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,17 @@ MAX_LOGGED: Final = 1000
 
 
 class Fault(Unavailable):
-    """An adapter raised an exception that is not a port error: a defect. Its result in this tick is unusable."""
+    """An adapter raised an exception that is not a port error: a defect.
+
+    Its result in this tick is unusable.
+    """
 
 
 class Faults:
-    """Unexpected exceptions of one daemon. `counts` has the keys (workload, kind of adapter, adapter's name)."""
+    """Unexpected exceptions of one daemon.
+
+    `counts` has the keys (workload, kind of adapter, adapter's name).
+    """
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[WorkloadName, str, str]] = Counter()

@@ -37,7 +37,10 @@ IMPORT_LOCK: Final = threading.Lock()
 
 @contextlib.contextmanager
 def name_workload_in_errors(workload: WorkloadName) -> Iterator[None]:
-    """Add the workload's name to an error, and the extra to install for a missing package. Raises `Misconfigured`."""
+    """Add the workload's name to an error, and the extra to install for a missing package.
+
+    Raises `Misconfigured`.
+    """
     try:
         yield
     except ImportError as e:
@@ -68,9 +71,10 @@ async def open_pool(spec: Pool, context: Context, workload: WorkloadName, pool: 
 
 
 async def _import_opener(kind: Kind) -> Any:
-    """Import the function that opens adapters of a kind, in a thread: an SDK takes seconds to import.
+    """Import the function that opens adapters of a kind, in a thread.
 
-    The lock admits one thread at a time: concurrent imports of circular packages see partly initialized modules.
+    An SDK takes seconds to import. The lock admits one thread at a time: concurrent imports of circular packages see
+    partly initialized modules.
     """
 
     def import_locked() -> Any:

@@ -1,4 +1,7 @@
-"""The composition root: opens adapters, starts controllers, reloads their configuration and stops them."""
+"""The composition root: opens adapters, and starts, reloads and stops controllers.
+
+A reload changes the controllers' configuration.
+"""
 
 from __future__ import annotations
 
@@ -118,7 +121,10 @@ class App:
     async def _create_controllers(
         self, setups: list[Setup], tails: Mapping[WorkloadName, list[Tick]]
     ) -> list[Controller]:
-        """Create controllers with their history: the last recorded ticks, and the seeds of seasonal forecasts."""
+        """Create controllers with their history.
+
+        The history consists of the last recorded ticks and the seeds of seasonal forecasts.
+        """
         now, spans = self.clock.now(), {s.workload.name: self._span_s(s.workload) for s in setups}
         recent = {n: recent_ticks(tails.get(n, ()), now - span_s, MAX_ROWS) for n, span_s in spans.items()}
         seeds = await history_backfill.seeds(setups, recent, self.config.daemon, now)
@@ -159,9 +165,10 @@ class App:
         return controller
 
     def start(self, controller: Controller) -> None:
-        """Run a controller in a task, its first tick after a delay that depends on the workload's name.
+        """Run a controller in a task.
 
-        Example: 101 workloads spread over 1.00 s; one whose name hashes to a quarter of the range waits 0.25 s.
+        Its first tick has a delay that depends on the workload's name. Example: 101 workloads spread over 1.00 s; one
+        whose name hashes to a quarter of the range waits 0.25 s.
         """
         name, interval_s = controller.workload.name, controller.workload.spec.interval_s
         spread_s = min(interval_s, SPREAD_S * (len(self.config.workloads) - 1))
@@ -169,7 +176,9 @@ class App:
         self._tasks[name] = self.tasks.start(task_of(name), functools.partial(controller.run, first_s))
 
     async def reload(self, config: Config) -> str:
-        """Apply a changed configuration: swap, add and remove workloads between ticks. Raises `Misconfigured`.
+        """Apply a changed configuration: swap, add and remove workloads between ticks.
+
+        Raises `Misconfigured`.
 
         Returns a message on the settings that need a restart, or "". After an exception, a reload may be repeated.
         """

@@ -147,7 +147,10 @@ def _run(arguments: list[str]) -> int:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    """Return the parsed arguments. Exits with the nearest command where the first argument names none."""
+    """Return the parsed arguments.
+
+    Exits with the nearest command where the first argument names none.
+    """
     from scaler.registry import did_you_mean  # noqa: PLC0415 - imported late, as in `_run`
 
     verb = arguments[0] if arguments else ""
@@ -159,7 +162,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def hide_secrets() -> None:
-    """Mask secrets in tracebacks, and in the messages that libraries log without a configured handler."""
+    """Mask secrets in tracebacks, and in log messages without a configured handler.
+
+    Such log messages come from libraries.
+    """
     from scaler.masking import mask  # noqa: PLC0415
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -175,7 +181,10 @@ def hide_secrets() -> None:
 
 
 def _module(name: str) -> Any:
-    """Return a verb's module. Raises `SystemExit` where a package that it needs is not installed."""
+    """Return a verb's module.
+
+    Raises `SystemExit` where a package that it needs is not installed.
+    """
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as e:

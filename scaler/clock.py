@@ -13,10 +13,11 @@ JUMP_S: Final = 2.0
 
 
 class SystemClock:
-    """Unix time that runs at the monotonic clock's rate, and follows the wall clock only where that jumps.
+    """Unix time at the monotonic clock's rate.
 
-    `wall` and `monotonic` return the two clocks' readings, in seconds. Example: the wall clock is set back by an
-    hour; the next call of `step_s` returns -3600, and `now` is an hour earlier from then on.
+    It follows the wall clock only where that jumps. `wall` and `monotonic` return the two clocks' readings, in seconds.
+    Example: the wall clock is set back by an hour; the next call of `step_s` returns -3600, and `now` is an hour
+    earlier from then on.
     """
 
     def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -39,7 +40,10 @@ class SystemClock:
 
 
 class FastClock:
-    """A clock that starts at `start` (Unix time) and runs `speed` times as fast as real time: for embedded worlds."""
+    """A clock that starts at `start` (Unix time) and runs `speed` times as fast as real time.
+
+    It serves embedded worlds.
+    """
 
     def __init__(self, speed: float, start: float) -> None:
         self._speed = speed
@@ -57,7 +61,10 @@ class FastClock:
 
 
 def stopwatch_s() -> float:
-    """Return a reading of the clock that measures durations. Only differences of readings have a meaning. Seconds."""
+    """Return a reading of the clock that measures durations.
+
+    Only differences of readings have a meaning. Seconds.
+    """
     return time.perf_counter()
 
 

@@ -1,4 +1,7 @@
-"""The control loop: observe, decide, act, record. Live and simulated control run this code on different ports."""
+"""The control loop: observe, decide, act, record.
+
+Live and simulated control run this code on different ports.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,10 @@ RESULTS: Final[Mapping[type[PortError], Result]] = {
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """A workload with its open adapters. The controller replaces it as a whole, between two ticks."""
+    """A workload with its open adapters.
+
+    The controller replaces it as a whole, between two ticks.
+    """
 
     workload: Workload
     sources: Mapping[str, Source]
@@ -126,11 +132,17 @@ class Controller:
 
     @property
     def last_tick_ended_s(self) -> float:
-        """When the last tick ended, or the controller was created. Unix time of the clock as it is now."""
+        """When the last tick ended, or the controller was created.
+
+        Unix time of the clock as it is now.
+        """
         return self._ended_s + (self._clock.step_s() - self._stepped_s)
 
     def adopt(self, setup: Setup, seed: Callable[[History], None] | None = None) -> None:
-        """Use `setup` from the next tick on. The history stays; `seed` adds to it before that tick's decision."""
+        """Use `setup` from the next tick on.
+
+        The history stays; `seed` adds to it before that tick's decision.
+        """
         self._next_setup, self._next_seed = setup, seed
 
     def stop(self) -> None:
@@ -138,7 +150,9 @@ class Controller:
         self._stopping = True
 
     async def run(self, first_s: float) -> None:
-        """Run ticks until `stop`: the first at `first_s` (Unix time), the next ones an interval apart.
+        """Run ticks until `stop`.
+
+        The first tick is at `first_s` (Unix time), the next ones an interval apart.
 
         A wakeup's tick leaves the schedule as it is; a tick that overruns skips the missed ones. Example: at 15 s, a
         tick due at 100 s that ends at 137 s has missed those of 115 s and 130 s, and the next one is due at 145 s.
@@ -173,7 +187,10 @@ class Controller:
             slept.cancel()
 
     async def _run_tick(self, due_s: float) -> None:
-        """Run a tick. Raises an exception of the core after `MAX_FAILED_TICKS` in a row; without `faults` at once."""
+        """Run a tick.
+
+        Raises an exception of the core after `MAX_FAILED_TICKS` in a row; without `faults` at once.
+        """
         try:
             await self.tick(due_s)
         except Exception as e:
@@ -187,7 +204,10 @@ class Controller:
             self._failed_ticks = 0
 
     async def tick(self, due_s: float) -> Tick:
-        """Run one tick that was due at `due_s`, and return its record: observation, decision and outcomes."""
+        """Run one tick that was due at `due_s`, and return its record.
+
+        The record has observation, decision and outcomes.
+        """
         if self._next_setup is not None:
             self._setup, self._next_setup = self._next_setup, None
             self._seed, self._next_seed = self._next_seed, None
@@ -224,7 +244,9 @@ class Controller:
         return tick
 
     def _apply_clock_step(self) -> float:
-        """Shift remembered times by the wall clock's jump since the last call, and return the jump in seconds.
+        """Shift remembered times by the wall clock's jump since the last call.
+
+        Returns the jump in seconds.
 
         Each component shifts its own times, and remembers the total of the jumps that it has applied.
         """
@@ -275,7 +297,10 @@ class Controller:
     def _grade(
         self, signal: SignalName, sample: Fresh[float] | Absent | None, max_age_s: float, now: float, error: str
     ) -> Reading[float]:
-        """Return the reading of a sample by its age. Without a sample, the last known value is returned as stale."""
+        """Return the reading of a sample by its age.
+
+        Without a sample, the last known value is returned as stale.
+        """
         sample = masked_reading(sample) if sample is not None else None
         if isinstance(sample, Fresh):
             if sample.measured_at > now + MAX_AHEAD_S:
@@ -290,7 +315,9 @@ class Controller:
     async def _read(
         self, kind: str, name: NameT, read: Callable[[], Awaitable[T]], errors: dict[NameT, str]
     ) -> T | None:
-        """Read a source or pool within the deadline. Return None, with the reason in `errors`, where that fails.
+        """Read a source or pool within the deadline.
+
+        Return None, with the reason in `errors`, where that fails.
 
         A port that requested a wait (`Unavailable.retry_after_s`) is not read before it is over.
         """
@@ -355,7 +382,10 @@ class Controller:
         return (*outcomes, *(await asyncio.gather(*writes) if writes else ()))
 
     def _is_unfinished(self, pool: PoolName) -> bool:
-        """Return whether the pool is still carrying out the size that it reports (`Finishing`), and may be written."""
+        """Return whether the pool is still carrying out the size that it reports.
+
+        This needs a `Finishing` actuator, and a pool that may be written.
+        """
         actuator = self._setup.actuators[pool]
         if not self._setup.ports_may_wait or self._dry_run or not isinstance(actuator, Finishing):
             return False
@@ -388,7 +418,10 @@ class Controller:
 
 
 def grade(last: Fresh[T] | None, max_age_s: float, now: float, error: str, *, failed: bool) -> Reading[T]:
-    """Return the last known value as a reading by its age. It is stale at any age where this tick's read `failed`."""
+    """Return the last known value as a reading by its age.
+
+    It is stale at any age where this tick's read `failed`.
+    """
     if last is None:
         return Absent(error or "never read")
     age_s = max(0.0, now - last.measured_at)

@@ -1,4 +1,7 @@
-"""Runs the daemon: the app, its HTTP server, the configuration watch and the signals, until it stops."""
+"""Runs the daemon: the app, its HTTP server, the configuration watch and the signals.
+
+These run until the daemon stops.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ from scaler.telemetry.http.server import application, serve
 
 
 async def run(options: RunOptions) -> None:
-    """Run until a signal, or for `options.for_s`. Raises `ConfigError` and `Misconfigured` before the first tick."""
+    """Run until a signal, or for `options.for_s`.
+
+    Raises `ConfigError` and `Misconfigured` before the first tick.
+    """
     running = snapshot(options.paths)  # before `load`: the first comparison then detects a change during the load
     config = load(options.paths)
     async with prepared(config, options) as app:
@@ -37,7 +43,10 @@ async def run(options: RunOptions) -> None:
 
 
 async def _run(app: App, reloader: Reloader, for_s: float | None) -> None:
-    """Run every workload's loop and reload changed files, until the app stops or `for_s` has passed."""
+    """Run every workload's loop and reload changed files.
+
+    It runs until the app stops or `for_s` has passed.
+    """
     for controller in app.controllers.values():
         app.start(controller)
     reloading = app.tasks.start(RELOAD_TASK, reloader.follow)

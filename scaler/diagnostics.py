@@ -1,4 +1,7 @@
-"""Reads every source and pool of a configuration once, with its permissions, and writes nothing."""
+"""Reads every source and pool of a configuration once, and writes nothing.
+
+It also checks the permissions of each adapter.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,9 @@ Role: TypeAlias = Literal["source", "pool"]
 
 @dataclass(frozen=True, slots=True)
 class AdapterCheck:
-    """Result of reading one adapter: the `readings` of a source, the `status` of a pool, or an `error` and `remedy`.
+    """Result of reading one adapter.
+
+    It has the `readings` of a source, the `status` of a pool, or an `error` and `remedy`.
 
     `at` is the time of the response (Unix time) and `took_s` its duration in seconds. `permits` are the actions that
     the adapter needs, where it can check them.
@@ -72,7 +77,9 @@ class AdapterCheck:
 
 
 async def check_adapters(config: Config, clock: Clock) -> list[AdapterCheck]:
-    """Check every adapter of every workload, in the order of the configuration. Errors stay with their adapter.
+    """Check every adapter of every workload, in the order of the configuration.
+
+    Errors stay with their adapter.
 
     All adapters are opened before any is read, as in the daemon.
     """
@@ -123,7 +130,10 @@ async def _check(
 
 
 async def _sample(source: Source, limit_s: float) -> dict[str, Any]:
-    """Return the source's readings, from a second sample where the first is incomplete: rates need two."""
+    """Return the source's readings.
+
+    They come from a second sample where the first is incomplete: rates need two.
+    """
     async with asyncio.timeout(limit_s):
         first = await source.sample()
     if all(isinstance(reading, Fresh) for reading in first.values()):

@@ -83,7 +83,10 @@ _secrets_pattern: list[re.Pattern[str]] = []
 
 
 def remember(*values: str) -> None:
-    """Have `mask` hide these values, also in URL encoding and in Base64 as of basic authentication."""
+    """Have `mask` hide these values.
+
+    It also hides them in URL encoding, and in Base64 as of basic authentication.
+    """
     new = {v for v in values if len(v) >= MIN_LENGTH and v not in _secrets}
     if not new:
         return
@@ -97,7 +100,10 @@ def remember(*values: str) -> None:
 
 @contextlib.contextmanager
 def isolated_secrets() -> Iterator[None]:
-    """Restore the remembered values at the end, for tests that run several daemons in one process."""
+    """Restore the remembered values at the end.
+
+    This is for tests that run several daemons in one process.
+    """
     secrets, pattern = dict(_secrets), list(_secrets_pattern)
     try:
         yield
@@ -134,14 +140,20 @@ def mask(text: str) -> str:
 
 
 def _credentials(match: re.Match[str]) -> str:
-    """Mask the credentials in ``Bearer x`` and ``Basic x``, but not prose: "bearer token", "basic needs"."""
+    """Mask the credentials in ``Bearer x`` and ``Basic x``, but not prose.
+
+    Examples of prose: "bearer token", "basic needs".
+    """
     scheme, space, word = match.groups()
     is_prose = word.lower() in _PROSE or (scheme.lower() != "bearer" and word.isalpha() and word.islower())
     return match[0] if is_prose else f"{scheme}{space}{HIDDEN}"
 
 
 def _mask_assignments(text: str) -> str:
-    """Mask the value in ``name=value``, ``name: value`` and ``"name": "value"`` where the name is a secret's."""
+    """Mask the value of an assignment where the name is a secret's.
+
+    The forms are ``name=value``, ``name: value`` and ``"name": "value"``.
+    """
     parts, end = list[str](), 0
     for name in _NAMED.finditer(text):
         value = _VALUE.match(text, name.end())
@@ -154,7 +166,10 @@ def _mask_assignments(text: str) -> str:
 
 
 def _is_assignment(name_match: re.Match[str], value: re.Match[str]) -> bool:
-    """Return whether a secret follows its name, and not a sentence, as in ``bearer_token: must be a mapping``."""
+    """Return whether a secret follows its name, and not a sentence.
+
+    A sentence follows in ``bearer_token: must be a mapping``.
+    """
     quotation_mark, name, sign = name_match.groups()
     if not is_secret_name(name.rpartition(".")[2]) or (name.lower() in COMMON_WORDS and not quotation_mark):
         return False
@@ -164,7 +179,10 @@ def _is_assignment(name_match: re.Match[str], value: re.Match[str]) -> bool:
 
 
 def is_secret_name(name: str) -> bool:
-    """Return whether a setting, header or parameter of this name holds a secret, and not the place of one."""
+    """Return whether a setting, header or parameter of this name holds a secret.
+
+    Returns False for the place of a secret.
+    """
     word = re.sub(r"[^a-z0-9]", "", name.lower())
     return bool(SECRET_NAME.search(word)) and not REFERENCE_NAME.search(word)
 
@@ -174,7 +192,10 @@ def is_harmless_header(name: str) -> bool:
 
 
 def masked(value: Any) -> Any:
-    """Return a plain value (mappings, lists, text) with its texts and the values of unknown headers masked."""
+    """Return a plain value with its texts and the values of unknown headers masked.
+
+    Plain values are mappings, lists and text.
+    """
     if isinstance(value, str):
         return mask(value)
     if value is None or isinstance(value, int | float):

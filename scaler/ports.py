@@ -44,7 +44,10 @@ class Unavailable(PortError):
 
 
 class Throttled(Unavailable):
-    """The platform rejects our request rate. Polling slows down; writes that add capacity do not."""
+    """The platform rejects our request rate.
+
+    Polling slows down; writes that add capacity do not.
+    """
 
 
 class OutOfCapacity(PortError):
@@ -52,7 +55,10 @@ class OutOfCapacity(PortError):
 
 
 class OutOfQuota(PortError):
-    """A quota of the account forbids more of this kind. Use other pools, and retry after minutes to an hour."""
+    """A quota of the account forbids more of this kind.
+
+    Use other pools, and retry after minutes to an hour.
+    """
 
 
 class Conflict(PortError):
@@ -72,10 +78,11 @@ class Clock(Protocol):
         """Return when `now()` has reached `t`. A simulated clock runs its world until then."""
 
     def step_s(self) -> float:
-        """Return the sum of the wall clock's jumps since this clock began, in seconds; nearly always 0.
+        """Return the sum of the wall clock's jumps since this clock began, in seconds.
 
-        `now()` already contains it. A component that remembers times keeps the last value, and shifts its times by
-        the difference. Example: after jumps of +10 s and -4 s it is 6; a component that applied the 10 shifts by -4.
+        It is nearly always 0. `now()` already contains it. A component that remembers times keeps the last value, and
+        shifts its times by the difference. Example: after jumps of +10 s and -4 s it is 6; a component that applied the
+        10 shifts by -4.
         """
 
 
@@ -96,9 +103,10 @@ class PastSource(Protocol):
     async def past(
         self, quantities: Collection[str], since: float, until: float, step_s: float
     ) -> Mapping[str, NDArray[np.float64]]:
-        """Return each quantity's mean in every whole step from `since` to `until` (Unix time), oldest first.
+        """Return each quantity's mean in every whole step from `since` to `until`.
 
-        A step is NaN where any part of it is missing: missing is not zero. Raises `Unavailable` or `Misconfigured`.
+        The times are Unix times. The result has the oldest first. A step is NaN where any part of it is missing:
+        missing is not zero. Raises `Unavailable` or `Misconfigured`.
         """
 
 
@@ -106,10 +114,15 @@ class Actuator(Protocol):
     """Adapter that resizes a pool."""
 
     async def status(self) -> Fresh[PoolStatus]:
-        """Return the pool's status as the platform reports it. Raises `Unavailable` or `Misconfigured`."""
+        """Return the pool's status as the platform reports it.
+
+        Raises `Unavailable` or `Misconfigured`.
+        """
 
     async def resize(self, replicas: int, observed: PoolStatus) -> None:
-        """Request `replicas` if the pool's status still is the `observed` one. Idempotent; returns on acceptance.
+        """Request `replicas` if the pool's status still is the `observed` one.
+
+        Idempotent; returns on acceptance.
 
         An accepted write is not capacity. Raises any of the port errors.
         """
@@ -117,15 +130,24 @@ class Actuator(Protocol):
 
 @runtime_checkable
 class Finishing(Protocol):
-    """An actuator that carries out a smaller size over several ticks, such as one that drains replicas first."""
+    """An actuator that carries out a smaller size over several ticks.
+
+    An example is one that drains replicas first.
+    """
 
     def unfinished(self) -> bool:
-        """Return whether, by its last status, it needs its reported size to be written again to continue."""
+        """Return whether its reported size must be written again to continue.
+
+        The actuator decides by its last status.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """An action that an adapter needs, and whether it is granted, without performing it; None where unknown."""
+    """An action that an adapter needs, and whether it is granted.
+
+    The check does not perform the action. `granted` is None where unknown.
+    """
 
     action: str
     granted: bool | None
@@ -134,7 +156,10 @@ class Permit:
 
 @runtime_checkable
 class Permitted(Protocol):
-    """An adapter that can check, without writing, whether the actions that it needs are permitted."""
+    """An adapter that can check whether the actions that it needs are permitted.
+
+    The check does not write.
+    """
 
     async def permits(self) -> Sequence[Permit]:
         """Return a permit for each action. Raises port errors where none can be checked."""
@@ -159,14 +184,20 @@ class Context(Protocol):
 
     @property
     def tasks(self) -> Tasks:
-        """Starter of supervised background tasks: their failures are reported, and they are restarted."""
+        """Starter of supervised background tasks.
+
+        Their failures are reported, and they are restarted.
+        """
 
     @property
     def wakeup(self) -> Wakeup:
         """Event by which an adapter requests a tick at once, as on an interruption notice."""
 
     async def shared(self, key: object, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:
-        """Return the resource under `key`, opened on first use and shared by all adapters until the daemon ends."""
+        """Return the resource under `key`, opened on first use.
+
+        All adapters share it until the daemon ends.
+        """
 
 
 class SourceSpec(Protocol):

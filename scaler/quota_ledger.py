@@ -1,4 +1,6 @@
-"""The daemon's ledger of the replicas that each workload holds, needs and removed, from which it computes grants.
+"""The daemon's ledger of the replicas that each workload holds, needs and removed.
+
+It computes grants from these.
 
 A tick calls `grant`, decides, and calls `reserve` without an await in between: two workloads never get the same
 capacity. The decision is reserved before it is carried out; `record` then corrects it by the tick's outcomes.
@@ -24,9 +26,10 @@ NEVER: Final = float("-inf")
 
 @dataclass(slots=True)
 class LedgerEntry:
-    """One workload in the ledger: its pools' last observed or decided sizes, and its need in replicas.
+    """One workload in the ledger.
 
-    `absent` are the pools whose size the last tick could not observe.
+    It has its pools' last observed or decided sizes, and its need in replicas. `absent` are the pools whose size the
+    last tick could not observe.
     """
 
     spec: WorkloadSpec
@@ -88,7 +91,10 @@ class QuotaLedger:
         self._claims.drop(name)
 
     def grant(self, name: WorkloadName, observation: Observation) -> Grant | None:
-        """Return the limits on what the workload may hold and remove now; None without limits of the fleet."""
+        """Return the limits on the amounts that the workload may hold and remove now.
+
+        Returns None without limits of the fleet.
+        """
         self._entries[name].update_sizes(observation)
         if not self.limits.limits:
             return None
@@ -99,9 +105,10 @@ class QuotaLedger:
         return fleet_quota.grant(self.limits, name, self._claims, sum(self._removed.values()), largest)
 
     def reserve(self, name: WorkloadName, decision: Decision) -> None:
-        """Count a decision before it is written: added replicas as held, removed ones as removed and still held.
+        """Count a decision before it is written.
 
-        Example: a pool of 10 that is to shrink to 7 holds 10, and 3 count as removed, until `record`.
+        Added replicas count as held, removed ones as removed and still held. Example: a pool of 10 that is to shrink to
+        7 holds 10, and 3 count as removed, until `record`.
         """
         entry = self._entries[name]
         removed = sum(max(0, entry.sizes[pool] - target) for pool, target in decision.targets.items())
@@ -144,7 +151,10 @@ class QuotaLedger:
             self._removed[at, name] = removed
 
     def shift(self, stepped_s: float) -> None:
-        """Shift the times of removals and decisions after a jump of the clock: `stepped_s` is the sum of all jumps."""
+        """Shift the times of removals and decisions after a jump of the clock.
+
+        `stepped_s` is the sum of all jumps.
+        """
         step_s, self._stepped_s = stepped_s - self._stepped_s, stepped_s
         if not step_s:
             return
@@ -154,6 +164,9 @@ class QuotaLedger:
         self._sizes = deque((at + step_s, size) for at, size in self._sizes)
 
     def held(self) -> Mapping[str, float]:
-        """Return the GPUs and USD per hour that the fleet holds, of the workloads whose sizes are known."""
+        """Return the GPUs and USD per hour that the fleet holds.
+
+        Only workloads whose sizes are known count.
+        """
         known = [claim for entry in self._entries.values() if not (claim := entry.claim()).unread]
         return {"gpus": sum(c.gpus.held for c in known), "usd_per_hour": sum(c.usd_per_hour.held for c in known)}

@@ -13,7 +13,10 @@ from scaler.telemetry.metrics import Metrics
 
 
 class Recorder:
-    """Writes records to a journal, if one is configured. A lost record is reported, and stops nothing."""
+    """Writes records to a journal, if one is configured.
+
+    A lost record is reported, and stops nothing.
+    """
 
     def __init__(self, journal: JournalWriter | None, metrics: Metrics, health: Health) -> None:
         self._journal = journal

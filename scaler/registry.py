@@ -1,4 +1,7 @@
-"""The kinds of policies, sources and pools by name, imported on use: a process loads only the kinds it uses."""
+"""The kinds of policies, sources and pools by name, imported on use.
+
+A process loads only the kinds it uses.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ from policies.recommend.registry import POLICIES
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of source or pool: its configuration record, and the function that opens its adapter.
+    """A kind of source or pool.
+
+    It has its configuration record, and the function that opens its adapter.
 
     Both are "module:name". The record's module imports no SDK; the adapter's module, and its SDK, is imported when the
     first source or pool of the kind is opened.

@@ -1,4 +1,7 @@
-"""Applies changed configuration files while the daemon runs, and reports when they differ from what runs."""
+"""Applies changed configuration files while the daemon runs.
+
+It also reports when they differ from the running configuration.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ KEPT: Final = "the previous configuration stays in use until the files are fixed
 
 
 class Reloader:
-    """Reloads the files of an app when they change. `running` is their snapshot when the configuration was read."""
+    """Reloads the files of an app when they change.
+
+    `running` is their snapshot when the configuration was read.
+    """
 
     def __init__(self, app: App, watcher: Watcher, running: FileSnapshot) -> None:
         self._app = app
@@ -30,7 +36,10 @@ class Reloader:
         app.metrics.config_valid.set(1)
 
     async def follow(self) -> None:
-        """Compare the files at each interval until cancelled. The method may be called again after an exception."""
+        """Compare the files at each interval until cancelled.
+
+        The method may be called again after an exception.
+        """
         while True:
             if await self._watcher.wait():
                 self._refused = None
@@ -38,7 +47,10 @@ class Reloader:
             await self.compare()
 
     async def compare(self) -> None:
-        """Compare the files with the running configuration, and apply a change that two reads agree on."""
+        """Compare the files with the running configuration, and apply a settled change.
+
+        A change is settled when two reads agree on it.
+        """
         snapshot = await self._watcher.snapshot()
         if snapshot == self._running:
             self._refused = self._removing_for = None
@@ -67,7 +79,9 @@ class Reloader:
         self._report(pending)
 
     def _is_first_without(self, snapshot: FileSnapshot, config: Config) -> bool:
-        """Return whether workloads are missing, and the previous comparison did not see the same files.
+        """Return whether workloads are missing for the first time.
+
+        The previous comparison did not see the same files.
 
         A file that is truncated or absent for a moment, as while it is replaced, must not remove its workload.
         """

@@ -1,4 +1,7 @@
-"""Resources that adapters share, opened on first use: one session per account and region, one watch per cluster."""
+"""Resources that adapters share, opened on first use.
+
+There is one session per account and region, and one watch per cluster.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,10 @@ class Resources:
         await self._stack.aclose()
 
     async def shared(self, key: object, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:
-        """Return the resource under `key`. If opening it fails or is cancelled, the next caller tries again."""
+        """Return the resource under `key`.
+
+        If opening it fails or is cancelled, the next caller tries again.
+        """
         async with self._opening[key]:
             if key not in self._opened:
                 self._opened[key] = await self._stack.enter_async_context(opening())

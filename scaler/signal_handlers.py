@@ -16,7 +16,9 @@ STOP_MESSAGE: Final = b"forescale: stopped by a signal; no tick was running\n"
 
 @contextmanager
 def startup_signals() -> Iterator[None]:
-    """Handle signals outside the event loop: ignore SIGHUP, and exit with code 0 on SIGINT and SIGTERM.
+    """Handle signals outside the event loop.
+
+    SIGHUP is ignored. SIGINT and SIGTERM exit with code 0.
 
     SIGHUP, whose default action ends the process, requests a reload: a start reads the files anyway.
     """

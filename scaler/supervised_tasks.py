@@ -1,4 +1,7 @@
-"""Supervised background tasks: an exception of a task is logged and counted, and the task restarted."""
+"""Supervised background tasks.
+
+An exception of a task is logged and counted, and the task is restarted.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,10 @@ class Tasks:
         self._logged: set[tuple[str, str]] = set()
 
     def start(self, name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-        """Run a coroutine function in a task until it returns or is cancelled; after an exception, run it again."""
+        """Run a coroutine function in a task until it returns or is cancelled.
+
+        After an exception, it runs again.
+        """
         return asyncio.create_task(self._supervise(name, run), name=name)
 
     def recovered(self, name: str) -> None:

@@ -1,1 +1,4 @@
-"""One package per cloud: session, credentials, error mapping. Only these and the adapters import SDKs."""
+"""One package per cloud: session, credentials, error mapping.
+
+Only these and the adapters import SDKs.
+"""

@@ -21,7 +21,10 @@ BOUNDS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """A cloud API and its rate limit for one caller: `per_s` calls a second in the long run, `burst` at once."""
+    """A cloud API and its rate limit for one caller.
+
+    The limit is `per_s` calls a second in the long run, and `burst` calls at once.
+    """
 
     name: str
     per_s: float
@@ -30,7 +33,10 @@ class Api:
 
 @dataclass(slots=True)
 class DurationHistogram:
-    """Durations of calls: one count per bound in `BOUNDS_S` and one beyond them, and their sum. Seconds."""
+    """Durations of calls: one count per bound in `BOUNDS_S` and one beyond them, and their sum.
+
+    Seconds.
+    """
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
     sum_s: float = 0.0
@@ -74,7 +80,10 @@ class Bucket:
 
 
 class Calls:
-    """All buckets, `results` by API, operation and result, and `times` (durations) by API and operation."""
+    """All buckets, and the results and durations of calls.
+
+    `results` has the keys (API, operation, result). `times` (durations) has the keys (API, operation).
+    """
 
     def __init__(self, rng: random.Random | None = None) -> None:
         self.results: Counter[tuple[str, str, str]] = Counter()

@@ -41,7 +41,10 @@ RESULTS: Final = {
 
 
 class Channel:
-    """One API in the account and region `scope`, as an adapter calls it. `operation` names the permission it needs."""
+    """One API in the account and region `scope`, as an adapter calls it.
+
+    `operation` names the permission it needs.
+    """
 
     def __init__(self, context: Context, api: Api, scope: Hashable) -> None:
         self.api = api

@@ -9,7 +9,9 @@ from scaler.ports import Misconfigured, PortError, Unavailable
 
 @dataclass(slots=True)
 class Backoff:
-    """Pauses in seconds: doubled from `first_s` to `max_s`, or `misconfigured_s` where only a human can fix the error.
+    """Pauses in seconds after failed reads.
+
+    A pause doubles from `first_s` to `max_s`. It is `misconfigured_s` where only a human can fix the error.
 
     A pause that the service requests replaces it, up to `misconfigured_s`. Example: `Backoff(1, 10, 30)` gives 1, 2,
     4, 8, 10 and 10 for six failures in a row, and 1 again after a success.

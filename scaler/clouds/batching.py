@@ -1,4 +1,6 @@
-"""One call for the keys that many workloads request at about the same time, such as resource ids or metrics.
+"""One call for the keys that many workloads request at about the same time.
+
+A key is, for example, a resource id or a metric.
 
 The workloads' ticks begin together, so requests within `GATHER_S` go in one call. Some APIs refuse the whole call for
 one unknown key: such a call is split in halves until the unknown key is alone.
@@ -25,15 +27,19 @@ GATHER_S: Final = 0.02
 
 
 class Fetch(Protocol[K, V_co]):
-    """Values of those keys that exist. `urgent`: a write waits for them, so the call does not give way as reads do."""
+    """Values of those keys that exist.
+
+    `urgent`: a write waits for them, so the call does not give way as reads do.
+    """
 
     def __call__(self, keys: Sequence[K], /, *, urgent: bool) -> Awaitable[Mapping[K, V_co]]: ...
 
 
 class Batch(Generic[K, V]):
-    """Requests for many keys at once, at most `max_keys` a call, the keys of one `group` together.
+    """Requests for many keys at once, at most `max_keys` a call.
 
-    `split_refused`: whether a call that is refused as misconfigured is split in halves.
+    Each call contains keys of one `group` only. `split_refused`: whether a call that is refused as misconfigured is
+    split in halves.
     """
 
     def __init__(  # noqa: PLR0913 - one batch's settings

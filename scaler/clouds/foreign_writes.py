@@ -1,8 +1,9 @@
-"""Detection of other writers of a pool's size, by the sizes that this process did not request.
+"""Detection of other writers of a pool's size.
 
-Most APIs take no precondition and do not record the writer, so the detector compares sizes. A write whose response was
-lost may or may not have been applied: each requested size stays expected until one of them is observed.
-Example: observed 3, requested 5, response lost. Next, 3 or 5 is expected; 8 is another writer.
+A size that this process did not request comes from another writer. Most APIs take no precondition and do not record the
+writer, so the detector compares sizes. A write whose response was lost may or may not have been applied: each requested
+size stays expected until one of them is observed. Example: observed 3, requested 5, response lost. Next, 3 or 5 is
+expected; 8 is another writer.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from scaler.ports import Clock, Conflict
 
 
 class ForeignWriteDetector:
-    """The sizes of one pool that this process observed and requested. `what` names the pool in messages."""
+    """The sizes of one pool that this process observed and requested.
+
+    `what` names the pool in messages.
+    """
 
     def __init__(self, clock: Clock, other_writer_yield_s: float, what: str) -> None:
         self._clock = clock
@@ -43,7 +47,9 @@ class ForeignWriteDetector:
         self._requested = {size}
 
     def observe(self, size: int, writer: str = "", *, named: bool = False) -> str | None:
-        """Return the other writer of the size for `other_writer_yield_s` after its detection; else None.
+        """Return the other writer of the size after its detection; else None.
+
+        It is returned for `other_writer_yield_s`.
 
         `writer` is the writer of the present size, where the platform records it. `named`: another autoscaler is
         already reported by name, so its writes are not reported again. After the wall clock was set back, nothing is.

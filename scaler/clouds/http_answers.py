@@ -59,7 +59,10 @@ async def read_body(what: str, response: aiohttp.ClientResponse, max_bytes: int,
 
 
 async def read_lines(what: str, response: aiohttp.ClientResponse, max_bytes: int) -> AsyncIterator[bytes]:
-    """Yield the lines of an endless body. Raises `Unavailable` for a line of more than `max_bytes`."""
+    """Yield the lines of an endless body.
+
+    Raises `Unavailable` for a line of more than `max_bytes`.
+    """
     buffer = bytearray()
     async for chunk in response.content.iter_any():
         buffer += chunk
@@ -81,7 +84,10 @@ def too_large(what: str, max_bytes: int, remedy: str = "") -> Unavailable:
 
 
 def decode_json(what: str, content: bytes | str) -> Any:
-    """Return the value of JSON text. Raises `Unavailable` for a malformed one or one beyond a limit."""
+    """Return the value of JSON text.
+
+    Raises `Unavailable` for a malformed one or one beyond a limit.
+    """
     raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
     try:
         value = DECODER.decode(raw.decode("utf-8-sig"))
@@ -104,7 +110,10 @@ async def read_json(what: str, content: bytes) -> Any:
 
 
 async def off_loop(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return the result of `work`, run in the parser thread where `size` exceeds `OFF_LOOP_BYTES`."""
+    """Return the result of `work`.
+
+    It runs in the parser thread where `size` exceeds `OFF_LOOP_BYTES`.
+    """
     if size <= OFF_LOOP_BYTES:
         return work(*args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(PARSER, lambda: work(*args, **kwargs))

@@ -1,4 +1,7 @@
-"""HTTP to engines and metrics servers: one session per server, bounded bodies, errors by remedy."""
+"""HTTP to engines and metrics servers.
+
+One session serves each server. Bodies are bounded, and errors are port errors by their remedy.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,10 @@ class Pages:
         self._clock = clock
 
     async def get(self, url: URL, server_name: str | None) -> tuple[float, str]:
-        """Return the time of the request (seconds since the Unix epoch) and the page. Raises port errors."""
+        """Return the time of the request (seconds since the Unix epoch) and the page.
+
+        Raises port errors.
+        """
         requested_at = self._clock.now()
         headers = {"Accept": "text/plain;version=0.0.4;q=1,*/*;q=0.1", **self._access.request_headers()}
         if server_name is not None:

@@ -31,7 +31,9 @@ WasInterrupted: TypeAlias = Callable[[str, bool], bool]
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """An interruption notice. `machine` is the cloud's name for it: an instance id, a VM's or a node's name.
+    """An interruption notice.
+
+    `machine` is the cloud's name for it: an instance id, a VM's or a node's name.
 
     `received_at` is when this process received it and `interrupts_at` when the machine goes, where the cloud announces
     that, both in seconds since the Unix epoch. `source` names the listener.
@@ -111,11 +113,16 @@ class InterruptionTracker:
         """Units interrupted since this process started."""
 
     def pending(self, machines: Collection[str]) -> Collection[str]:
-        """Return the `machines` with a notice, whether an interruption or a rebalance recommendation."""
+        """Return the `machines` with a notice.
+
+        The notice is an interruption or a rebalance recommendation.
+        """
         return self._board.notices_for(machines, self._overdue_s).keys()
 
     def observe(self, serving: Mapping[str, int], was_interrupted: WasInterrupted | None = None) -> Collection[str]:
-        """Record the units of the machines that serve now, by the names that notices use; return those with a notice.
+        """Record the units of the machines that serve now; return those with a notice.
+
+        Machines have the names that notices use.
 
         Example: i-1 and i-2 serve, and a notice names i-1. At the next call only i-3 serves: i-1 was interrupted, i-2
         was not. `was_interrupted` replaces this rule where the cloud reports more.
@@ -146,7 +153,10 @@ class InterruptionTracker:
 
 
 async def board(context: Context) -> NoticeBoard:
-    """Return the daemon's notice board. Every notice pinned there requests a tick of the caller's workload."""
+    """Return the daemon's notice board.
+
+    Every notice pinned there requests a tick of the caller's workload.
+    """
     notices = await context.shared("notices", lambda: contextlib.nullcontext(NoticeBoard(context.clock)))
     notices.wake(context.wakeup)
     return notices

@@ -1,4 +1,6 @@
-"""Validation of decoded responses: a malformed value raises `Unavailable` and never ends the loop.
+"""Validation of decoded responses.
+
+A malformed value raises `Unavailable` and never ends the loop.
 
 `http_answers.py` reads and decodes what comes over HTTP; this module checks the values, whatever the protocol.
 """
@@ -26,7 +28,10 @@ MAX_TEXT_CHARS: Final = 400
 
 @contextmanager
 def unavailable_if_malformed(what: str) -> Iterator[None]:
-    """Translate the exceptions of reading a malformed response into `Unavailable` that names `what`."""
+    """Translate the exceptions of reading a malformed response into `Unavailable`.
+
+    The error names `what`.
+    """
     try:
         yield
     except MALFORMED as e:
@@ -35,7 +40,10 @@ def unavailable_if_malformed(what: str) -> Iterator[None]:
 
 
 def validated(what: str) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callable[P, Coroutine[Any, Any, T]]]:
-    """Return a decorator that runs a method which reads responses within `unavailable_if_malformed`."""
+    """Return a decorator that runs a method within `unavailable_if_malformed`.
+
+    The method reads responses.
+    """
 
     def decorate(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
         @functools.wraps(method)
@@ -62,7 +70,10 @@ def machine_count(what: str, value: object, *, digits: bool = False) -> int:
 
 
 def list_of(what: str, body: object, key: str) -> list[dict[str, Any]]:
-    """Return the list of objects under `key`. Raises `Unavailable` for a missing list: it is not empty."""
+    """Return the list of objects under `key`.
+
+    Raises `Unavailable` for a missing list: it is not empty.
+    """
     items = body.get(key) if isinstance(body, Mapping) else None
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise Unavailable(f"{what}: malformed response: no {key}")
@@ -70,7 +81,10 @@ def list_of(what: str, body: object, key: str) -> list[dict[str, Any]]:
 
 
 def one_line(text: object) -> str:
-    """Return the first `MAX_TEXT_CHARS` characters of a text on one line: some responses are whole web pages."""
+    """Return the first `MAX_TEXT_CHARS` characters of a text on one line.
+
+    Some responses are whole web pages.
+    """
     if isinstance(text, bytes):
         text = text[:MAX_TEXT_CHARS].decode(errors="replace")
     return " ".join(str(text).split())[:MAX_TEXT_CHARS]

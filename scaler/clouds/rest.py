@@ -1,4 +1,6 @@
-"""JSON over HTTPS with a bearer token, for APIs whose SDKs are synchronous or heavier than the calls.
+"""JSON over HTTPS with a bearer token.
+
+It serves APIs whose SDKs are synchronous or heavier than the calls.
 
 All clouds share one session per CA file. A token is fetched once for all waiting callers, renewed before it expires,
 and renewed when an API refuses it. A body that is truncated, not JSON, or larger than `MAX_BODY` raises `Unavailable`.
@@ -44,7 +46,10 @@ class RestResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One call. `operation` is named as the permission that grants it; `about` names the resource."""
+    """One call.
+
+    `operation` is named as the permission that grants it; `about` names the resource.
+    """
 
     operation: str
     method: str
@@ -138,7 +143,10 @@ class Rest:
 
 
 async def _object(what: str, status: int, content: bytes) -> Body:
-    """Return the body as an object; a refusal that is not JSON becomes its message. Raises `Unavailable`."""
+    """Return the body as an object; a refusal that is not JSON becomes its message.
+
+    Raises `Unavailable`.
+    """
     try:
         value = await read_json(what, content) if content else {}
     except Unavailable:

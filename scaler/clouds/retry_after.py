@@ -1,4 +1,7 @@
-"""Pauses that services request before a retry, by each cloud's own headers, within one bound."""
+"""Pauses that services request before a retry.
+
+Each cloud has its own headers. One bound limits all pauses.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ MAX_RETRY_AFTER_S: Final = 60.0
 
 
 def requested_wait_s(candidates: Iterable[tuple[object, float]]) -> float | None:
-    """Return the first valid pause among (text, seconds per unit) pairs, bounded; None without one. Seconds.
+    """Return the first valid pause, bounded, in seconds; None without one.
 
-    Example: `[("", 1.0), ("1500", 0.001)]` gives 1.5.
+    `candidates` are pairs (text, seconds per unit). Example: `[("", 1.0), ("1500", 0.001)]` gives 1.5.
     """
     for text, unit_s in candidates:
         try:

@@ -1,4 +1,7 @@
-"""In-flight calls that several callers share, and workers that run as long as they are shared."""
+"""In-flight calls that several callers share, and shared workers.
+
+A worker runs as long as it is shared.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ WorkerT = TypeVar("WorkerT", bound=Worker)
 
 
 class Singleflight:
-    """Merges equal concurrent calls into one. A caller that gives up leaves the call to the others."""
+    """Merges equal concurrent calls into one.
+
+    A caller that gives up leaves the call to the others.
+    """
 
     def __init__(self) -> None:
         self._tasks: dict[Hashable, asyncio.Task[Any]] = {}

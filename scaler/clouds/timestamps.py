@@ -9,9 +9,9 @@ T = TypeVar("T")
 
 
 def seconds_of(text: object, otherwise: T) -> float | T:
-    """Return an RFC 3339 time as seconds since the Unix epoch; `otherwise` where it cannot be read.
+    """Return an RFC 3339 time as seconds since the Unix epoch.
 
-    A time without a zone is not RFC 3339: it could be off by hours.
+    Returns `otherwise` where the time cannot be read. A time without a zone is not RFC 3339: it could be off by hours.
     """
     if not isinstance(text, str):
         return otherwise
@@ -23,5 +23,8 @@ def seconds_of(text: object, otherwise: T) -> float | T:
 
 
 def text_of(time_s: float) -> str:
-    """Return seconds since the Unix epoch as an RFC 3339 time in UTC, truncated to whole seconds."""
+    """Return seconds since the Unix epoch as an RFC 3339 time in UTC.
+
+    The time is truncated to whole seconds.
+    """
     return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,7 @@
-"""``forescale doctor``: shows the readings of each source, and the size and lead time of each pool."""
+"""``forescale doctor``: shows the readings of each source, and each pool's size.
+
+It also shows the lead time of each pool.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,10 @@ def command(args: argparse.Namespace) -> int:
 
 
 def lines(checks: list[AdapterCheck], config: Config, memories: Mapping[WorkloadName, PoolMemories]) -> Iterator[str]:
-    """Yield each workload's sources with the ages of readings, and its pools with sizes and lead times."""
+    """Yield each workload's sources and pools.
+
+    A source has the ages of its readings. A pool has its size and lead time.
+    """
     workload = None
     for check in checks:
         if check.workload != workload:

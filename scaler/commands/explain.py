@@ -42,7 +42,10 @@ def command(args: argparse.Namespace) -> int:
 
 
 def parse_time(text: str, option: str = "--at") -> float:
-    """Return the Unix time of ISO 8601 (UTC without an offset) or of Unix seconds. Raises `JournalError`."""
+    """Return the Unix time of ISO 8601 (UTC without an offset) or of Unix seconds.
+
+    Raises `JournalError`.
+    """
     try:
         return float(text)
     except ValueError:

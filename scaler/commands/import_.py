@@ -1,4 +1,7 @@
-"""``forescale import``: writes a workload file with the behavior of an HPA or a ScaledObject."""
+"""``forescale import``: writes a workload file from an HPA or a ScaledObject.
+
+The workload has the same behavior.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,10 @@ def _option_problems(args: argparse.Namespace) -> Sequence[Problem]:
 
 
 def _require_valid(imported: Imported) -> None:
-    """Load the workload file. Raises `ConfigError` where the manifest has settings that no workload may have."""
+    """Load the workload file.
+
+    Raises `ConfigError` where the manifest has settings that no workload may have.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "workload.yaml"
         file.write_text(imported.text, encoding="utf-8")

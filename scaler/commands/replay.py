@@ -1,4 +1,7 @@
-"""``forescale replay``: decides again from recorded observations, by the recorded or another configuration."""
+"""``forescale replay``: decides again from recorded observations.
+
+It uses the recorded configuration, or another one.
+"""
 
 from __future__ import annotations
 

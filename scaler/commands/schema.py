@@ -1,4 +1,7 @@
-"""``forescale schema``: prints the configuration's JSON Schema, for editors and CI, or the documented example."""
+"""``forescale schema``: prints the configuration's JSON Schema, for editors and CI.
+
+It can print the documented example instead.
+"""
 
 from __future__ import annotations
 

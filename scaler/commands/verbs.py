@@ -6,7 +6,10 @@ from typing import Final, NamedTuple
 
 
 class Verb(NamedTuple):
-    """One command: its module, imported on use, whose `command` runs it, and the texts of its help."""
+    """One command: its module, and the texts of its help.
+
+    The module is imported on use, and its `command` runs the command.
+    """
 
     module: str
     summary: str

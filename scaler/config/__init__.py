@@ -1,1 +1,4 @@
-"""Loads YAML files into validated frozen records, or reports all errors with file, key, value, rule and remedy."""
+"""Loads YAML files into validated frozen records, or reports all errors.
+
+An error has file, key, value, rule and remedy.
+"""

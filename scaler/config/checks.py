@@ -1,4 +1,7 @@
-"""Rules between several records. A record states the rules between its own fields in ``problems()``."""
+"""Rules between several records.
+
+A record states the rules between its own fields in ``problems()``.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ REPLACED: Final = ("cooldown_s", "tolerance", "scale_up", "scale_down")
 
 
 def own_problems(record: Any, place: Place = ()) -> Iterator[Finding]:
-    """Yield the problems of every record in the tree by its ``problems()``, which yields (field, rule) pairs."""
+    """Yield the problems of every record in the tree.
+
+    A record's ``problems()`` yields them as (field, rule) pairs.
+    """
     if dataclasses.is_dataclass(record):
         if hasattr(record, "problems"):
             for field, rule in record.problems():
@@ -58,7 +64,10 @@ def _may_have_problems(hint: Any) -> bool:
 
 
 def name_sources(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:
-    """Fill in the source of each policy that names none where only one source has its quantities."""
+    """Fill in the source of each policy that names none.
+
+    It is filled in only where a single source has the policy's quantities.
+    """
     offers = {name: set(source.quantities()) for name, source in spec.sources.items()}
     findings: list[Finding] = []
     policies: dict[Any, Any] = {}
@@ -122,7 +131,10 @@ def _metric_sources(policy: Any, place: Place, sources: Mapping[str, Any]) -> It
 
 
 def _additional_sources(policy: Any, place: Place, sources: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield the problems of the sources that a policy reads in addition to its own (`needs_also`)."""
+    """Yield the problems of the sources that a policy reads in addition to its own.
+
+    The policy names these sources in `needs_also`.
+    """
     for source, quantities in getattr(policy, "needs_also", dict)().items():
         if source not in sources:
             hint = did_you_mean(source, list(sources)) or _listed(sources)
@@ -144,7 +156,10 @@ def rate_windows(spec: WorkloadSpec) -> Iterator[Finding]:
 
 
 def stabilization_problems(spec: WorkloadSpec) -> Iterator[Finding]:
-    """Yield the policies and settings that conflict with a policy that has its own stabilization."""
+    """Yield the conflicts with a policy that has its own stabilization.
+
+    The conflicts are with other policies and with settings.
+    """
     name = next((name for name, policy in spec.policies.items() if policy.owns_stabilization), None)
     if name is None:
         return
@@ -182,7 +197,10 @@ def _listed(sources: Mapping[str, Any]) -> str:
 
 
 def _remedy(sources: Mapping[str, Any], needs: Iterable[str], named: str | None = None) -> str:
-    """Return how a source, or the `named` one, can provide `needs`; else what each source provides."""
+    """Return how a source, or the `named` one, can provide `needs`.
+
+    If none can, return the quantities that each source provides.
+    """
     for name, source in sources.items():
         lacking = tuple(sorted(set(needs) - set(source.quantities())))
         if named in {None, name} and hasattr(source, "read") and len(recipes(source.preset, lacking)) == len(lacking):
@@ -199,7 +217,10 @@ def _fits(pool: Pool, cap: int) -> bool:
 
 
 def bounds(spec: WorkloadSpec) -> Iterator[Finding]:
-    """Yield bounds that contradict each other, and a `min_replicas` of 0 that no policy could scale out from."""
+    """Yield bounds that contradict each other.
+
+    Yield also a `min_replicas` of 0 that no policy could scale out from.
+    """
     if spec.min_replicas > spec.max_replicas:
         yield ("min_replicas",), f"must be at most max_replicas, {spec.max_replicas}", "lower it, or raise max_replicas"
     for name, pool in spec.pools.items():

@@ -32,7 +32,9 @@ class Document:
 
 
 def read(path: Path, *, old_numbers: bool = False) -> tuple[list[Document], list[Problem]]:
-    """Return the documents of a file, without empty ones, and its problems. All YAML files are read here.
+    """Return the documents of a file, without empty ones, and its problems.
+
+    All YAML files are read here.
 
     With `old_numbers` 010 and 1:30 are numbers, as in Kubernetes manifests; otherwise they are refused.
     """
@@ -50,7 +52,10 @@ def parse(file: str, text: str, *, old_numbers: bool = False) -> tuple[list[Docu
 
 
 def value_in(text: str) -> Any:
-    """Return the YAML value of a text such as ``[1, 2]``; None for an empty text. Raises `ValueError`."""
+    """Return the YAML value of a text such as ``[1, 2]``; None for an empty text.
+
+    Raises `ValueError`.
+    """
     documents, problems = parse("", text)
     if problems or len(documents) > 1:
         raise ValueError(problems[0].rule if problems else "more than one document")

@@ -24,7 +24,10 @@ HEAD = """\
 
 
 def example() -> str:
-    """Return the text of ``config/example/workload.yaml``: the daemon's document, then a workload's."""
+    """Return the text of ``config/example/workload.yaml``.
+
+    It is the daemon's document, then a workload's.
+    """
     daemon = ["daemon:", *_record(DaemonSpec, 1)]
     return HEAD + "\n" + "\n".join([*daemon, "---", *_record(WorkloadSpec, 0)]) + "\n"
 

@@ -1,4 +1,7 @@
-"""Lists and reads configuration files: within a size limit, and never from a pipe or a device."""
+"""Lists and reads configuration files within a size limit.
+
+It never reads from a pipe or a device.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +94,10 @@ def read_bytes(path: Path) -> bytes:
 
 
 def _read_all(descriptor: int) -> bytes:
-    """Return the content of a file, which may grow while it is read. Raises `Unreadable` beyond the limit."""
+    """Return the content of a file, which may grow while it is read.
+
+    Raises `Unreadable` beyond the limit.
+    """
     parts, size = [], 0
     while part := os.read(descriptor, CHUNK_BYTES):
         parts.append(part)

@@ -1,4 +1,7 @@
-"""Rules between limits: budgets that minimums exceed, missing prices, an override out of bounds."""
+"""Rules between limits.
+
+The problems are budgets that minimums exceed, missing prices, and an override out of bounds.
+"""
 
 from __future__ import annotations
 

@@ -36,7 +36,10 @@ KINDS: Final = {"sources": "source", "policies": "policy", "pools": "pool"}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Workload:
-    """A configured workload: its record, its document with all defaults, and the document's fingerprint."""
+    """A configured workload.
+
+    It has its record, its document with all defaults, and the document's fingerprint.
+    """
 
     spec: WorkloadSpec
     document: Mapping[str, Any]
@@ -63,7 +66,10 @@ def load(paths: Iterable[Path]) -> Config:
 
 @contextlib.contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Pause the cyclic garbage collector, which takes a third of the time and finds nothing: all objects stay."""
+    """Pause the cyclic garbage collector.
+
+    The collector takes a third of the time and finds nothing, since all objects stay.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -149,7 +155,10 @@ def _pool_place(document: Document, workload: WorkloadName, pool: PoolName) -> s
 
 
 def workload_from(document: Mapping[str, Any], file: str = "journal") -> Workload:
-    """Return the workload of a document from another place, such as the journal. Raises `ConfigError`."""
+    """Return the workload of a document from another place, such as the journal.
+
+    Raises `ConfigError`.
+    """
     problems: list[Problem] = []
     workload = _workload(Document(file, document, {}), problems, with_checks=False)
     if workload is None:
@@ -158,7 +167,10 @@ def workload_from(document: Mapping[str, Any], file: str = "journal") -> Workloa
 
 
 def without_secrets(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a workload's document with the credentials of sources and pools masked, to be stored and shown."""
+    """Return a workload's document with the credentials of sources and pools masked.
+
+    The result can be stored and shown.
+    """
     return {key: masked(value) if key in {"sources", "pools"} else value for key, value in document.items()}
 
 
@@ -266,7 +278,10 @@ def _references(data: Any, place: Place) -> Iterator[tuple[Place, str]]:
 
 
 def _problem(document: Document, error: ErrorDetails, parent: Place, model: type[BaseModel]) -> Problem:
-    """Translate an error of pydantic below `parent`. A wrong or missing kind lists the known kinds."""
+    """Translate an error of pydantic below `parent`.
+
+    A wrong or missing kind lists the known kinds.
+    """
     place, value = (*parent, *_without_tags(error["loc"])), error["input"]
     if error["type"] == "union_tag_invalid":
         kinds = list(REGISTRIES[KINDS[str(place[0])]])
@@ -280,7 +295,10 @@ def _problem(document: Document, error: ErrorDetails, parent: Place, model: type
 
 
 def _without_tags(loc: tuple[Any, ...]) -> Place:
-    """Return a place without the kind that pydantic adds: ("pools", "a", "asg", "group") as ("pools", "a", "group")."""
+    """Return a place without the kind that pydantic adds.
+
+    Example: ("pools", "a", "asg", "group") gives ("pools", "a", "group").
+    """
     return (*loc[:2], *loc[3:]) if len(loc) > 3 and loc[0] in KINDS and loc[2] != "[key]" else loc
 
 

@@ -1,4 +1,7 @@
-"""Problems of a configuration, each with its place, value, rule and remedy, and without secrets."""
+"""Problems of a configuration, without secrets.
+
+Each has its place, value, rule and remedy.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,10 @@ KEY: Final = re.compile(r"[^\s:=@'\"]{1,100}")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One problem: the dotted key `path`, its configured `value`, the broken `rule`, and the remedy `hint`."""
+    """One problem of a configuration.
+
+    It has the dotted key `path`, its configured `value`, the broken `rule`, and the remedy `hint`.
+    """
 
     file: str
     line: int
@@ -47,7 +53,10 @@ class Problem:
     hint: str = ""
 
     def __post_init__(self) -> None:
-        """Hide secrets in what is quoted, and escape control characters: a problem is one readable line."""
+        """Hide secrets in quoted texts, and escape control characters.
+
+        A problem is one readable line.
+        """
         object.__setattr__(self, "path", _escaped(self.path))
         object.__setattr__(self, "value", _escaped(mask(self.value)))
         object.__setattr__(self, "rule", _escaped(masked_rule(_cut(self.rule))))
@@ -63,14 +72,20 @@ class Problem:
 
 
 def _escaped(text: str) -> str:
-    """Return a text with what cannot be printed escaped, as Python does: an escape character shows as a code."""
+    """Return a text with its unprintable characters escaped, as Python does.
+
+    An escape character shows as a code.
+    """
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _cut(text: str) -> str:
-    """Return a rule with long words and the whole cut to a readable length: a mistyped word may have a megabyte."""
+    """Return a rule with long words and the whole cut to a readable length.
+
+    A mistyped word may have a megabyte.
+    """
     text = LONG_WORD.sub(lambda word: f"{word[0][: MAX_SHOWN - 1]}…", text)
     return text if len(text) <= MAX_RULE else f"{text[: MAX_RULE - 1]}…"
 
@@ -86,7 +101,10 @@ def value_text(value: object) -> str:
 
 
 def shown_at(place: tuple[str | int, ...], value: object) -> str:
-    """Return a configured value as YAML text, unless its place, type or form may be that of a secret."""
+    """Return a configured value as YAML text, unless it may be a secret.
+
+    Its place, type or form decides.
+    """
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     if any(isinstance(key, str) and is_secret_name(key) for key in place):
@@ -97,7 +115,10 @@ def shown_at(place: tuple[str | int, ...], value: object) -> str:
 
 
 def is_harmless(text: str) -> bool:
-    """Return whether a text cannot be a secret by its form: no credentials, no mixed token, no dense word."""
+    """Return whether a text cannot be a secret by its form.
+
+    Such a text has no credentials, no mixed token and no dense word.
+    """
     if mask(text) != text or PASSWORD_CHARACTER.search(text):
         return False
     tokens = TOKEN.findall(text)
@@ -106,12 +127,18 @@ def is_harmless(text: str) -> bool:
 
 
 def _is_number(token: str) -> bool:
-    """Return whether a token is digits, maybe with a unit such as ``1500ms``, and shorter than a key."""
+    """Return whether a token is digits, maybe with a unit such as ``1500ms``.
+
+    It must also be shorter than a key.
+    """
     return len(token) < DENSE_LENGTH and re.fullmatch(r"[+-]?[0-9]+([A-Za-z]{1,2}|[TZ+][0-9+]*)?", token) is not None
 
 
 def _bits(word: str) -> float:
-    """Return the Shannon entropy of a word in bits per character: 1.0 for "aabb", 2.0 for "abcd"."""
+    """Return the Shannon entropy of a word in bits per character.
+
+    Example: 1.0 for "aabb", 2.0 for "abcd".
+    """
     return -sum(n / len(word) * math.log2(n / len(word)) for n in Counter(word).values())
 
 
@@ -134,7 +161,10 @@ def masked_rule(text: str) -> str:
 
 
 def yaml_rule(text: str) -> str:
-    """Return a YAML parser's error without its quotations from the file, except single characters."""
+    """Return a YAML parser's error without its quotations from the file.
+
+    Quotations of single characters stay.
+    """
     first_line = text.partition("\n")[0]
     return re.sub(r"(['\"])(.*?)\1", lambda m: m[0] if len(m[2]) <= MAX_QUOTED else NOT_SHOWN, first_line)
 

@@ -1,4 +1,7 @@
-"""Configuration keys that were renamed before the first release: an old key is refused with its new name."""
+"""Configuration keys that were renamed before the first release.
+
+An old key is refused with its new name.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +38,9 @@ RENAMED: Final = {
 
 
 def new_name(key: str, settings: Collection[str]) -> str | None:
-    """Return the new name of a key among the `settings` of its mapping; None where it was not renamed."""
+    """Return the new name of a key among the `settings` of its mapping.
+
+    Returns None where it was not renamed.
+    """
     new = RENAMED.get(key)
     return new if new in settings else None

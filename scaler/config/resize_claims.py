@@ -1,4 +1,7 @@
-"""Claims of pools and imported autoscalers on the objects that they resize: one writer per object."""
+"""Claims of pools and imported autoscalers on the objects that they resize.
+
+An object has one writer.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ class Claims:
         self._holders: dict[Target, Callable[[], str]] = {}
 
     def claim(self, targets: Iterable[Target], holder: Callable[[], str]) -> str | None:
-        """Claim targets for `holder`. Return the broken rule if another holder has claimed one of them."""
+        """Claim targets for `holder`.
+
+        Return the broken rule if another holder has claimed one of them.
+        """
         broken_rule = None
         for target in targets:
             first = self._holders.setdefault(target, holder)

@@ -1,4 +1,7 @@
-"""Converts frozen dataclasses with rules to pydantic models, for validation and JSON Schema, and back."""
+"""Converts frozen dataclasses with rules to pydantic models, and back.
+
+The models serve validation and JSON Schema.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attrib
 
 @cache
 def model_of(cls: Any, kind: str | None = None) -> type[BaseModel]:
-    """Return the pydantic model of a dataclass; with `kind`, one that also has that value under ``kind``."""
+    """Return the pydantic model of a dataclass.
+
+    With `kind`, the model also has that value under ``kind``.
+    """
     fields: dict[str, Any] = {}
     if kind is not None:
         fields["kind"] = (Literal[kind], Field(description="Kind of this entry, which selects its other settings."))
@@ -47,7 +53,10 @@ def _field(field: dataclasses.Field[Any], hint: Any) -> FieldInfo:
 
 
 def _default_bounds(hint: Any, bounds: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the bounds of a number that its rule does not set; nothing for a type without numbers."""
+    """Return the bounds of a number that its rule does not set.
+
+    Returns nothing for a type without numbers.
+    """
     inner = get_args(hint)[0] if get_origin(hint) is Annotated else hint
     kinds = get_args(inner) if get_origin(inner) in {Union, types.UnionType} else (inner,)
     if int not in kinds and float not in kinds:
@@ -62,7 +71,10 @@ _defaults: dict[int, Any] = {}
 
 
 def _shared_default(factory: Callable[[], Any]) -> Callable[[], Any]:
-    """Return a factory of a field's default. One model of a record is shared by all workloads that leave it out."""
+    """Return a factory of a field's default.
+
+    One model of a record is shared by all workloads that leave it out.
+    """
 
     @cache
     def shared() -> BaseModel:
@@ -111,7 +123,10 @@ def _is_kind_of(cls: Any, parent: type) -> bool:
 
 
 def _choice(registry: str) -> Any:
-    """Return the type of a mapping from names to any of a registry's kinds, with ``kind`` as the discriminator."""
+    """Return the type of a mapping from names to any of a registry's kinds.
+
+    The discriminator is ``kind``.
+    """
     models = tuple(model_of(resolve(registry, kind), kind) for kind in REGISTRIES[registry])
     name = Annotated[str, Field(pattern=NAME)]
     return Annotated[dict[name, Annotated[Union[models], Field(discriminator="kind")]], Field(min_length=1)]  # type: ignore[valid-type]  # noqa: UP007
@@ -137,7 +152,10 @@ def _unchanged(value: Any) -> Any:
 
 
 def _builder(hint: Any) -> Build:
-    """Return the conversion of a validated model's value to that of a dataclass field of type `hint`."""
+    """Return the conversion of a validated model's value.
+
+    The conversion's result is the value of a dataclass field of type `hint`.
+    """
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         by_kind = next((m for m in args[1:] if isinstance(m, ByKind)), None)
@@ -162,7 +180,10 @@ def _by_kind_builder(registry: str) -> Build:
 
 @cache
 def annotations_of(cls: Any) -> tuple[tuple[str, Build], ...]:
-    """Return each field of a dataclass with its conversion. Cached: reading annotations is the slowest part."""
+    """Return each field of a dataclass with its conversion.
+
+    Cached: reading annotations is the slowest part.
+    """
     hints = get_type_hints(cls, include_extras=True)
     return tuple((f.name, _builder(hints[f.name])) for f in dataclasses.fields(cls))
 

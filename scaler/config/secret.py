@@ -1,4 +1,7 @@
-"""References to secrets: configuration files, journals and logs contain the place of a secret, never its value."""
+"""References to secrets.
+
+Configuration files, journals and logs contain the place of a secret, never its value.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,10 @@ class Secret:
         return None
 
     def read(self) -> str:
-        """Return the secret: printable UTF-8 on one line. `mask` hides it from then on. Raises `Misconfigured`."""
+        """Return the secret: printable UTF-8 on one line.
+
+        `mask` hides it from then on. Raises `Misconfigured`.
+        """
         problem = self.problem()
         if problem:
             raise Misconfigured(problem)
@@ -72,5 +78,8 @@ class Secret:
 
 
 def _shown_name(word: str, form: re.Pattern[str]) -> str:
-    """Return the name of a variable or file, or "" where it may be the secret itself in the wrong place."""
+    """Return the name of a variable or file.
+
+    Returns "" where it may be the secret itself in the wrong place.
+    """
     return f" {word}" if form.fullmatch(word) and is_harmless(word) else ""

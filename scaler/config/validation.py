@@ -78,7 +78,10 @@ def problem_of(document: Document, error: ErrorDetails, place: Place, model: typ
 
 
 def _unknown_key(key: str, settings: list[str]) -> tuple[str, str]:
-    """Return the rule and the remedy for an unknown key: its new name, or a key with a similar spelling."""
+    """Return the rule and the remedy for an unknown key.
+
+    The remedy is its new name, or a key with a similar spelling.
+    """
     if new := new_name(key, settings):
         return f"was renamed to {new}", f"write {new} with the same value"
     return "unknown key", did_you_mean(key, settings)

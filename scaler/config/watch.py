@@ -1,4 +1,7 @@
-"""Detects changed configuration files by reading them: file events miss the link swap of a mounted ConfigMap."""
+"""Detects changed configuration files by reading them.
+
+File events miss the link swap of a mounted ConfigMap.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ SETTLE_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class FileSnapshot:
-    """One read of the files: a digest of their names and contents, and the first problem that makes them unusable."""
+    """One read of the files.
+
+    It has a digest of their names and contents, and the first problem that makes them unusable.
+    """
 
     digest: str
     problem: str = ""
@@ -65,7 +71,10 @@ class Watcher:
         return await asyncio.to_thread(snapshot, self.paths)
 
     async def settled(self) -> FileSnapshot | None:
-        """Read the files twice, `SETTLE_S` or the interval apart, and return None where the reads differ."""
+        """Read the files twice, and return None where the reads differ.
+
+        The reads are `SETTLE_S` or the interval apart, whichever is shorter.
+        """
         first = await self.snapshot()
         await asyncio.sleep(min(SETTLE_S, self._interval_s))
         second = await self.snapshot()

@@ -1,4 +1,6 @@
-"""Composes plain data from YAML events, with bounds on depth, size and aliases that are checked before building.
+"""Composes plain data from YAML events, with bounds on depth, size and aliases.
+
+The bounds are checked before building.
 
 PyYAML's own composer recurses in C: 100 KB of ``[`` end the process by SIGSEGV. This one does not recurse. Its time and
 memory are proportional to the text, and an alias counts with all values that it stands for.
@@ -36,7 +38,10 @@ MAX_KEY: Final = 80
 
 
 def dotted(place: Place) -> str:
-    """Return ``("windows", 0, "start")`` as ``windows[0].start``, without keys that may be secrets."""
+    """Return a place as a dotted key, without keys that may be secrets.
+
+    Example: ``("windows", 0, "start")`` gives ``windows[0].start``.
+    """
     text, below_secret = "", False
     for key in place:
         if isinstance(key, int):
@@ -49,7 +54,10 @@ def dotted(place: Place) -> str:
 
 
 def quoted(name: str) -> str:
-    """Return the name of a tag or an anchor for an error, cut to `MAX_KEY`: it may be a misplaced text."""
+    """Return the name of a tag or an anchor for an error, cut to `MAX_KEY`.
+
+    It may be a misplaced text.
+    """
     return f"'{name.lstrip('!')[:MAX_KEY]}'"
 
 
@@ -89,7 +97,10 @@ def _places(data: Any, place: Place) -> Iterator[Place]:
 
 @dataclass(slots=True)
 class Frame:
-    """A collection that is being read. `start` is the index of its first line, `keys` the line of each key so far."""
+    """A collection that is being read.
+
+    `start` is the index of its first line, `keys` the line of each key so far.
+    """
 
     data: Any
     start: int
@@ -149,7 +160,10 @@ class Composer:
             self._loader.dispose()
 
     def _require_few_directives(self) -> None:
-        """Refuse many directives: libyaml compares each ``%TAG`` with all earlier ones. Raises `DocumentRefused`."""
+        """Refuse many directives: libyaml compares each ``%TAG`` with all earlier ones.
+
+        Raises `DocumentRefused`.
+        """
         if sum(1 for _ in islice(DIRECTIVE.finditer(self._text), MAX_DIRECTIVES + 1)) > MAX_DIRECTIVES:
             raise self._refused(1, f"has more than {MAX_DIRECTIVES} lines that begin with %", "remove the directives")
 

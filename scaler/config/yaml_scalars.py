@@ -1,4 +1,7 @@
-"""Converts scalars of YAML to values, and refuses spellings that YAML 1.1 and 1.2 read differently."""
+"""Converts scalars of YAML to values.
+
+It refuses spellings that YAML 1.1 and 1.2 read differently.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ BASE_60: Final = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML loader that reads a time as text, quoted or not: the setting's own code knows the time zone."""
+    """YAML loader that reads a time as text, quoted or not.
+
+    The setting's own code knows the time zone.
+    """
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
         first: [(tag, form) for tag, form in resolvers if tag != f"{CORE}timestamp"]

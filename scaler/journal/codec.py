@@ -1,4 +1,7 @@
-"""Encodes ticks and initial histories to plain data and decodes them. The round trip is exact."""
+"""Encodes ticks and initial histories to plain data and decodes them.
+
+The round trip is exact.
+"""
 
 from __future__ import annotations
 

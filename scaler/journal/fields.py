@@ -1,4 +1,7 @@
-"""Checks the values of a record: a damaged line may be JSON of another shape, and must not reach its readers."""
+"""Checks the values of a record.
+
+A damaged line may be JSON of another shape, and must not reach its readers.
+"""
 
 from __future__ import annotations
 
@@ -70,5 +73,8 @@ def optional(check: Callable[[object], T], value: object) -> T | None:
 
 
 def mapping(check: Callable[[object], T], value: Mapping[str, Any]) -> dict[str, T]:
-    """Return a mapping with every value after `check`. Raises `AttributeError` and the exceptions of `check`."""
+    """Return a mapping with every value after `check`.
+
+    Raises `AttributeError` and the exceptions of `check`.
+    """
     return {key: check(item) for key, item in value.items()}

@@ -1,4 +1,7 @@
-"""Backfills the history of policies that forecast seasons, at a start or when added: from the journal, then sources."""
+"""Backfills the history of policies that forecast seasons.
+
+It does so at a start or when a policy is added: from the journal, then from sources.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,10 @@ COLD: Final = "the policy starts without seasonal history and learns it while it
 
 @dataclass(slots=True)
 class Backfill:
-    """One policy's work on a grid before `until` (Unix time), in replica equivalents; NaN where it is unknown."""
+    """One policy's work on a grid before `until` (Unix time).
+
+    The work is in replica equivalents; NaN where it is unknown.
+    """
 
     setup: Setup
     name: PolicyName
@@ -49,7 +55,9 @@ class Backfill:
 
     @staticmethod
     def of(setup: Setup, name: PolicyName, tail: Sequence[Tick], since: float, now: float) -> Backfill:
-        """Return an empty backfill from `since` to the first tick of the tail, whose ticks the history contains.
+        """Return an empty backfill from `since` to the first tick of the tail.
+
+        The history contains the tail's ticks.
 
         The grid starts at a multiple of its step. Example: with a step of 300 s and `since` 1000 s it starts at 900 s.
         """
@@ -67,7 +75,10 @@ class Backfill:
         return self.setup.workload.name
 
     def fill_from_journal(self, recorded: RecordedWork) -> None:
-        """Fill steps from recorded ticks, and the remaining gaps from the seeds of earlier starts, latest first."""
+        """Fill steps from recorded ticks, and the remaining gaps from earlier starts' seeds.
+
+        The seeds of the latest start come first.
+        """
         starts = [start for start in recorded.starts if start.workload == self.workload and self.name in start.seeds]
         samples = recorded.work.get((self.workload, self.name), WorkSamples())
         self._fill_gaps(means(np.array(samples.at), np.array(samples.work), self.grid, self.until))
@@ -109,7 +120,9 @@ async def seeds(
     now: float,
     only: Mapping[WorkloadName, Set[PolicyName]] | None = None,
 ) -> Seeds:
-    """Return the seed of each policy that looks far back (or of `only` these), from the time before the `tails`.
+    """Return the seed of each policy that looks far back, from the time before the `tails`.
+
+    With `only`, only these policies get a seed.
 
     A policy gets no seed where its reads fail.
     """

@@ -1,4 +1,7 @@
-"""The content of a workload's history when its daemon starts: the last recorded ticks, and seeds of forecasts."""
+"""The content of a workload's history when its daemon starts.
+
+It consists of the last recorded ticks, and seeds of forecasts.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,14 @@ from policies.model import PolicyName, Tick, WorkloadName
 
 @dataclass(frozen=True, slots=True)
 class InitialHistory:
-    """The record of a workload's start. With it and the ticks before it, `replay` builds the same history.
+    """The record of a workload's start.
 
-    `at` is the time of the start (Unix time), `ticks` the number of recorded ticks that the history began with,
-    `span_s` how long it keeps ticks, `step_s` their interval (seconds), and `seeds` the backfilled work of each policy
-    that has any. With `keeps_ticks` the workload went on running, and the seeds of added policies were applied before
-    the next tick's decision.
+    With it and the ticks before it, `replay` builds the same history.
+
+    `at` is the time of the start (Unix time), and `ticks` the number of recorded ticks that the history began with.
+    `span_s` is how long it keeps ticks, and `step_s` their interval (seconds). `seeds` is the backfilled work of each
+    policy that has any. With `keeps_ticks` the workload went on running, and the seeds of added policies were applied
+    before the next tick's decision.
     """
 
     workload: WorkloadName
@@ -34,7 +39,10 @@ class InitialHistory:
             history.seed_forecast(policy, seed)
 
     def history(self, recorded: Sequence[Tick]) -> History:
-        """Return the history at the start. `recorded` are at least the last `ticks` ticks, oldest first."""
+        """Return the history at the start.
+
+        `recorded` are at least the last `ticks` ticks, oldest first.
+        """
         history = self._empty()
         for tick in recorded[len(recorded) - self.ticks :]:
             if tick.at <= self.at:
@@ -50,7 +58,9 @@ class InitialHistory:
 
 
 def is_set_back(history: History, tick: Tick) -> bool:
-    """Return whether the clock was set back while no daemon ran, so that no tick contains the step.
+    """Return whether the clock was set back while no daemon ran.
+
+    No tick contains such a step.
 
     The ages of the rows are unknown then. Example: the last row is of 12:00, the daemon stops, the clock is set back by
     an hour, and the next tick is of 11:01. If the rows stayed, they would lie in the future and refuse new ones.
@@ -60,6 +70,9 @@ def is_set_back(history: History, tick: Tick) -> bool:
 
 
 def recent_ticks(ticks: Sequence[Tick], since: float, max_ticks: int) -> list[Tick]:
-    """Return the ticks from the first one at or after `since` on, and only the last `max_ticks` of them."""
+    """Return the ticks from the first one at or after `since` on.
+
+    Only the last `max_ticks` of them are returned.
+    """
     first = next((i for i, tick in enumerate(ticks) if tick.at >= since), len(ticks))
     return list(ticks[max(first, len(ticks) - max_ticks) :])

@@ -1,4 +1,6 @@
-"""Reads the work that policies measured over days from a journal, without decoding its ticks.
+"""Reads the work that policies measured over days from a journal.
+
+It does not decode the ticks.
 
 Regular expressions match the beginning of a tick's line, and a work field with its neighbours. JSON escapes quotation
 marks within strings, so no string matches either. A million ticks of 2 kB take 5 s, a tenth of the time of decoding.
@@ -53,7 +55,10 @@ class Grid:
 
 @dataclass(slots=True)
 class WorkSamples:
-    """A policy's measurements in the order of the journal: Unix times, and work in replica equivalents."""
+    """A policy's measurements in the order of the journal.
+
+    `at` are Unix times, and `work` is in replica equivalents.
+    """
 
     at: array[float] = field(default_factory=lambda: array("d"))
     work: array[float] = field(default_factory=lambda: array("d"))
@@ -68,7 +73,10 @@ class RecordedWork:
 
 
 def work_since(directory: Path, since: float, policies: Mapping[WorkloadName, Collection[PolicyName]]) -> RecordedWork:
-    """Return the work that these policies measured at or after `since`. Files are read from the newest backward."""
+    """Return the work that these policies measured at or after `since`.
+
+    Files are read from the newest backward.
+    """
     recorded, budget_bytes = RecordedWork(), MAX_BYTES
     for path in reversed(files(directory)):
         budget_bytes -= path.stat().st_size
@@ -135,7 +143,9 @@ def _number(text: bytes) -> float:
 
 
 def means(at: NDArray[np.float64], work: NDArray[np.float64], grid: Grid, until: float) -> NDArray[np.float64]:
-    """Return the mean of the work measured in each step of a grid before `until`; NaN where there is none.
+    """Return the mean of the work measured in each step of a grid before `until`.
+
+    A step without work is NaN.
 
     `at` and `work` are arrays of equal length. Example: steps of 300 s from 0 s, work 2 at 10 s, 4 at 290 s and 6 at
     700 s give 3, NaN and 6.

@@ -31,7 +31,10 @@ SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 @dataclass(slots=True)
 class Unread:
-    """Lines that a start skipped: the places of damaged ones, and the number of records by unsupported schema."""
+    """Lines that a start skipped.
+
+    The record has the places of damaged lines, and the number of records by unsupported schema.
+    """
 
     damaged: list[str] = field(default_factory=list)
     schemas: Counter[int] = field(default_factory=Counter)
@@ -42,7 +45,9 @@ class JournalError(Exception):
 
 
 class Journal:
-    """A journal that iterates over its ticks, oldest first. `specs` and `damaged` are complete after that.
+    """A journal that iterates over its ticks, oldest first.
+
+    `specs` and `damaged` are complete after that.
 
     `records` also yields the starts, in the order of the journal, and `shadows` the ticks of shadows alone.
     `read_bytes` is the number of bytes read so far.
@@ -114,9 +119,10 @@ def journal_files(path: Path) -> list[Path]:
 def tail(
     directory: Path, since: float, workloads: Iterable[WorkloadName], unread: Unread | None = None
 ) -> dict[WorkloadName, list[Tick]]:
-    """Return each workload's ticks at or after `since`, oldest first, of the journal's last `MAX_TAIL` ticks.
+    """Return each workload's ticks at or after `since`, oldest first.
 
-    Lines that cannot be read are added to `unread`. Raises `OSError`.
+    They come from the journal's last `MAX_TAIL` ticks. Lines that cannot be read are added to `unread`. Raises
+    `OSError`.
     """
     tails: dict[WorkloadName, list[Tick]] = {name: [] for name in workloads}
     backward = _ticks_backward(directory, Unread() if unread is None else unread)

@@ -21,7 +21,10 @@ SPAN_S: Final = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class ReplayedTick:
-    """A recorded tick and the replayed decision. `comparable` is False where the history before it is not recorded."""
+    """A recorded tick and the replayed decision.
+
+    `comparable` is False where the history before it is not recorded.
+    """
 
     tick: Tick
     decision: Decision
@@ -48,7 +51,9 @@ def replay(
     recorded: Mapping[str, Workload],
     override: Mapping[WorkloadName, Workload] | None = None,
 ) -> Iterator[ReplayedTick]:
-    """Yield each tick decided again, by the specification in `override` of its workload if `override` is present.
+    """Yield each tick decided again.
+
+    The specification in `override` of its workload decides, if `override` is present.
 
     The history of a decision is rebuilt from the ticks and the starts among them: after a start it is shorter. With
     `override` it contains the replayed decisions. The observed sizes are always the recorded ones.
@@ -69,7 +74,10 @@ def replay(
 
 
 def _with_pools_of(spec: WorkloadSpec, observation: Observation) -> Observation:
-    """Return the observation with the pools of this specification. A pool that was not recorded is absent."""
+    """Return the observation with the pools of this specification.
+
+    A pool that was not recorded is absent.
+    """
     if observation.pools.keys() == spec.pools.keys():
         return observation
     pools = {name: observation.pools.get(name, Absent("not in the journal")) for name in spec.pools}
@@ -90,7 +98,10 @@ class ReplayedHistory:
     pending_seeds: InitialHistory | None = None
 
     def start(self, start: InitialHistory) -> None:
-        """Rebuild the history of a recorded start, or keep it and seed added policies before the next tick."""
+        """Rebuild the history of a recorded start, or keep it.
+
+        If it stays, added policies are seeded before the next tick.
+        """
         if start.keeps_ticks:
             self.pending_seeds = start
             return
@@ -133,5 +144,8 @@ class ReplayedHistory:
 
 
 def _is_new_run(history: History, tick: Tick) -> bool:
-    """Return whether the tick belongs to a run whose start is not recorded: an empty history, or an earlier clock."""
+    """Return whether the tick belongs to a run whose start is not recorded.
+
+    The signs are an empty history, or an earlier clock.
+    """
     return is_set_back(history, tick) or (tick.history_len == 0 and len(history) > 0)

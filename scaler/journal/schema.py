@@ -26,7 +26,10 @@ def is_unsupported(schema: int | None) -> bool:
 
 
 def file_schema(path: Path) -> int | None:
-    """Return the schema of a file's first readable record; None where there is none. Raises `OSError`."""
+    """Return the schema of a file's first readable record; None where there is none.
+
+    Raises `OSError`.
+    """
     with path.open("rb") as f:
         return next((schema for line in f if (schema := schema_of(line)) is not None), None)
 

@@ -1,4 +1,6 @@
-"""Encodes and decodes the ticks of shadows: a tick's record with another type, and the compared sizes.
+"""Encodes and decodes the ticks of shadows.
+
+A record is that of a tick with another type, and the compared sizes.
 
 Readers of ticks skip these records.
 """

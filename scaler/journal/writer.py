@@ -1,4 +1,7 @@
-"""Appends records to a journal, one write per line, and rotates its files by size and number."""
+"""Appends records to a journal, one write per line.
+
+It rotates its files by size and number.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,9 @@ def files(directory: Path) -> list[Path]:
 
 
 class JournalWriter:
-    """One daemon's journal. A record that cannot be written is counted in `lost`, with the reason in `error`.
+    """One daemon's journal.
+
+    A record that cannot be written is counted in `lost`, with the reason in `error`.
 
     The disk may be full at the start, and the folder or a file may be removed at any time: each write checks that the
     open files still exist, and opens new ones otherwise.
@@ -108,7 +113,10 @@ class JournalWriter:
 
     @contextlib.contextmanager
     def _count_losses(self) -> Iterator[None]:
-        """Count a record that the body fails to write as lost; otherwise rotate the file where that is due."""
+        """Count a record that the body fails to write as lost.
+
+        Otherwise rotate the file where that is due.
+        """
         try:
             yield
         except (OSError, ValueError) as e:  # ValueError: a value that JSON cannot represent, such as NaN
@@ -139,7 +147,9 @@ class JournalWriter:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _ensure_open(self) -> None:
-        """Ensure that the open files are still the ones in the folder, or open new ones. Raises `OSError`.
+        """Ensure that the open files are still the ones in the folder, or open new ones.
+
+        Raises `OSError`.
 
         The records in a removed file are counted as lost.
         """
@@ -164,14 +174,20 @@ class JournalWriter:
             raise
 
     def _current_path(self) -> Path:
-        """Return the file to append to: the last one, or a new one if the last has another schema. Raises `OSError`."""
+        """Return the file to append to: the last one, or a new one if the last has another schema.
+
+        Raises `OSError`.
+        """
         existing = files(self._directory)
         if not existing:
             return self._directory / NAME.format(1)
         return existing[-1] if file_schema(existing[-1]) in {None, SCHEMA} else _next(existing[-1])
 
     def _open_file(self, path: Path) -> None:
-        """Append to this file from now on, first the start record. On `OSError` the current file stays open."""
+        """Append to this file from now on, first the start record.
+
+        On `OSError` the current file stays open.
+        """
         opened = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             size = os.fstat(opened).st_size
@@ -197,7 +213,10 @@ def _next(path: Path) -> Path:
 
 
 def _is_same_file(descriptor: int, path: Path) -> bool:
-    """Return whether the path still refers to the open file. Raises `OSError` where that cannot be checked."""
+    """Return whether the path still refers to the open file.
+
+    Raises `OSError` where that cannot be checked.
+    """
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
@@ -205,7 +224,9 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
 
 
 def _restrict_access(directory: Path) -> None:
-    """Remove other users' access to an existing journal's files, and to a folder with no other file. Raises `OSError`.
+    """Remove other users' access to an existing journal's files.
+
+    Remove also their access to a folder with no other file. Raises `OSError`.
 
     Only files of this user are changed: a volume keeps the owner and mode that the platform gave it.
     """

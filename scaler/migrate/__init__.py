@@ -1,1 +1,4 @@
-"""Imports other autoscalers' manifests as workload files, with remarks on the settings that are not carried over."""
+"""Imports other autoscalers' manifests as workload files.
+
+Remarks name the settings that are not carried over.
+"""

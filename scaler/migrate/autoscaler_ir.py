@@ -1,4 +1,7 @@
-"""Intermediate representation of an autoscaler, independent of the manifest's form and of the workload file."""
+"""Intermediate representation of an autoscaler.
+
+It is independent of the manifest's form and of the workload file.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,9 @@ class ResizeTarget:
 
 @dataclass(slots=True)
 class Autoscaler:
-    """One autoscaler object: a HorizontalPodAutoscaler, or a ScaledObject with the one behind it.
+    """One autoscaler object.
+
+    It is a HorizontalPodAutoscaler, or a ScaledObject with the HorizontalPodAutoscaler behind it.
 
     `place` is the place of the manifest's spec. `behavior` and `fallback` have the form of the peer policies' settings;
     None is the default behavior, and no fallback. `labels` and `remarks` belong to keys of the workload file.

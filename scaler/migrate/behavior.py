@@ -1,4 +1,7 @@
-"""Reads ``behavior`` of a HorizontalPodAutoscaler in the form of the peer policies' settings."""
+"""Reads ``behavior`` of a HorizontalPodAutoscaler.
+
+The result has the form of the peer policies' settings.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,10 @@ MAX_AGE_PERIODS: Final = 3
 
 
 def cloudwatch(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> TriggerReading:
-    """Read aws-cloudwatch on one metric. Credentials are not carried over: the SDK finds its own."""
+    """Read aws-cloudwatch on one metric.
+
+    Credentials are not carried over: the SDK finds its own.
+    """
     remarks = [*authentication(trigger, options)[1], *by_role(metadata, "ReadMetrics")]
     if metadata.has("expression"):
         hint = "use its input metrics directly, or publish the result as a CloudWatch metric"
@@ -70,7 +73,10 @@ def cloudwatch(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> 
 
 
 def _dimensions(metadata: Cursor) -> dict[str, str]:
-    """Return the dimensions, whose names and values are two lists separated by semicolons. Raises `Unsupported`."""
+    """Return the dimensions, whose names and values are two lists separated by semicolons.
+
+    Raises `Unsupported`.
+    """
     names, values = (
         (metadata.text(key, required=True) or "").split(";") for key in ("dimensionName", "dimensionValue")
     )

@@ -65,7 +65,10 @@ def sources(names: Mapping[SourceDraft, str], signals: Sequence[Signal]) -> Bloc
 
 
 def idle_settings(autoscaler: Autoscaler, prometheus: str | None) -> Block:
-    """Return a source for a workload of schedules only: each workload needs one. Its reading has no effect."""
+    """Return a source for a workload of schedules only: each workload needs one.
+
+    Its reading has no effect.
+    """
     if prometheus is None:
         rule = "reads no metric, and a workload needs at least one source"
         autoscaler.reporter.error(autoscaler.schedules[0].place, rule, "add --prometheus URL; any server works")

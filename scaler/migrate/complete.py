@@ -1,4 +1,7 @@
-"""Translates ``behavior`` to a workload's own windows and steps, as far as these can express it."""
+"""Translates ``behavior`` to a workload's own windows and steps.
+
+It does so as far as these can express it.
+"""
 
 from __future__ import annotations
 

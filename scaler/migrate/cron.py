@@ -31,7 +31,10 @@ class CronError(ValueError):
 
 
 def windows(start: str, end: str) -> Windows:
-    """Return the windows of a schedule in local time: start, end, and days unless all. Raises `CronError`."""
+    """Return the windows of a schedule in local time: start, end, and days unless all.
+
+    Raises `CronError`.
+    """
     starts, ends = minutes(start), minutes(end)
     if starts == ends:
         raise CronError("start and end must differ, as KEDA requires")
@@ -46,7 +49,9 @@ def windows(start: str, end: str) -> Windows:
 
 
 def minutes(expression: str) -> list[int]:
-    """Return the minutes of a week, from Monday 00:00, at which the expression fires. Raises `CronError`.
+    """Return the minutes of a week, from Monday 00:00, at which the expression fires.
+
+    Raises `CronError`.
 
     Example: ``30 8 * * 2`` fires on Tuesday at 08:30, minute 1950.
     """
@@ -83,7 +88,10 @@ def _number(text: str, expression: str) -> int:
 
 
 def _spans(starts: Sequence[int], ends: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield for each end of the week the last start before it, which is negative if in the week before."""
+    """Yield for each end of the week the last start before it.
+
+    A start in the week before is negative.
+    """
     for end in ends:
         yield max(start if start < end else start - WEEK for start in starts), end
 

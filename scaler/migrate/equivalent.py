@@ -1,4 +1,7 @@
-"""Writes a workload that behaves like the autoscaler: by the peer policies, with unchanged numbers."""
+"""Writes a workload that behaves like the autoscaler.
+
+It uses the peer policies, with unchanged numbers.
+"""
 
 from __future__ import annotations
 

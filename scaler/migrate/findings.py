@@ -1,4 +1,7 @@
-"""Findings of an import: settings that are not carried over, each with its place in the manifest and the remedy."""
+"""Findings of an import: settings that are not carried over.
+
+Each has its place in the manifest and the remedy.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +33,19 @@ class Remark:
 
 
 def sentence(problem: Problem) -> str:
-    """Return a problem as a comment for the workload file: the manifest's key, the rule, the remedy."""
+    """Return a problem as a comment for the workload file.
+
+    The comment has the manifest's key, the rule, and the remedy.
+    """
     return f"{problem.path}: {problem.rule}" + (f" ({problem.hint})" if problem.hint else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Reporter:
-    """Collects the findings about one document, and returns each as a comment for the workload file."""
+    """Collector of the findings about one document.
+
+    It returns each finding as a comment for the workload file.
+    """
 
     document: Document
     findings: Findings

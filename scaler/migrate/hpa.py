@@ -28,7 +28,10 @@ CHECK: Final = "compare both values before you delete the HPA: kubectl describe 
 
 
 def target_of(spec: Cursor, namespace: str, api_version: str | None, kind: str | None) -> ResizeTarget:
-    """Return the target of ``scaleTargetRef``. `api_version` and `kind` are defaults; None requires the key."""
+    """Return the target of ``scaleTargetRef``.
+
+    `api_version` and `kind` are defaults; None requires the key.
+    """
     ref = spec.mapping("scaleTargetRef", required=True)
     target = ResizeTarget(
         ref.text("apiVersion", api_version, required=api_version is None) or "apps/v1",
@@ -80,7 +83,10 @@ def _bound(spec: Cursor, key: str, default: int | None, minimum: int) -> int:
 
 
 def _read_v1(root: Cursor, spec: Cursor, autoscaler: Autoscaler, options: MigrationOptions) -> None:
-    """Read autoscaling/v1, which has CPU as its only metric and annotations for the fields of v2."""
+    """Read autoscaling/v1.
+
+    That version has CPU as its only metric, and annotations for the fields of v2.
+    """
     percent = spec.integer("targetCPUUtilizationPercentage", None, minimum=1)
     annotations = root.mapping("metadata").mapping("annotations")
     annotated = [key for key in ("metrics", "behavior") if annotations.has(OLD_PREFIX + key)]
@@ -96,7 +102,10 @@ def _read_v1(root: Cursor, spec: Cursor, autoscaler: Autoscaler, options: Migrat
 
 @dataclass(frozen=True, slots=True)
 class PodUsage:
-    """A target for the pods' CPU or memory, of one container or all: a share of the requests, or an amount per pod."""
+    """A target for the pods' CPU or memory, of one container or all.
+
+    It is a share of the requests, or an amount per pod.
+    """
 
     name: str
     label: str
@@ -110,7 +119,10 @@ def _cpu(spec: Cursor, key: str, share: float, options: MigrationOptions) -> Sig
 
 
 def usage_signal(cursor: Cursor, key: str, usage: PodUsage, options: MigrationOptions) -> Signal:
-    """Return the signal of the pods' usage from Prometheus. `key` is the manifest's key of the metric."""
+    """Return the signal of the pods' usage from Prometheus.
+
+    `key` is the manifest's key of the metric.
+    """
     source = options.server(cursor, key, "metrics.k8s.io")
     build = promql.total if options.totals else promql.resource
     query = build(usage.name, options.target, usage.container, share=usage.share is not None)
@@ -220,7 +232,10 @@ def _external(inner: Cursor, autoscaler: Autoscaler, options: MigrationOptions) 
 
 @dataclass(frozen=True, slots=True)
 class AdapterMetric:
-    """A metric of an adapter: its name, the query of Prometheus for it, the type of target, and the target."""
+    """A metric of an adapter.
+
+    It has its name, the query of Prometheus for it, the type of target, and the target.
+    """
 
     name: str
     query: promql.ParsedQuery | None

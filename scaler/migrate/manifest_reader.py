@@ -1,4 +1,7 @@
-"""Reads a manifest's mapping key by key, checks the values' types, and reports the keys that are not read."""
+"""Reads a manifest's mapping key by key, and checks the values' types.
+
+It reports the keys that are not read.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ FALSE: Final = frozenset({"0", "f", "false"})
 
 
 def quantity(value: object) -> float | None:
-    """Return a Kubernetes quantity as a number: 0.5 for ``500m``, 1024 for ``1Ki``. None if it is invalid."""
+    """Return a Kubernetes quantity as a number: 0.5 for ``500m``, 1024 for ``1Ki``.
+
+    None if it is invalid.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     match = QUANTITY.match(str(value).strip())
@@ -41,7 +47,9 @@ def quantity(value: object) -> float | None:
 
 @dataclass(slots=True)
 class Cursor:
-    """One mapping of a manifest. Reading a key marks it as used, and `unread` reports the other ones.
+    """One mapping of a manifest.
+
+    Reading a key marks it as used, and `unread` reports the other ones.
 
     With `secret`, values are never shown: the metadata of a trigger may hold credentials.
     """
@@ -78,7 +86,10 @@ class Cursor:
         return str(value).strip()
 
     def number(self, key: str, default: float | None = None, *, minimum: float = 0.0, exclusive: bool = False) -> Any:
-        """Return a quantity of at least `minimum`, or above it if `exclusive`. A default of None requires the key."""
+        """Return a quantity of at least `minimum`, or above it if `exclusive`.
+
+        A default of None requires the key.
+        """
         value = self.raw(key)
         if value is None or value == "":
             if default is None:

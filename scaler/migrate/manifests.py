@@ -1,4 +1,7 @@
-"""Imports Kubernetes manifests as workload files: finds the autoscalers, reads them and writes their workloads."""
+"""Imports Kubernetes manifests as workload files.
+
+It finds the autoscalers, reads them and writes their workloads.
+"""
 
 from __future__ import annotations
 
@@ -158,7 +161,10 @@ def _is_template(file: Path) -> bool:
 
 
 def _is_autoscaler(o: Object, objects: Sequence[Object], findings: Findings) -> bool:
-    """Return whether an object is an autoscaler that can be imported; report the other autoscalers."""
+    """Return whether an object is an autoscaler that can be imported.
+
+    Other autoscalers are reported.
+    """
     reporter = Reporter(o.document, findings)
     if o.kind == "HorizontalPodAutoscaler":
         if o.version not in hpa.VERSIONS:
@@ -219,7 +225,10 @@ def _autoscaler(
 
 
 def _names(scalers: Sequence[Object]) -> list[str]:
-    """Return a workload's name for each object: its own name, with the namespace where that is not unique."""
+    """Return a workload's name for each object.
+
+    It is the object's own name, with the namespace where that is not unique.
+    """
     own_names = [_label(str(o.metadata("name") or "workload")) for o in scalers]
     names: list[str] = []
     for o, name in zip(scalers, own_names, strict=True):

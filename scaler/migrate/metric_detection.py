@@ -19,7 +19,10 @@ AGGREGATIONS: Final = {"sum": {"sum", None}, "mean": {"avg", None}}
 
 @dataclass(frozen=True, slots=True)
 class PresetReading:
-    """A preset, the quantities to read, their labels, the metric's unit per ours, and how replicas are aggregated."""
+    """A preset, and the settings to read it.
+
+    The settings are the quantities to read, their labels, the metric's unit per ours, and how replicas are aggregated.
+    """
 
     preset: str
     quantities: tuple[str, ...]

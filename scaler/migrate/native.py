@@ -60,7 +60,10 @@ def _keda_differences(autoscaler: Autoscaler) -> list[Remark]:
 
 
 def _preset(signal: Signal) -> tuple[Signal, PresetReading | None]:
-    """Return the signal as a preset reads it, with that preset, where its query equals the preset's."""
+    """Return the signal as a preset reads it, with that preset.
+
+    The signal's query must equal the preset's.
+    """
     if signal.source.kind != "prometheus" or len(signal.queries) != 1 or signal.target_type == "value":
         return signal, None
     preset = recognize(next(iter(signal.queries.values())))
@@ -75,7 +78,10 @@ def _preset(signal: Signal) -> tuple[Signal, PresetReading | None]:
 
 
 def _by_name(signal: Signal) -> tuple[Signal, PresetReading | None]:
-    """Return a mean under the quantity's name of a preset that has its metric. Its query stays as it is."""
+    """Return a mean under the quantity's name of a preset that has its metric.
+
+    Its query stays as it is.
+    """
     series = promql.series(signal.type)
     preset = named_mean(series[0]) if series and signal.target_type == "mean" else None
     if preset is None:

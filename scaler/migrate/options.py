@@ -1,4 +1,7 @@
-"""Inputs of reading an autoscaler besides its manifest: the target, a Prometheus server, credentials by name."""
+"""Inputs of reading an autoscaler in addition to its manifest.
+
+They are the target, a Prometheus server, and credentials by name.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ from scaler.migrate.manifest_reader import Cursor
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A TriggerAuthentication: the place of each parameter, or a pod's identity. It contains no secrets."""
+    """A TriggerAuthentication: the place of each parameter, or a pod's identity.
+
+    It contains no secrets.
+    """
 
     kind: str
     name: str
@@ -40,7 +46,10 @@ class MigrationOptions:
     totals: bool = False
 
     def server(self, cursor: Cursor, key: str, api: str) -> SourceDraft:
-        """Return the Prometheus server of the command line as the source of a metric of Kubernetes' metrics API."""
+        """Return the command line's Prometheus server as a source.
+
+        It is the source of a metric of Kubernetes' metrics API.
+        """
         if self.prometheus is None:
             rule = f"comes from Kubernetes' metrics API ({api}), which Forescale does not read"
             cursor.reporter.error(cursor.place_of(key), rule, "add --prometheus URL of a server with the same series")

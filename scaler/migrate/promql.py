@@ -1,4 +1,7 @@
-"""PromQL for the metrics that an HPA reads from Kubernetes: pods' CPU and memory, and adapters' metrics by name."""
+"""PromQL for the metrics that an HPA reads from Kubernetes.
+
+They are the pods' CPU and memory, and adapters' metrics by name.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,9 @@ class ParsedQuery:
 
 
 def selector(**labels: str) -> str:
-    """Return label matchers in braces. A keyword that ends with ``__re`` matches a regular expression.
+    """Return label matchers in braces.
+
+    A keyword that ends with ``__re`` matches a regular expression.
 
     Example: ``selector(namespace="llm", pod__re="vllm-.+")`` is ``{namespace="llm",pod=~"vllm-.+"}``.
     """
@@ -46,19 +51,28 @@ def quoted(text: str) -> str:
 
 
 def resource(name: str, target: ResizeTarget, container: str | None, *, share: bool) -> ParsedQuery:
-    """Return the query of the pods' CPU (cores) or memory (bytes): the mean per pod, or the share of their requests."""
+    """Return the query of the pods' CPU (cores) or memory (bytes).
+
+    It is the mean per pod, or the share of their requests.
+    """
     usage, requested, time = _usage_series(name, target, container)
     return ParsedQuery(f"sum({usage}) / sum({requested})" if share else f"avg(sum by (pod) ({usage}))", time)
 
 
 def total(name: str, target: ResizeTarget, container: str | None, *, share: bool) -> ParsedQuery:
-    """Return the query of the pods' CPU or memory as a total; with `share` in units of one pod's requests."""
+    """Return the query of the pods' CPU or memory as a total.
+
+    With `share`, it is in units of one pod's requests.
+    """
     usage, requested, time = _usage_series(name, target, container)
     return ParsedQuery(f"sum({usage}) / avg(sum by (pod) ({requested}))" if share else f"sum({usage})", time)
 
 
 def _usage_series(name: str, target: ResizeTarget, container: str | None) -> tuple[str, str, str]:
-    """Return the series of usage (cAdvisor) and requests (kube-state-metrics), and the query of the usage's time."""
+    """Return the series of usage and requests, and the query of the usage's time.
+
+    Usage comes from cAdvisor, requests from kube-state-metrics.
+    """
     labels = {"namespace": target.namespace, "pod__re": target.pods}
     container_labels = {"container": container} if container else {}
     matchers = selector(**labels, **container_labels) if container else selector(**labels)[:-1] + ',container!=""}'
@@ -80,7 +94,10 @@ def series(name: str) -> tuple[str, bool] | None:
 
 
 def adapt_query(name: str, labels: Mapping[str, str], across: str) -> ParsedQuery | None:
-    """Return the query of an adapter's metric: the sum of its series, or with "avg" the mean over the pods."""
+    """Return the query of an adapter's metric.
+
+    It is the sum of its series, or with "avg" the mean over the pods.
+    """
     known = series(name)
     if known is None:
         return None

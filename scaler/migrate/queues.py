@@ -37,7 +37,10 @@ CLOUDS: Final = {PUBLIC: "public", "AzureUSGovernmentCloud": "us_government", "A
 
 
 def sqs(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> TriggerReading:
-    """Read aws-sqs-queue. Credentials are not carried over: the SDK finds its own (IRSA, Pod Identity)."""
+    """Read aws-sqs-queue.
+
+    Credentials are not carried over: the SDK finds its own (IRSA, Pod Identity).
+    """
     remarks = authentication(trigger, options)[1]
     url, region = metadata.text("queueURL"), metadata.text("awsRegion")
     if url is None or not QUEUE_URL.match(url):
@@ -64,7 +67,10 @@ def sqs(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> Trigger
 
 
 def by_role(metadata: Cursor, statement: str) -> list[Remark]:
-    """Return remarks that the daemon uses its own AWS role, which needs `statement` of the shipped policy."""
+    """Return remarks that the daemon uses its own AWS role.
+
+    That role needs `statement` of the shipped policy.
+    """
     remarks = []
     if metadata.has("awsAccessKeyID", "awsSecretAccessKey", "awsAccessKeyIDFromEnv", "awsSecretAccessKeyFromEnv"):
         keys = ", ".join(k for k in metadata.data if k.startswith(("awsAccessKey", "awsSecret")))
@@ -96,7 +102,10 @@ def _queue(trigger: Cursor, metadata: Cursor, source: SourceDraft, quantities: l
 
 
 def gcp_pubsub(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> TriggerReading:
-    """Read gcp-pubsub on a subscription. Credentials are not carried over: the daemon uses its own account."""
+    """Read gcp-pubsub on a subscription.
+
+    Credentials are not carried over: the daemon uses its own account.
+    """
     remarks = authentication(trigger, options)[1]
     project, name = _subscription(metadata)
     mode = metadata.text("mode") or SIZE
@@ -143,7 +152,10 @@ def _subscription(metadata: Cursor) -> tuple[str, str]:
 
 
 def azure_servicebus(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> TriggerReading:
-    """Read azure-servicebus. The connection string is not carried over: the daemon uses its own identity."""
+    """Read azure-servicebus.
+
+    The connection string is not carried over: the daemon uses its own identity.
+    """
     known, remarks = authentication(trigger, options)
     has_connection_string = metadata.has("connection", "connectionFromEnv") or bool(
         known and "connection" in known.parameters

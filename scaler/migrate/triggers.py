@@ -1,4 +1,7 @@
-"""Reads KEDA's triggers by type, and reports the ones that cannot be translated with the remedy."""
+"""Reads KEDA's triggers by type.
+
+It reports the ones that cannot be translated, each with the remedy.
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,10 @@ MAX_INLINE: Final = 60
 
 @dataclass(slots=True)
 class YamlEntry:
-    """A key, its value (plain, a block, or a list of blocks), a comment `label` after it, and remarks above it."""
+    """A key and its value, with comments.
+
+    The value is plain, a block, or a list of blocks. A comment `label` is after it, and remarks are above it.
+    """
 
     key: str
     value: Any

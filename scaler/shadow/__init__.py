@@ -1,1 +1,4 @@
-"""Shadow policies: they decide on the same readings as the live policy, write nothing, and are compared with it."""
+"""Shadow policies.
+
+They decide on the same readings as the live policy, write nothing, and are compared with it.
+"""

@@ -1,4 +1,6 @@
-"""Estimates the effect of a shadow policy: the sizes that it would hold open-loop, and the late requests at them.
+"""Estimates the effect of a shadow policy.
+
+The estimate has the sizes that it would hold open-loop, and the late requests at them.
 
 *Open-loop* means that the size has no effect on the measurements. A policy's target counts as its size, and serves
 after the pool's measured lead time. No replica is interrupted, refused or out of capacity. Waiting requests form a
@@ -29,7 +31,10 @@ MAX_COHORTS: Final = 20_000
 
 @dataclass(slots=True)
 class _Pool:
-    """One pool's requested replicas, and those of them that still start, each with the time when it serves."""
+    """One pool's requested replicas, and those of them that still start.
+
+    Each starting entry has the time when it serves.
+    """
 
     requested: int
     starting: deque[tuple[float, int]] = field(default_factory=deque)
@@ -39,7 +44,9 @@ class _Pool:
         return self.requested - sum(n for _, n in self.starting)
 
     def resize(self, at: float, target: int, lead_s: float) -> None:
-        """Request `target` replicas at `at` (Unix time). Of the starting replicas, the latest are removed first.
+        """Request `target` replicas at `at` (Unix time).
+
+        Of the starting replicas, the latest are removed first.
 
         Example: 4 replicas are resized to 6 at 0 s, with a lead time of 60 s, and to 5 at 15 s. 4 serve, and 1 starts.
         """
@@ -117,7 +124,10 @@ class HypotheticalSizes:
 
 
 class HypotheticalQueue:
-    """The requests that wait for a size. A request that waits longer than `max_wait_s` counts once as late."""
+    """The requests that wait for a size.
+
+    A request that waits longer than `max_wait_s` counts once as late.
+    """
 
     def __init__(self) -> None:
         self._cohorts: deque[tuple[float, float]] = deque()
@@ -182,7 +192,9 @@ class ComparedSide:
 
 @dataclass(frozen=True, slots=True)
 class ShadowTick:
-    """The record of a shadow's tick: the tick itself, and the size of the live policy (`first`) and of the `shadow`.
+    """The record of a shadow's tick.
+
+    It has the tick itself, and the size of the live policy (`first`) and of the `shadow`.
 
     `interval_s` is the time since the shadow's previous tick. `open_loop` is True in a dry run, where the live size is
     held open-loop too and not observed. `estimated_by` is the method of the estimate of late requests, or the reason
@@ -199,7 +211,10 @@ class ShadowTick:
 
 @dataclass(slots=True)
 class ShadowTotals:
-    """Sums of a shadow and of the live policy (`first`) over a run. Unknown parts are left out of both."""
+    """Sums of a shadow and of the live policy (`first`) over a run.
+
+    Unknown parts are left out of both.
+    """
 
     ticks: int = 0
     differing: int = 0

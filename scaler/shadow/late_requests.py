@@ -62,7 +62,10 @@ class LateRequestContext:
 
 @dataclass(slots=True)
 class LateRequestEstimator:
-    """Estimates the load of ticks. Remembers the rate of one replica, and the requests that waited."""
+    """Estimates the load of ticks.
+
+    Remembers the rate of one replica, and the requests that waited.
+    """
 
     replica_rps: float = 0.0
     exact: bool = False
@@ -70,7 +73,10 @@ class LateRequestEstimator:
     _waited: deque[tuple[float, float]] = field(default_factory=deque)
 
     def estimate(self, contexts: Sequence[LateRequestContext]) -> tuple[ServingLoad | None, str]:
-        """Return the load by the first context that has the readings, and the method; or None and the reason."""
+        """Return the load by the first context that has the readings, and the method.
+
+        Without a load, return None and the reason.
+        """
         max_wait_s = next((wait_s for c in contexts if (wait_s := max_wait_of(c.spec)) is not None), None)
         if max_wait_s is None:
             return None, "the workload has no SLO: set slo.ttft_s or slo.e2e_s"
@@ -113,7 +119,9 @@ class LateRequestEstimator:
         )
 
     def _by_replica_rate(self, context: LateRequestContext, max_wait_s: float) -> ServingLoad | None:
-        """Return the load by the requests that replicas completed, and the growth of the requests in the system.
+        """Return the load by completed requests and the growth of requests in the system.
+
+        The replicas completed these requests.
 
         The rate of one replica is exact once requests wait. Example: 2 ready replicas complete 10 requests/s, and
         within 30 s the running and waiting requests grow from 10 to 70: one replica completes 5 requests/s, and

@@ -1,4 +1,7 @@
-"""Manages the shadows of a daemon: loads their files, opens their own sources, and starts and stops them."""
+"""Manages the shadows of a daemon.
+
+It loads their files, opens their own sources, and starts and stops them.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,9 @@ class Shadows:
     async def load(
         self, controllers: Mapping[WorkloadName, Controller], tails: Mapping[WorkloadName, Sequence[Tick]]
     ) -> None:
-        """Load the shadows' files, and start, update or stop the shadows. `tails` are the last recorded ticks.
+        """Load the shadows' files, and start, update or stop the shadows.
+
+        `tails` are the last recorded ticks.
 
         Raises `ConfigError` and `Misconfigured`, and leaves the shadows as they were.
         """
@@ -92,7 +97,9 @@ class Shadows:
         self._loaded = state
 
     async def reload(self, controllers: Mapping[WorkloadName, Controller]) -> None:
-        """Reload the shadows where their files or their workloads have changed, and keep them if that fails.
+        """Reload the shadows where their files or their workloads have changed.
+
+        The current shadows stay if that fails.
 
         A shadow stops in any case where its workload is removed.
         """
@@ -131,7 +138,10 @@ class Shadows:
             self._supervised.forget(f"shadow {name}")
 
     async def _open_own(self, shadow: Workload, live: Workload) -> tuple[Mapping[str, Source], Mapping[str, str]]:
-        """Open the sources that the live workload lacks. Return them, and the live names of the shared ones."""
+        """Open the sources that the live workload lacks.
+
+        Return them, and the live names of the shared ones.
+        """
         shared = share_sources(shadow, live)
         own = {name: spec for name, spec in shadow.spec.sources.items() if name not in shared}
         if not own:
@@ -142,7 +152,10 @@ class Shadows:
     async def _initial_history(
         self, workload: Workload, sources: Mapping[str, Source], tail: Sequence[Tick]
     ) -> History:
-        """Return the history of a new shadow: seeded forecasts, and the last ticks as the shadow decides them."""
+        """Return the history of a new shadow.
+
+        It has seeded forecasts, and the last ticks as the shadow decides them.
+        """
         now, spec = self._clock.now(), workload.spec
         history = History(max(self._daemon.history_s, spec.lookback_s), step_s=spec.interval_s)
         recent = [tick for tick in tail if now - spec.lookback_s <= tick.at <= now]
@@ -181,7 +194,9 @@ def log_shadow_tick(shadow_tick: ShadowTick, totals: ShadowTotals) -> None:
 
 
 def share_sources(shadow: Workload, live: Workload) -> dict[str, str]:
-    """Return the live name of each source of the shadow that the live workload reads too, equal names first.
+    """Return the live name of each source of the shadow that the live workload reads too.
+
+    A source of an equal name comes first.
 
     A source of late requests is not shared between different SLO limits.
     """

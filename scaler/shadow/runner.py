@@ -1,4 +1,6 @@
-"""Runs a shadow: a second policy that decides on the observations of the live policy, never acts, and is compared.
+"""Runs a shadow: a second policy that decides on the observations of the live policy.
+
+It never acts, and is compared.
 
 It is the same `Controller` on other ports: sources and pools that return the live tick's observation, and a clock that
 stands at that tick. It observes the real size, not the one that it would hold, which is estimated open-loop
@@ -82,7 +84,10 @@ class RecordedSource:
     quantities: Sequence[str]
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
-        """Return the fresh readings. A stale one is returned as absent; the controller grades it by its last value."""
+        """Return the fresh readings.
+
+        A stale one is returned as absent; the controller grades it by its last value.
+        """
         observation = self.clock.observation
         if (error := observation.source_errors.get(self.name)) is not None:
             raise Unavailable(error)
@@ -110,7 +115,10 @@ class RecordedPool:
 
 
 class LiveGrant(QuotaLedger):
-    """A ledger that repeats the live tick's grant. The shadow holds and reserves nothing in the fleet."""
+    """A ledger that repeats the live tick's grant.
+
+    The shadow holds and reserves nothing in the fleet.
+    """
 
     def __init__(self, clock: ReplayClock) -> None:
         super().__init__(FleetLimits())
@@ -133,7 +141,10 @@ class LiveGrant(QuotaLedger):
 
 
 class Shadow:
-    """A workload's shadow. `own` are open sources that the live workload lacks, `shared` the live names of the rest."""
+    """A workload's shadow.
+
+    `own` are open sources that the live workload lacks, `shared` the live names of the rest.
+    """
 
     def __init__(
         self,
@@ -185,7 +196,10 @@ class Shadow:
         self._pending.put_nowait(tick)
 
     async def run(self, build_history: Callable[[], Awaitable[History]]) -> None:
-        """Run a tick of the shadow for each queued tick, until cancelled. The history is that of `build_history`."""
+        """Run a tick of the shadow for each queued tick, until cancelled.
+
+        The history is that of `build_history`.
+        """
         try:
             self._controller.history = await build_history()
         except Exception as e:  # noqa: BLE001 - the shadow starts without history, and the live policy goes on
@@ -256,7 +270,10 @@ class Shadow:
 
 
 def rebuild_history(workload: Workload, history: History, ticks: Sequence[Tick]) -> History:
-    """Append the ticks to the history, decided by the workload's specification. Ticks without its pools are skipped."""
+    """Append the ticks to the history, decided by the workload's specification.
+
+    Ticks without its pools are skipped.
+    """
     spec = workload.spec
     for tick in ticks:
         if tick.observation.pools.keys() >= spec.pools.keys():

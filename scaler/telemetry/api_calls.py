@@ -12,7 +12,10 @@ from scaler.clouds.api_budget import BOUNDS_S, Calls
 
 
 class CallsCollector(Collector):
-    """Reads the counts when scraped. Labels are API and operation, not the workload: workloads share calls."""
+    """Reads the counts when scraped.
+
+    Labels are API and operation, not the workload: workloads share calls.
+    """
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls

@@ -1,4 +1,7 @@
-"""Exports the fleet's limits that are set, and the amounts that it holds, as Prometheus metrics."""
+"""Exports the fleet's limits and the amounts that it holds, as Prometheus metrics.
+
+Only the limits that are set are exported.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Limits the rate of log lines: a fault that repeats a thousand times a second is logged ten times a minute."""
+"""Limits the rate of log lines.
+
+A fault that repeats a thousand times a second is logged ten times a minute.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ class LogWindow:
 
 
 class RateLimit(logging.Filter):
-    """Passes the first lines of each event in a window, and then reports the number of omitted ones."""
+    """Filter that passes the first lines of each event in a window.
+
+    It then reports the number of omitted lines.
+    """
 
     def __init__(self, report: Callable[..., None]) -> None:
         """`report` logs an event with its fields."""

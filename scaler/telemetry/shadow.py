@@ -1,4 +1,7 @@
-"""Exports shadows as Prometheus metrics. An unknown value has no sample: missing is not zero."""
+"""Exports shadows as Prometheus metrics.
+
+An unknown value has no sample: missing is not zero.
+"""
 
 from __future__ import annotations
 

@@ -35,7 +35,10 @@ class AwsAccount:
 
     @property
     def identity(self) -> tuple[str, str, str]:
-        """Region, profile and endpoint, as far as configuration and environment name them. Equal ones are one place."""
+        """Region, profile and endpoint, as far as configuration and environment name them.
+
+        Equal ones are one place.
+        """
         region = self.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
         profile = self.profile or os.environ.get("AWS_PROFILE") or "default"
         return region, profile, (self.endpoint_url or "").rstrip("/").lower()

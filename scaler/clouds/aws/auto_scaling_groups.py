@@ -1,4 +1,7 @@
-"""Auto Scaling groups, described many at a time for all pools of an account, and the reasons of failed launches."""
+"""Auto Scaling groups and the reasons of their failed launches.
+
+One call describes many groups, for all pools of an account.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +37,10 @@ WARM: Final = "warm pool"
 
 @dataclass(frozen=True, slots=True)
 class WarmPool:
-    """Configured size of a warm pool: at least `min_instances`, and `max_prepared` less the group's own instances.
+    """Configured size of a warm pool.
 
-    `max_prepared` None stands for the group's maximum size.
+    The size is at least `min_instances`, and `max_prepared` less the group's own instances. `max_prepared` None stands
+    for the group's maximum size.
     """
 
     min_instances: int
@@ -47,7 +51,10 @@ class WarmPool:
 
 @dataclass(frozen=True, slots=True)
 class AutoScalingGroup:
-    """A group as described at `at`. Sizes are in units: instances, or their weights where the group defines weights."""
+    """A group as described at `at`.
+
+    Sizes are in units: instances, or their weights where the group defines weights.
+    """
 
     name: str
     arn: str
@@ -109,7 +116,9 @@ class AutoScalingGroups:
         return replace(group, machines=tuple(machines_with_market))
 
     async def shortfall(self, name: str, since: float, market: str, *, warm: bool = False) -> Shortfall | None:
-        """Return why the last launch failed, if it failed and began after `since`. Raises port errors.
+        """Return why the last launch failed, if it failed and began after `since`.
+
+        Raises port errors.
 
         `warm`: the launches of the group's warm pool instead of the group's own.
         """
@@ -180,7 +189,10 @@ def _zone(activity: dict[str, Any]) -> str:
 
 
 async def groups(context: Context, account: AwsAccount) -> AutoScalingGroups:
-    """Return the groups' client for all pools of this account. Raises `Unavailable` or `Misconfigured`."""
+    """Return the groups' client for all pools of this account.
+
+    Raises `Unavailable` or `Misconfigured`.
+    """
     autoscaling = await session.service(context, "autoscaling", account)
     fetch = functools.partial(
         autoscaling.describe,

@@ -1,7 +1,7 @@
-"""Interruption warnings, rebalance recommendations and Auto Scaling events, from EventBridge through SQS.
+"""Interruption warnings, rebalance recommendations and Auto Scaling events.
 
-A long poll is open all the time, so a warning is received at once. The queue belongs to one daemon: every message that
-was read is deleted, even an unknown one.
+They come from EventBridge through SQS. A long poll is open all the time, so a warning is received at once. The queue
+belongs to one daemon: every message that was read is deleted, even an unknown one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""EC2 Fleets, described many at a time for all pools of an account, with their instances and launch failures."""
+"""EC2 Fleets with their instances and launch failures.
+
+One call describes many fleets, for all pools of an account.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,10 @@ class Ec2Fleets:
         self._instances = instances
 
     async def fleet(self, fleet: str, *, urgent: bool = False) -> Ec2FleetState:
-        """Return a fleet. `urgent`: a write waits for it, so its instances are not read. Raises port errors."""
+        """Return a fleet.
+
+        `urgent`: a write waits for it, so its instances are not read. Raises port errors.
+        """
         reading = self._described.get(fleet, urgent=urgent)
         (at, description), ids = await asyncio.gather(reading, _no_ids() if urgent else self._active_ids(fleet))
         if description is None:
@@ -129,7 +135,10 @@ def is_weighted(config: Mapping[str, Any]) -> bool:
 
 
 async def fleets(context: Context, account: AwsAccount) -> Ec2Fleets:
-    """Return the fleets' client for all pools of this account. Raises `Unavailable` or `Misconfigured`."""
+    """Return the fleets' client for all pools of this account.
+
+    Raises `Unavailable` or `Misconfigured`.
+    """
     ec2 = await session.service(context, "ec2", account)
     fetch = functools.partial(ec2.describe, "DescribeFleets", "Fleets", "FleetId", "FleetIds")
     described = await batch(context, ("aws-fleets", account), fetch, MAX_IDS)

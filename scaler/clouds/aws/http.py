@@ -1,4 +1,7 @@
-"""The AWS SDK's HTTP session with a limit on the body, and a check of the values that its parsers return."""
+"""The AWS SDK's HTTP session with a limit on the body, and a check of parsed values.
+
+The SDK's parsers return these values.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,9 @@ class BoundedSession(AIOHTTPSession):
 
 
 def check_encodable(what: str, response: T) -> T:
-    """Return a response that the SDK decoded. Raises `Unavailable` for a text or number that cannot be encoded.
+    """Return a response that the SDK decoded.
+
+    Raises `Unavailable` for a text or number that cannot be encoded.
 
     JSON may hold a lone surrogate or a number beyond a float, which fail later where they are written or computed
     with. A value that is not finite is kept: it makes only its own reading absent, not those of a whole batch.

@@ -55,11 +55,11 @@ def pool_status(
     shortfall: Shortfall | None,
     **fields: Any,
 ) -> PoolStatus:
-    """Return a pool's status from its machines; `shortfall` is the reported reason for missing ones.
+    """Return a pool's status from its machines.
 
-    Example: desired 5, two ready, one pending and a shortfall: 5 - 2 - 1 = 2 failed. A machine with an interruption
-    notice that no longer serves was interrupted. One with only a rebalance recommendation was not: its group replaced
-    it.
+    `shortfall` is the reported reason for missing machines. Example: desired 5, two ready, one pending and a shortfall:
+    5 - 2 - 1 = 2 failed. A machine with an interruption notice that no longer serves was interrupted. One with only a
+    rebalance recommendation was not: its group replaced it.
     """
     pending = tracker.observe({m.id: m.units for m in machines if m.ready})
     ready = sum(m.units for m in machines if m.ready)
@@ -82,7 +82,10 @@ def _part(machine: Ec2Instance, pending: bool) -> Part:
 
 
 def parse_instance(instance: Mapping[str, Any]) -> Ec2Instance | None:
-    """Parse an instance of DescribeInstances; None where it no longer counts. Raises `Unavailable`."""
+    """Parse an instance of DescribeInstances; None where it no longer counts.
+
+    Raises `Unavailable`.
+    """
     state, name = instance["State"]["Name"], str(instance["InstanceId"])
     if state not in STATES or not name:
         raise Unavailable(f"AWS: malformed response: instance {name!r} has state {state!r}")

@@ -51,7 +51,10 @@ class LaunchFailure:
 def launch_failure(
     text: str, code: str = "", *, zone: str = "", instance_type: str = "", market: str = ""
 ) -> LaunchFailure:
-    """Return the failure described by a code and text, with its type, zone and market where known."""
+    """Return the failure described by a code and text.
+
+    It has the type, zone and market where they are known.
+    """
     codes = {strip_prefix(code), *(strip_prefix(found) for found in CODE.findall(text))}
     if codes & QUOTA or code in FLEET_QUOTAS:
         lasting = True

@@ -1,4 +1,7 @@
-"""CloudWatch metrics for all workloads of an account: simultaneous queries share one call of up to 500 queries."""
+"""CloudWatch metrics for all workloads of an account.
+
+Simultaneous queries share one call of up to 500 queries.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,10 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A period's value. `at` is the period's beginning as CloudWatch reports it; `problem` is why there is no value."""
+    """A period's value.
+
+    `at` is the period's beginning as CloudWatch reports it; `problem` is why there is no value.
+    """
 
     value: object = None
     at: float = 0.0
@@ -73,7 +79,10 @@ def _metric_query(name: str, query: Query) -> dict[str, Any]:
 
 
 def _newest(name: str, results: Sequence[Mapping[str, Any]], until: float) -> Sample:
-    """Return the newest sample of a period that began by `until`: the sum of a running period is too low."""
+    """Return the newest sample of a period that began by `until`.
+
+    The sum of a running period is too low.
+    """
     matching = [r for r in results if r.get("Id") == name]
     if any(len(r.get("Timestamps", ())) != len(r.get("Values", ())) for r in matching):
         return Sample(problem="CloudWatch returned values without timestamps, or timestamps without values")

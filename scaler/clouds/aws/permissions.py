@@ -21,7 +21,10 @@ ASSUMED: Final = re.compile(r"^arn:(aws[a-z-]*):sts::([0-9]+):assumed-role/([^/]
 
 
 async def check_permissions(context: Context, account: AwsAccount, actions: Mapping[str, str]) -> Sequence[Permit]:
-    """Return IAM's verdict for each action (its IAM name, and the ARN of its resource). Raises port errors."""
+    """Return IAM's verdict for each action (its IAM name, and the ARN of its resource).
+
+    Raises port errors.
+    """
     sts = await session.service(context, "sts", account)
     iam = await session.service(context, "iam", account)
     caller = str((await sts.call("GetCallerIdentity"))["Arn"])

@@ -1,4 +1,7 @@
-"""Capacity reservations (ODCR) and capacity blocks: instances that are paid for, used or not."""
+"""Capacity reservations (ODCR) and capacity blocks.
+
+Their instances are paid for, used or not.
+"""
 
 from __future__ import annotations
 
@@ -72,9 +75,9 @@ class Reserved:
 
 
 def reserved_capacity(reservation: Mapping[str, Any], now: float) -> int:
-    """Return the instances that a reservation holds at `now`; 0 for one that is planned, delayed or over.
+    """Return the instances that a reservation holds at `now`.
 
-    Raises `Unavailable`, or one of `MALFORMED`.
+    Returns 0 for a reservation that is planned, delayed or over. Raises `Unavailable`, or one of `MALFORMED`.
     """
     if reservation["State"] not in STATES:
         raise Unavailable(f"AWS: malformed response: a capacity reservation has state {reservation['State']!r}")

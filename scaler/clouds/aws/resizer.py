@@ -1,4 +1,7 @@
-"""Base class of AWS actuators: opened once credentials are available, with a memory of their own writes."""
+"""Base class of AWS actuators.
+
+An actuator opens once credentials are available, and remembers its own writes.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +80,10 @@ class AwsResizer(ABC):
     async def _pool_status(
         self, at: float, desired: int, machines: Sequence[Ec2Instance], shortfall: Shortfall | None, **fields: Any
     ) -> Fresh[PoolStatus]:
-        """Return the status of a pool of these machines. `fields` may override the detected `other_writer`."""
+        """Return the status of a pool of these machines.
+
+        `fields` may override the detected `other_writer`.
+        """
         assert self._interruptions is not None  # noqa: S101 - open by now
         self._tokens.keep_only(desired)
         reserved = await self._reserved.count()

@@ -81,7 +81,9 @@ NO_CREDENTIALS: Final = (
 
 
 async def client(context: Context, service: str, account: AwsAccount, read_s: float | None = None) -> Any:
-    """Return the client of `service` that all adapters of this account share. Raises port errors.
+    """Return the client of `service` that all adapters of this account share.
+
+    Raises port errors.
 
     `read_s`: time limit of a response where it differs from the context's deadline, as for a long poll. Seconds.
     """
@@ -113,7 +115,10 @@ async def client(context: Context, service: str, account: AwsAccount, read_s: fl
 
 @asynccontextmanager
 async def _session(account: AwsAccount, deadline_s: float) -> AsyncIterator[AioSession]:
-    """Open a session with credentials. Its region and limits also apply to the calls that renew them."""
+    """Open a session with credentials.
+
+    Its region and limits also apply to the calls that renew them.
+    """
     session = AioSession(profile=account.profile)
     session.register_component("data_loader", _loader())
     if region := account.region or os.environ.get("AWS_REGION"):  # the SDK reads AWS_DEFAULT_REGION only
@@ -133,7 +138,10 @@ async def _session(account: AwsAccount, deadline_s: float) -> AsyncIterator[AioS
 
 @functools.cache
 def _loader() -> Loader:
-    """Return the loader of the services' models, read once for all accounts: EC2's alone has tens of megabytes."""
+    """Return the loader of the services' models, read once for all accounts.
+
+    EC2's model alone has tens of megabytes.
+    """
     return create_loader(os.environ.get("AWS_DATA_PATH"))
 
 
@@ -155,7 +163,10 @@ class AwsService:
         deadline_s: float | None = None,
         **request: Any,
     ) -> Any:
-        """Return the response to `operation`, named as in IAM. `about` names the resource. Raises port errors."""
+        """Return the response to `operation`, named as in IAM.
+
+        `about` names the resource. Raises port errors.
+        """
         name = f"{self._service}:{GRANTED_AS.get(operation, operation)}"
         what = f"AWS {self._service}:{operation}" + (f" of {about}" if about else "")
         send = getattr(self._client, xform_name(operation))
@@ -182,14 +193,20 @@ class AwsService:
     async def describe(  # noqa: PLR0913 - one call's parameters
         self, operation: str, member: str, key: str, parameter: str, names: Sequence[str], *, urgent: bool
     ) -> dict[str, Any]:
-        """Return the items of the list `member` by their `key`, for these values of `parameter`; as `pages`."""
+        """Return the items of the list `member` by their `key`; as `pages`.
+
+        The call requests the items with these values (`names`) of `parameter`.
+        """
         request = {parameter: list(names)}
         items = await self.pages(operation, member, ", ".join(names[:3]), urgent=urgent, **request)
         return {item[key]: item for item in items}
 
 
 async def service(context: Context, name: str, account: AwsAccount, read_s: float | None = None) -> AwsService:
-    """Return the service that all adapters of this account share; `read_s` as in `client`. Raises port errors."""
+    """Return the service that all adapters of this account share; `read_s` as in `client`.
+
+    Raises port errors.
+    """
     sdk_client = await client(context, name, account, read_s)
     return AwsService(sdk_client, Channel(context, APIS[name], account), name)
 

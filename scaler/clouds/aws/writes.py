@@ -1,4 +1,7 @@
-"""Writes of sizes on AWS: idempotency tokens for lost responses, and AWS's own bounds of a size."""
+"""Writes of sizes on AWS: idempotency tokens, and AWS's own bounds of a size.
+
+A token makes a write with a lost response safe to repeat.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,19 @@ from scaler.ports import Misconfigured
 
 
 class IdempotencyTokens:
-    """Tokens of writes: a write whose response was lost is repeated under its token, any other gets a new one."""
+    """Tokens of writes.
+
+    A write whose response was lost is repeated under its token. Any other write gets a new token.
+    """
 
     def __init__(self) -> None:
         self._lost: dict[tuple[int, object], str] = {}
 
     def token_for(self, present: int, write: object) -> str:
-        """Return the token of a write at the size `present`. Its response counts as lost until `discard`."""
+        """Return the token of a write at the size `present`.
+
+        Its response counts as lost until `discard`.
+        """
         return self._lost.setdefault((present, write), f"forescale-{uuid4().hex}")
 
     def discard(self, present: int, write: object) -> None:
@@ -27,7 +36,10 @@ class IdempotencyTokens:
 
 
 def require_within(what: str, replicas: int, minimum: int, maximum: int, keys: str) -> None:
-    """Raise `Misconfigured` where AWS would refuse the size; `keys` names the bounds as AWS does."""
+    """Raise `Misconfigured` where AWS would refuse the size.
+
+    `keys` names the bounds as AWS does.
+    """
     if not minimum <= replicas <= maximum:
         raise Misconfigured(
             f"{what} does not accept {replicas} replicas: its {keys} are {minimum} and {maximum}. Change them, or the"

@@ -26,7 +26,10 @@ EVENTS_EXAMPLE: Final = "http://{host}:8099/metadata/scheduledevents"
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """URLs of a cloud's Resource Manager and Entra, and host suffixes of its metrics and Service Bus."""
+    """Endpoints of a cloud: URLs and host suffixes.
+
+    The URLs are those of Resource Manager and Entra. The host suffixes are those of metrics and Service Bus.
+    """
 
     arm: str
     authority: str
@@ -129,7 +132,10 @@ class AzureAccount:
 
 
 def path_of(account: AzureAccount, group: str, kind: str, *names: str) -> str:
-    """Return the id of a resource of type `kind`, such as ``Microsoft.Compute/virtualMachineScaleSets``."""
+    """Return the id of a resource of type `kind`.
+
+    Example of a type: ``Microsoft.Compute/virtualMachineScaleSets``.
+    """
     provider, *types = kind.split("/")
     segments = "".join(f"/{type_name}/{name}" for type_name, name in zip(types, names, strict=True))
     return f"{account.group_path}/{group}/providers/{provider}{segments}"

@@ -1,8 +1,8 @@
-"""Azure's error codes by remedy: one table for Resource Manager, Compute, AKS, metrics and Service Bus.
+"""Azure's error codes by remedy, in one table for all services.
 
-The codes come from the services' documents; Compute's capacity codes are those that karpenter and Cluster Autoscaler
-use. Quota errors have several codes, so their words decide too. For an unknown code the HTTP status decides; without a
-status it counts as transient.
+The services are Resource Manager, Compute, AKS, metrics and Service Bus. The codes come from the services' documents;
+Compute's capacity codes are those that karpenter and Cluster Autoscaler use. Quota errors have several codes, so their
+words decide too. For an unknown code the HTTP status decides; without a status it counts as transient.
 """
 
 from __future__ import annotations
@@ -143,9 +143,10 @@ def remedy_of(code: str, text: str, status: int | None = None) -> type[PortError
 
 
 def error_text(body: Mapping[str, Any]) -> tuple[str, str]:
-    """Return code and message of an error's body: the first specific known code, else a known one, else any.
+    """Return code and message of an error's body.
 
-    Example: `BadRequest` with `AllocationFailed` in its details gives `AllocationFailed`.
+    The first specific known code takes precedence, then any known code, then any code. Example: `BadRequest` with
+    `AllocationFailed` in its details gives `AllocationFailed`.
     """
     errors = _errors(body.get("error", body))
     known = [error for error in errors if any(error[0] in codes for codes, _ in REMEDIES)]
@@ -154,7 +155,10 @@ def error_text(body: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _errors(error: Any, depth: int = 0) -> list[tuple[str, str]]:
-    """Return every code and message in an error, the outermost first. AKS wraps Compute's errors in its own."""
+    """Return every code and message in an error, the outermost first.
+
+    AKS wraps Compute's errors in its own.
+    """
     if not isinstance(error, Mapping) or depth > 5:
         return []
     details = error.get("details")

@@ -1,6 +1,7 @@
-"""Azure Monitor: metrics of up to 50 resources in one call, or of one by Resource Manager, with their times.
+"""Azure Monitor: metrics of resources, with their times.
 
-A point without a value is missing, not zero. The newest bucket is still filling, so it counts only once it has ended.
+One call reads up to 50 resources, or one resource by Resource Manager. A point without a value is missing, not zero.
+The newest bucket is still filling, so it counts only once it has ended.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ class AzureMetricPoint:
 
 @dataclass(frozen=True, slots=True)
 class MetricsQuery:
-    """A query for many resources, over the last `LOOK_BACK_S` or over `span` (seconds since the Unix epoch)."""
+    """A query for many resources.
+
+    It covers the last `LOOK_BACK_S`, or `span` (seconds since the Unix epoch).
+    """
 
     namespace: str
     names: tuple[str, ...]
@@ -105,7 +109,10 @@ class MetricsBatches:
 
 
 async def batches(context: Context, account: AzureAccount, region: str, url: str | None) -> MetricsBatches:
-    """Return the metrics client that all sources of this region and subscription share. Raises `Misconfigured`."""
+    """Return the metrics client that all sources of this region and subscription share.
+
+    Raises `Misconfigured`.
+    """
     host = url or f"https://{region}.{account.endpoints.metrics}"
     http = await session(context, account.ca_file)
     tokens = (await identity(context, account)).tokens(f"https://{account.endpoints.metrics}/.default")
@@ -128,13 +135,19 @@ async def single(arm: Arm, action: str, path: str, query: Mapping[str, str], now
 
 
 def newest(body: Body, name: str, aggregation: str, now: float) -> AzureMetricPoint | None:
-    """Return the newest complete point of a metric with one series; None without one. Raises `Unavailable`."""
+    """Return the newest complete point of a metric with one series; None without one.
+
+    Raises `Unavailable`.
+    """
     points = [p for p in series(body, name, aggregation, now) if p is not None]
     return max(points, key=lambda p: p.at, default=None)
 
 
 def series(body: Body, name: str, aggregation: str, now: float) -> list[AzureMetricPoint | None]:
-    """Return the newest complete point of each series of a metric; None without one. Raises `Unavailable`."""
+    """Return the newest complete point of each series of a metric; None without one.
+
+    Raises `Unavailable`.
+    """
     timeseries = metric(body, name).get("timeseries") or ()
     return [_last(item, aggregation, now) for item in timeseries if isinstance(item, Mapping)]
 

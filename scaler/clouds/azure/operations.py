@@ -38,7 +38,10 @@ class Operation:
         self._last_error = ""
 
     async def shortfall(self) -> Shortfall | None:
-        """Return why the accepted write failed; None while it may succeed. A failed read is repeated later."""
+        """Return why the accepted write failed; None while it may succeed.
+
+        A failed read is repeated later.
+        """
         if self._url:
             try:
                 response = await self._arm.follow(self._action, self._url)
@@ -59,7 +62,10 @@ class Operation:
             self._fail(response.body, seconds_of(response.body.get("endTime"), self._clock.now()))
 
     def report_failure(self, error: Mapping[str, Any]) -> Shortfall | None:
-        """Record a failure that the resource itself reports, as after a restart; an unchanged one is ignored."""
+        """Record a failure that the resource itself reports, as after a restart.
+
+        An unchanged failure is ignored.
+        """
         if not self._url and self._shortfall is None and str(error) != self._last_error:
             self._fail(error, self._clock.now())
         return self._shortfall

@@ -1,4 +1,7 @@
-"""Context of a pool: another autoscaler's settings, a capacity reservation, and the role's permissions."""
+"""Context of a pool: another autoscaler, a capacity reservation, and permissions.
+
+The module reads the settings of the other autoscaler, and the permissions of the role.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ READ_PERMISSIONS: Final = "Microsoft.Authorization/permissions/read"
 
 
 async def other_autoscaler(arm: Arm, recent: RecentAnswers, path: str) -> str | None:
-    """Return the name of the enabled autoscale setting that sizes the scale set at `path`. Raises port errors."""
+    """Return the name of the enabled autoscale setting that sizes the scale set at `path`.
+
+    Raises port errors.
+    """
     list_path = f"{path.partition('/providers/')[0]}/providers/Microsoft.Insights/autoscaleSettings"
     settings, _ = await recent.get(list_path, SLOW_S, lambda: arm.list_all(READ_SETTINGS, list_path))
     for setting in settings:
@@ -31,9 +37,9 @@ async def other_autoscaler(arm: Arm, recent: RecentAnswers, path: str) -> str | 
 
 
 async def reserved(arm: Arm, recent: RecentAnswers, group: str | None, sku: object, zones: object) -> int | None:
-    """Return the machines of this size that a reservation group holds in these zones; None where unknown.
+    """Return the machines of this size that a reservation group holds in these zones.
 
-    A reservation is paid for, used or not, until it is deleted.
+    Returns None where unknown. A reservation is paid for, used or not, until it is deleted.
     """
     if not group:
         return None
@@ -73,7 +79,10 @@ def _names(values: object) -> set[str]:
 
 
 async def check_permissions(arm: Arm, path: str, actions: Sequence[str]) -> Sequence[Permit]:
-    """Return whether the identity's roles grant each action on the resource at `path`. Raises port errors."""
+    """Return whether the identity's roles grant each action on the resource at `path`.
+
+    Raises port errors.
+    """
     roles = await arm.list_all(READ_PERMISSIONS, f"{path}/providers/Microsoft.Authorization/permissions")
     return [
         Permit(action, granted=True)
@@ -88,9 +97,10 @@ def _grants(role: Mapping[str, Any], action: str) -> bool:
 
 
 def _matches(patterns: object, action: str) -> bool:
-    """Return whether a pattern matches the action: a star stands for any characters, and case does not matter.
+    """Return whether a pattern matches the action.
 
-    Example: `Microsoft.Compute/*/read` matches `Microsoft.Compute/virtualMachines/read`.
+    A star stands for any characters, and case does not matter. Example: `Microsoft.Compute/*/read` matches
+    `Microsoft.Compute/virtualMachines/read`.
     """
     texts = patterns if isinstance(patterns, list) else []
     return any(re.fullmatch(".*".join(map(re.escape, str(p).split("*"))), action, flags=re.IGNORECASE) for p in texts)

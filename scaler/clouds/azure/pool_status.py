@@ -15,13 +15,18 @@ from scaler.ports import OutOfCapacity, OutOfQuota
 
 
 def kind_of(size: object, spot: bool, zones: Iterable[object]) -> str:
-    """Return a pool's size, market and zones for errors, since Azure's errors do not always name them."""
+    """Return a pool's size, market and zones for errors.
+
+    Azure's errors do not always name them.
+    """
     zone_names = ", ".join(str(z) for z in zones)
     return f"{size}, {'spot' if spot else 'on demand'}, {f'zone {zone_names}' if zone_names else 'no zone'}"
 
 
 class PoolView:
-    """One pool over time: its interruptions and failed machines. `kind` names size, market and zones for errors.
+    """One pool over time: its interruptions and failed machines.
+
+    `kind` names size, market and zones for errors.
 
     A machine was interrupted if it went after a notice; a spot machine also if it went unrequested.
     """
@@ -36,7 +41,10 @@ class PoolView:
         self._shortfalls: dict[str, Shortfall] = {}
 
     def expect_removals(self, machines: int) -> None:
-        """Expect this many serving machines to go: this process requested it, and Azure chooses them."""
+        """Expect this many serving machines to go.
+
+        This process requested their removal, and Azure chooses them.
+        """
         self._removing = max(0, machines)
 
     def status(self, desired: int, vms: Sequence[Vm], write_failure: Shortfall | None, **fields: Any) -> PoolStatus:
@@ -66,7 +74,10 @@ class PoolView:
         )
 
     def _observe(self, vms: Sequence[Vm]) -> set[str]:
-        """Count interruptions; return the ready machines with a notice. A restarting machine still serves."""
+        """Count interruptions; return the ready machines with a notice.
+
+        A restarting machine still serves.
+        """
         by_name = {vm.name: vm for vm in vms}
 
         def was_interrupted(name: str, noticed: bool) -> bool:

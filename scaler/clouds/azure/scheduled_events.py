@@ -114,7 +114,10 @@ class ScheduledEventsListener:
 
 
 def notices(event: object, now: float) -> Iterator[Notice]:
-    """Yield a notice for each machine that an event interrupts; deletions by a person or this daemon do not."""
+    """Yield a notice for each machine that an event interrupts.
+
+    Deletions by a person or this daemon yield none.
+    """
     if not isinstance(event, Mapping):
         return
     event_type, source = str(event.get("EventType")), str(event.get("EventSource") or "Platform")
@@ -138,7 +141,10 @@ def _not_before(text: object) -> float | None:
 
 
 async def listener(context: Context, url: str) -> ScheduledEventsListener:
-    """Return the running listener that all pools with this URL share. Its notices wake the caller's workload."""
+    """Return the running listener that all pools with this URL share.
+
+    Its notices wake the caller's workload.
+    """
     notice_board = await board(context)
     http = await session(context)
 

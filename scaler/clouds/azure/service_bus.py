@@ -1,6 +1,7 @@
-"""Service Bus namespaces: one SDK client per namespace and identity, one read of an entity for all callers.
+"""Service Bus namespaces: one SDK client per namespace and identity.
 
-Counting is expensive for the broker, so a response is shared for some seconds and each namespace has its own budget.
+All callers share one read of an entity. Counting is expensive for the broker, so a response is shared for some seconds
+and each namespace has its own budget.
 """
 
 from __future__ import annotations
@@ -91,7 +92,10 @@ class Namespace:
         self._recent = shared
 
     async def counts(self, entity: Entity, max_age_s: float) -> tuple[MessageCounts, float]:
-        """Return the counts and the time of their request, at most `max_age_s` seconds ago. Raises port errors."""
+        """Return the counts and the time of their request, at most `max_age_s` seconds ago.
+
+        Raises port errors.
+        """
         return await self._recent.get((self._client, entity), max_age_s, lambda: self._count(entity))
 
     async def _count(self, entity: Entity) -> MessageCounts:
@@ -121,7 +125,10 @@ class Namespace:
 
 
 def _refusal(what: str, error: HttpResponseError) -> PortError:
-    """Return the port error for a refusal. The broker's subcode 50009 is a throttled namespace, with any status."""
+    """Return the port error for a refusal.
+
+    The broker's subcode 50009 is a throttled namespace, with any status.
+    """
     text = one_line(error.message or error)
     headers = getattr(error.response, "headers", None) or {}
     wait_s = retry_after_s(headers)

@@ -1,7 +1,8 @@
-"""Azure: one credential per identity, one session per CA file, one table of APIs and their rate limits.
+"""Azure: one credential per identity, one session per CA file.
 
-azure-identity provides the tokens: workload identity (AKS), managed identity, or its default chain. No network access
-happens before the first call: the daemon starts even while the identity's endpoint is not up yet.
+One table lists the APIs and their rate limits. azure-identity provides the tokens: workload identity (AKS), managed
+identity, or its default chain. No network access happens before the first call: the daemon starts even while the
+identity's endpoint is not up yet.
 """
 
 from __future__ import annotations
@@ -89,7 +90,10 @@ class Identity:
             await credential.close()
 
     def tokens(self, scope: str) -> BearerTokens:
-        """Return the tokens for a service's scope, such as ``https://management.azure.com/.default``."""
+        """Return the tokens for a service's scope.
+
+        Example of a scope: ``https://management.azure.com/.default``.
+        """
         return self._tokens.setdefault(scope, BearerTokens(self._clock, lambda: self._fetch(scope)))
 
     async def _fetch(self, scope: str) -> tuple[str, float]:
@@ -105,7 +109,10 @@ class Identity:
         return token, life_s
 
     async def _replace_credential(self) -> None:
-        """Replace the credential by one with an empty cache. Calls in flight may still use the earlier ones."""
+        """Replace the credential by one with an empty cache.
+
+        Calls in flight may still use the earlier ones.
+        """
         self._credentials.append(_credential(self._account))
         if len(self._credentials) > MAX_CREDENTIALS:
             await self._credentials.pop(0).close()
@@ -163,7 +170,10 @@ def _credential(account: AzureAccount) -> Any:
 
 
 async def identity(context: Context, account: AzureAccount) -> Identity:
-    """Return the identity that all adapters with these credentials share. Raises `Misconfigured`."""
+    """Return the identity that all adapters with these credentials share.
+
+    Raises `Misconfigured`.
+    """
     key = (account.credential, account.tenant_id, account.client_id, account.token_file, account.cloud)
 
     return await context.shared(
@@ -182,11 +192,17 @@ class Arm:
     async def get(
         self, action: str, path: str, query: Mapping[str, str] | None = None, *, urgent: bool = False
     ) -> Body:
-        """Return a resource. `urgent`: a write waits for it, so it does not give way. Raises port errors."""
+        """Return a resource.
+
+        `urgent`: a write waits for it, so it does not give way. Raises port errors.
+        """
         return (await self._call("GET", action, path, query=query, urgent=urgent)).body
 
     async def list_all(self, action: str, path: str, query: Mapping[str, str] | None = None) -> list[Body]:
-        """Return all items of a list from all pages. Raises port errors: half a list is `Unavailable`."""
+        """Return all items of a list from all pages.
+
+        Raises port errors: half a list is `Unavailable`.
+        """
         items: list[Body] = []
         body = await self.get(action, path, query)
         for _ in range(MAX_PAGES):
@@ -198,7 +214,10 @@ class Arm:
         raise Unavailable(f"Azure {action} of {short_name(path)}: the response has more than {MAX_PAGES} pages")
 
     async def follow(self, action: str, url: str) -> RestResponse:
-        """Return the response of a URL that Azure returned. It must be Resource Manager's own: it gets the token."""
+        """Return the response of a URL that Azure returned.
+
+        It must be Resource Manager's own: it gets the token.
+        """
         if urlsplit(url)[:2] != urlsplit(self._base)[:2]:
             raise Unavailable(f"Azure {action}: the response refers to another host, {urlsplit(url).hostname}")
         return await self._rest[_provider(action)].call(Request(operation=action, method="GET", url=url))
@@ -213,7 +232,10 @@ class Arm:
         version: str = "",
         through: Rest | None = None,
     ) -> RestResponse:
-        """Return the response of an accepted write, which is never retried. `version`: the etag it must still have."""
+        """Return the response of an accepted write, which is never retried.
+
+        `version`: the etag it must still have.
+        """
         headers = {"If-Match": version} if version else {}
         return await self._call(method, action, path, body=body, headers=headers, through=through)
 
@@ -250,7 +272,10 @@ async def arm(context: Context, account: AzureAccount) -> Arm:
 
 
 async def through(context: Context, account: AzureAccount, api: Api, scope: object) -> Rest:
-    """Return a client of Resource Manager within the budget of one API in `scope`. Raises `Misconfigured`."""
+    """Return a client of Resource Manager within the budget of one API in `scope`.
+
+    Raises `Misconfigured`.
+    """
     http = await session(context, account.ca_file)
     tokens = (await identity(context, account)).tokens(f"{account.endpoints.arm}/.default")
     return Rest(http, tokens, Channel(context, api, scope), errors.refuse, context.clock)

@@ -29,7 +29,10 @@ class RecentAnswers:
     async def get(
         self, key: Hashable, max_age_s: float, request: Callable[[], Coroutine[Any, Any, T]]
     ) -> tuple[T, float]:
-        """Return a response and the time of its request, at most `max_age_s` seconds ago. Raises as `request`."""
+        """Return a response and the time of its request, at most `max_age_s` seconds ago.
+
+        Raises as `request`.
+        """
         requested_at, response = self._responses.get(key, (float("-inf"), None))
         if 0 <= self._clock.now() - requested_at < max_age_s:
             return response, requested_at

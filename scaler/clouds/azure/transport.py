@@ -39,5 +39,8 @@ class _Transport(AioHttpTransport):  # type: ignore[misc]
 
 
 def transport(ca_file: str | None) -> AioHttpTransport:
-    """Return a transport for one SDK client, which closes it. `ca_file` replaces the system's CAs."""
+    """Return a transport for one SDK client, which closes it.
+
+    `ca_file` replaces the system's CAs.
+    """
     return _Transport(connection_verify=ca_file or True)

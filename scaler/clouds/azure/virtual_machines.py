@@ -24,7 +24,10 @@ State = Literal["ready", "creating", "failed", "stopped", "deleting"]
 
 @dataclass(frozen=True, slots=True)
 class Vm:
-    """A machine. `name` is its name in scheduled events, `host` its host name, `instance` the scale set's id of it."""
+    """A machine.
+
+    `name` is its name in scheduled events, `host` its host name, `instance` the scale set's id of it.
+    """
 
     name: str
     host: str
@@ -36,7 +39,10 @@ class Vm:
 
 
 async def machines(arm: Arm, path: str, scale_set: Mapping[str, Any], now: float) -> list[Vm]:
-    """Return the machines of the scale set at `path`, in either orchestration mode. Raises port errors."""
+    """Return the machines of the scale set at `path`, in either orchestration mode.
+
+    Raises port errors.
+    """
     properties = scale_set.get("properties")
     if not isinstance(properties, Mapping):
         raise Unavailable(f"Azure {READ} of {path}: the response has no properties")
@@ -87,7 +93,10 @@ def _state(provisioning: str, statuses: Iterable[Mapping[str, Any]]) -> State:
 
 
 def _failure(statuses: Iterable[Mapping[str, Any]], now: float) -> Shortfall | None:
-    """Return the reason of a failed provisioning, as in ``ProvisioningState/failed/AllocationFailed``."""
+    """Return the reason of a failed provisioning.
+
+    Example of a status: ``ProvisioningState/failed/AllocationFailed``.
+    """
     for status in statuses:
         kind, _, result_code = str(status.get("code")).partition("/")
         result, _, code = result_code.partition("/")
@@ -98,7 +107,10 @@ def _failure(statuses: Iterable[Mapping[str, Any]], now: float) -> Shortfall | N
 
 
 def shortfall(code: str, text: str, at: float) -> Shortfall | None:
-    """Return a failure as a shortfall of quota or capacity; None where a newer write replaced the failed one."""
+    """Return a failure as a shortfall of quota or capacity.
+
+    Returns None where a newer write replaced the failed one.
+    """
     error = error_of_code(code, text)
     if isinstance(error, Conflict):
         return None

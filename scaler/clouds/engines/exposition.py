@@ -21,9 +21,10 @@ COUNT: Final = "count"
 
 
 def series_of(recipe: Recipe, match: Mapping[str, str], page: Page) -> Series | None:
-    """Return the series of the first of the recipe's names on the page; None where the page has none of them.
+    """Return the series of the first of the recipe's names on the page.
 
-    The series of a mean are its sum and count, since a restarted engine resets both.
+    Returns None where the page has none of the names. The series of a mean are its sum and count, since a restarted
+    engine resets both.
     """
     if recipe.aggregation == "average":
         return _sum_and_count(recipe, match, page)
@@ -67,7 +68,10 @@ def gauge_value(recipe: Recipe, pages: Sequence[Series]) -> float | None:
 
 
 def exact_sum(values: Iterable[float]) -> float:
-    """Return the exact sum; NaN, which every reading rejects, where it overflows a float or is undefined."""
+    """Return the exact sum; NaN where it overflows a float or is undefined.
+
+    Every reading rejects NaN.
+    """
     try:
         return math.fsum(values)
     except (OverflowError, ValueError):
@@ -77,9 +81,10 @@ def exact_sum(values: Iterable[float]) -> float:
 def rate_or_latency(
     recipe: Recipe, pages: Iterable[tuple[Series, Series, float]], limit: float = math.nan
 ) -> float | Absent | None:
-    """Return a rate or a latency from each engine's series before and now, and the seconds between them.
+    """Return a rate or a latency from each engine's series before and now.
 
-    An observation beyond `limit` is late. Example: a counter that grew from 100 to 130 in 15 s has the rate 2 per s.
+    The third item of each page is the time between the two series in seconds. An observation beyond `limit` is late.
+    Example: a counter that grew from 100 to 130 in 15 s has the rate 2 per s.
     """
     rate, label, increases = 0.0, MOMENT if recipe.aggregation == "average" else "le", list[tuple[str | None, float]]()
     for before, now, gap_s in pages:
@@ -104,7 +109,10 @@ def _mean(recipe: Recipe, increases: Sequence[tuple[str | None, float]]) -> floa
 
 
 def _histogram_value(recipe: Recipe, counts: Iterable[tuple[str | None, float]], limit: float) -> float | Absent | None:
-    """Return a late share or percentile from bounds (metric units) and cumulative counts; None without observations."""
+    """Return a late share or percentile from a histogram; None without observations.
+
+    `counts` contains bounds (metric units) and cumulative counts.
+    """
     try:
         buckets = parse_buckets(counts)
     except ValueError as e:
@@ -116,7 +124,9 @@ def _histogram_value(recipe: Recipe, counts: Iterable[tuple[str | None, float]],
 
 
 def counter_growth(before: Series, now: Series) -> Series:
-    """Return the increases of counters. If one shrank, its process restarted, so all count from zero.
+    """Return the increases of counters.
+
+    If one shrank, its process restarted, so all count from zero.
 
     Example: 100 to 130 is an increase of 30; 100 to 20 is one of 20, and another counter that went from 50 to 70 then
     increased by 70.

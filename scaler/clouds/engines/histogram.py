@@ -3,7 +3,7 @@
 Buckets are cumulative counts by upper bound. Within a bucket, observations are assumed to be spread evenly: a share
 above a bucket's bound is exact, any other value is uncertain by its bucket's width.
 
-Example: the buckets {0.1: 2, 0.5: 8, inf: 10}, in seconds, have the median 0.1 + 0.4 * (5 - 2) / (8 - 2) = 0.3, and the
+Example: the buckets {0.1: 2, 0.5: 8, inf: 10}, in seconds, have the median 0.1 + 0.4 * (5 - 2) / (8 - 2) = 0.3. The
 share above 0.3 is 1 - (2 + 6 * 0.5) / 10 = 0.5.
 """
 
@@ -22,9 +22,10 @@ P95: Final = 0.95
 
 
 def parse_buckets(counts: Iterable[tuple[object, object]]) -> dict[float, float]:
-    """Return buckets from bounds and counts as text; the counts of one bound written in two ways are added.
+    """Return buckets from bounds and counts as text.
 
-    Raises `ValueError` where a bound or a count is not a number, or a sum of counts is beyond a float.
+    The counts of one bound written in two ways are added. Raises `ValueError` where a bound or a count is not a number,
+    or a sum of counts is beyond a float.
     """
     buckets: dict[float, float] = {}
     for bound, count in counts:
@@ -41,7 +42,10 @@ def parse_buckets(counts: Iterable[tuple[object, object]]) -> dict[float, float]
 
 
 def quantile(share: float, buckets: Mapping[float, float]) -> float | None:
-    """Return the `share` quantile as PromQL's histogram_quantile does; None without observations."""
+    """Return the `share` quantile as PromQL's histogram_quantile does.
+
+    Returns None without observations.
+    """
     bounds, counts = _monotone(buckets)
     if not counts:
         return None
@@ -70,9 +74,9 @@ def share_above(limit: float, buckets: Mapping[float, float]) -> float | None:
 
 
 def _monotone(buckets: Mapping[float, float]) -> tuple[list[float], list[float]]:
-    """Return the bounds in order and non-decreasing counts, as PromQL does; empty without observations.
+    """Return the bounds in order and non-decreasing counts, as PromQL does.
 
-    Counts may decrease by rounding, or where replicas have different bounds.
+    Both are empty without observations. Counts may decrease by rounding, or where replicas have different bounds.
     """
     bounds = sorted(buckets)
     counts = list(accumulate((buckets[bound] for bound in bounds), max))

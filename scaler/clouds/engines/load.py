@@ -24,7 +24,10 @@ class Loads:
         self._metric_names = frozenset(name for recipe in self._recipes for name in recipe.series)
 
     async def read(self, url: URL) -> float | None:
-        """Return one engine's running and waiting requests; None, which is not idle, where unreported."""
+        """Return one engine's running and waiting requests; None where unreported.
+
+        None does not mean idle.
+        """
         try:
             page = await read_page(self._pages, url, None, self._metric_names)
         except PortError:
@@ -35,6 +38,9 @@ class Loads:
 
 
 async def loads(context: Context, server: object, access: Access, preset: str, deadline_s: float) -> Loads:
-    """Return the reader for the engines of one `server` or cluster, with one session. Raises `Misconfigured`."""
+    """Return the reader for the engines of one `server` or cluster, with one session.
+
+    Raises `Misconfigured`.
+    """
     session = await http_client.session(context, server, access.ca_file)
     return Loads(http_client.Pages(session, access, context.clock, deadline_s), preset)

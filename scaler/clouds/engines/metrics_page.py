@@ -1,6 +1,7 @@
-"""An engine's /metrics page, parsed in linear time and within limits: the requested series, and all metrics' names.
+"""An engine's /metrics page, parsed in linear time and within limits.
 
-Lines of other metrics are skipped unparsed, so the cost of a page depends on the requested metrics.
+The result has the requested series, and all metrics' names. Lines of other metrics are skipped unparsed, so the cost of
+a page depends on the requested metrics.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ ESCAPES: Final = {"n": "\n", "\\": "\\", '"': '"'}
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One engine's page: the time of the request, the requested series by metric, and all metrics' names."""
+    """One engine's page.
+
+    It has the time of the request, the requested series by metric, and all metrics' names.
+    """
 
     at: float
     metrics: Mapping[str, Series]
@@ -51,7 +55,10 @@ class Page:
 
 
 async def read_page(pages: http_client.Pages, url: URL, server_name: str | None, requested: frozenset[str]) -> Page:
-    """Return the requested series of the page at `url`. Raises port errors; `Unavailable` for a malformed page."""
+    """Return the requested series of the page at `url`.
+
+    Raises port errors; `Unavailable` for a malformed page.
+    """
     at, text = await pages.get(url, server_name)
     try:
         return await off_loop(len(text), parse_page, text, requested, at)
@@ -114,7 +121,10 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 def _parse_value(line: str, position: int) -> float:
-    """Parse the value after the labels; a timestamp and an exemplar may follow. Raises `ValueError`."""
+    """Parse the value after the labels; a timestamp and an exemplar may follow.
+
+    Raises `ValueError`.
+    """
     value, *timestamp_and_exemplar = line[position:].split(maxsplit=2) or [""]
     if not value.isascii() or "_" in value or len(value) > MAX_NUMBER_CHARS:
         raise ValueError(f"malformed value: {line[:SHOWN]!r} must be a number of at most {MAX_NUMBER_CHARS} characters")

@@ -1,6 +1,7 @@
-"""Metric names of engines and exporters: one table for both the PromQL and the scrape adapter.
+"""Metric names of engines and exporters.
 
-A renamed metric lists its present name first, then the earlier ones; a replica that has several is counted once.
+One table serves both the PromQL and the scrape adapter. A renamed metric lists its present name first, then the earlier
+ones; a replica that has several is counted once.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ Preset = Literal["dcgm", "neuron", "tpu", "vllm", "sglang", "tgi", "triton", "tr
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Reading of a quantity: the metric's names (the present one, then older ones), fixed labels, and the aggregation.
+    """Reading of a quantity: metric names, fixed labels, and the aggregation.
 
-    A label fixed to the empty text is empty or absent, as in PromQL.
+    `names` lists the metric's present name, then older ones. A label fixed to the empty text is empty or absent, as in
+    PromQL.
     """
 
     names: tuple[str, ...]
@@ -158,7 +160,10 @@ PRESETS: Final[Mapping[str, Mapping[str, Recipe]]] = {
 
 
 def recipes(preset: str | None, read: tuple[str, ...] | None) -> dict[str, Recipe]:
-    """Return the recipes of the quantities to `read`, by default all of the preset that take one sample."""
+    """Return the recipes of the quantities to `read`.
+
+    The default is all quantities of the preset that take one sample.
+    """
     table = PRESETS[preset] if preset else {}
     if read is None:
         return {quantity: recipe for quantity, recipe in table.items() if not recipe.needs_history}
@@ -189,7 +194,10 @@ def missing_slo(recipe: Recipe, slo_limits_s: Mapping[str, float]) -> Absent | N
 
 
 def with_missing(reading: Fresh[float] | Absent, recipe: Recipe, missing: str) -> Fresh[float] | Absent:
-    """Return a reading to which some replicas did not contribute: a total is a lower bound, a mean is absent."""
+    """Return a reading to which some replicas did not contribute.
+
+    A total is a lower bound, a mean is absent.
+    """
     if isinstance(reading, Fresh) and recipe.aggregation in {"sum", "rate"}:
         return Fresh(reading.value, reading.measured_at, missing)
     return Absent(missing)

@@ -64,7 +64,10 @@ class SleepMode:
         await self._call("wake_up", "POST", engine / "wake_up", WAKE_LIMIT_S)
 
     async def sleep(self, engine: URL) -> None:
-        """Put the engine to sleep, with its weights in host memory; return when it sleeps. Raises port errors."""
+        """Put the engine to sleep, with its weights in host memory; return when it sleeps.
+
+        Raises port errors.
+        """
         await self._call("sleep", "POST", (engine / "sleep").with_query(level="1"), SLEEP_LIMIT_S)
 
     async def _call(self, operation: str, method: str, url: URL, limit_s: float) -> bytes:

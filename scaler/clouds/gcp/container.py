@@ -1,4 +1,7 @@
-"""GKE's API: a cluster's node pools, read once for all its pools, their writes and operations."""
+"""GKE's API: a cluster's node pools, their writes and operations.
+
+One read serves all pools of a cluster.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ def permissions(*, reserved: bool) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class NodePool:
-    """A node pool as it was at `at`. `groups` are the paths of its instance groups, one per zone."""
+    """A node pool as it was at `at`.
+
+    `groups` are the paths of its instance groups, one per zone.
+    """
 
     name: str
     at: float
@@ -126,7 +132,10 @@ class Cluster:
         )
 
     def _shortfall(self, body: Mapping[str, Any], requested_at: float) -> Shortfall | None:
-        """Return the shortfall that a node pool in error reports, dated with its first read: GKE reports no time."""
+        """Return the shortfall that a node pool in error reports.
+
+        It has the time of its first read, since GKE reports no time.
+        """
         reports = [*(body.get("conditions") or ()), {"message": body.get("statusMessage", "")}]
         failure = errors.failure_of({"errors": reports})
         reported = self._shortfalls.get(str(body["name"]))

@@ -1,4 +1,6 @@
-"""Google Cloud's error codes by remedy: one table for refusals, failed operations and instance groups' errors.
+"""Google Cloud's error codes by remedy.
+
+One table serves refusals, failed operations and instance groups' errors.
 
 The codes come from the documents of the Compute and Container APIs and from cluster-autoscaler's GCE provider.
 Container often names the code only in the message, so messages are searched too. An unknown code counts as transient
@@ -139,7 +141,10 @@ class GcpFailure:
 
 
 def failure_of(error: object) -> GcpFailure:
-    """Parse the failure in a `google.rpc.Status`, an API's error, or an operation's list of errors."""
+    """Parse the failure in an error of any Google Cloud API.
+
+    `error` is a `google.rpc.Status`, an API's error, or an operation's list of errors.
+    """
     codes, messages = set[str](), list[str]()
     _collect(error, codes, messages)
     message = one_line("; ".join(dict.fromkeys(messages)))
@@ -172,7 +177,10 @@ def refuse(what: str, response: RestResponse, now: float) -> PortError:
 
 
 def port_error(what: str, failure: GcpFailure, status: int, retry_after_s: float | None = None) -> PortError:
-    """Return the port error for a refusal of `what`, whose first word is the permission that it needs."""
+    """Return the port error for a refusal of `what`.
+
+    The first word of `what` is the permission that it needs.
+    """
     text = f"GCP {what}: {failure.message}"
     if failure.codes & THROTTLES and not failure.codes & CONFLICTS:
         return Throttled(text, retry_after_s)

@@ -1,4 +1,7 @@
-"""HTTP session for google-auth, which blocks and runs in a thread, with limits on a response's time and size."""
+"""HTTP session for google-auth, with limits on a response's time and size.
+
+google-auth blocks and runs in a thread.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ CHUNK: Final = 2**14
 
 
 class _LimitedSession(HTTPAdapter):
-    """Reads the whole response within `AUTH_S` and `MAX_BODY`. Raises `requests.RequestException` beyond."""
+    """Reads the whole response within `AUTH_S` and `MAX_BODY`.
+
+    Raises `requests.RequestException` beyond.
+    """
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         response = super().send(request, *args, **{**kwargs, "stream": True})

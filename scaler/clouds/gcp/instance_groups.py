@@ -40,7 +40,10 @@ ZONE: Final = re.compile(r"/zones/([^/]+)/")
 
 @dataclass(frozen=True, slots=True)
 class GroupInstance:
-    """One machine of a group. `name` is its path from ``projects/`` on; `error` is that of its last attempt."""
+    """One machine of a group.
+
+    `name` is its path from ``projects/`` on; `error` is that of its last attempt.
+    """
 
     name: str
     status: str
@@ -90,12 +93,18 @@ class InstanceGroup:
     errors: tuple[tuple[float, GcpFailure], ...] = ()
 
     def with_target_status(self, *statuses: str) -> InstanceGroup:
-        """Return the group with only the machines whose target status is one of these, or unreported."""
+        """Return the group with only the machines that have one of these target statuses.
+
+        Machines whose target status is unreported stay too.
+        """
         return replace(self, machines=tuple(m for m in self.machines if m.target_status in {"", *statuses}))
 
     @property
     def shortfall(self) -> Shortfall | None:
-        """The newest final error of a failed machine; None while none failed. Its time is 0 where unreported."""
+        """The newest final error of a failed machine; None while none failed.
+
+        Its time is 0 where unreported.
+        """
         failed = [m.error for m in self.machines if m.failed and m.error is not None]
         if not failed:
             return None
@@ -127,7 +136,10 @@ class InstanceGroups:
         return await self._flights.share(path, lambda: self._read(path))
 
     async def resize(self, path: str, size: int) -> Body:
-        """Request `size` machines; return the operation. Raises port errors. The write is never retried."""
+        """Request `size` machines; return the operation.
+
+        Raises port errors. The write is never retried.
+        """
         query = {"size": str(size), "requestId": self.compute.request_id()}
         return await self.compute.call(
             WRITE, f"/compute/v1/{path}/resize", short_name(path), method="POST", query=query, write=True
@@ -216,5 +228,8 @@ def _machine(item: Mapping[str, Any]) -> GroupInstance:
 
 
 def count_instances(name: str, key: str, body: Mapping[str, Any]) -> int | None:
-    """Return the count under `key` of the object `name`; None where it is absent. Raises `Unavailable`."""
+    """Return the count under `key` of the object `name`; None where it is absent.
+
+    Raises `Unavailable`.
+    """
     return machine_count(f"GCP: {key} of {name}", body[key], digits=True) if key in body else None

@@ -1,4 +1,7 @@
-"""Notices of the machine that the daemon runs on, from its metadata server: preemption and host maintenance."""
+"""Notices of the machine that the daemon runs on, from its metadata server.
+
+They announce preemption and host maintenance.
+"""
 
 from __future__ import annotations
 

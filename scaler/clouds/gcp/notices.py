@@ -43,7 +43,10 @@ PREEMPTED_S: Final = 30.0
 
 
 class GcpNoticeListener:
-    """Reader of one project's notices. `error` is the reason why they cannot be read; empty while they can."""
+    """Reader of one project's notices.
+
+    `error` is the reason why they cannot be read; empty while they can.
+    """
 
     def __init__(self, board: NoticeBoard, clock: Clock) -> None:
         self._board = board

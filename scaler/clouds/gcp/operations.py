@@ -32,7 +32,10 @@ class OperationFailure:
 
 
 class OperationFollower:
-    """Follows the last operation of a pool until it ends. `read` returns an operation by its name."""
+    """Follows the last operation of a pool until it ends.
+
+    `read` returns an operation by its name.
+    """
 
     def __init__(self, clock: Clock, read: Callable[[str], Awaitable[Body]]) -> None:
         self._clock = clock

@@ -23,7 +23,10 @@ OVERDUE_S: Final = 180.0
 
 @dataclass(frozen=True, slots=True)
 class PoolDetails:
-    """What an adapter knows beyond its groups. `missing` counts requested machines that no group has."""
+    """Details of a pool that an adapter knows beyond its groups.
+
+    `missing` counts requested machines that no group has.
+    """
 
     desired: int
     version: str = ""
@@ -34,7 +37,10 @@ class PoolDetails:
 
 
 class StatusBuilder:
-    """Builds the status of a pool whose replicas are groups' machines. `kind` names its accelerator or machine."""
+    """Builds the status of a pool whose replicas are groups' machines.
+
+    `kind` names its accelerator or machine.
+    """
 
     def __init__(self, board: NoticeBoard, market: str, kind: str, clock: Clock) -> None:
         self._board = board
@@ -101,7 +107,10 @@ class StatusBuilder:
 
 
 def placement(reason: str, kind: str, zone: str, market: str) -> str:
-    """Return a reason followed by its type, zone and market, as in `stock-out (h100, us-central1-a, spot)`."""
+    """Return a reason followed by its type, zone and market.
+
+    Example: `stock-out (h100, us-central1-a, spot)`.
+    """
     place = ", ".join(part for part in (kind, zone, market) if part)
     return f"{reason} ({place})" if place else reason
 
@@ -133,7 +142,10 @@ def _is_leaving(machine: GroupInstance) -> bool:
 def shortfall_of(
     failure: OperationFailure | None, reported: Shortfall | None, kind: str, zones: Sequence[str], market: str
 ) -> Shortfall | None:
-    """Return the reason for missing machines: the failed operation's, or else the one that the platform reports."""
+    """Return the reason for missing machines.
+
+    It is the failed operation's reason, or else the one that the platform reports.
+    """
     shortfall = (failure.shortfall if failure is not None else None) or reported
     return (
         None

@@ -1,4 +1,7 @@
-"""Pub/Sub over gRPC: one channel per account, this daemon's own tokens, each call within the shared budget."""
+"""Pub/Sub over gRPC: one channel per account, with this daemon's own tokens.
+
+Each call is within the shared budget.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +108,10 @@ def refused(what: str, error: exceptions.GoogleAPICallError) -> PortError:
 
 
 async def subscriber(context: Context, project: GcpProject) -> Subscriber:
-    """Return the subscriptions' client, on one connection for all adapters. Raises `Misconfigured`."""
+    """Return the subscriptions' client, on one connection for all adapters.
+
+    Raises `Misconfigured`.
+    """
 
     @asynccontextmanager
     async def opening() -> AsyncIterator[SubscriberAsyncClient]:

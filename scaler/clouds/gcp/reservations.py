@@ -33,7 +33,10 @@ class Reservation:
         self._requested_at = self._read_at = float("-inf")
 
     async def machines(self) -> int | None:
-        """Return the number of reserved machines; None where it is unknown, which is not an error of the pool."""
+        """Return the number of reserved machines; None where it is unknown.
+
+        An unknown number is not an error of the pool.
+        """
         now = self._clock.now()
         if not 0 <= now - self._requested_at < REFRESH_S:
             self._requested_at = now

@@ -1,4 +1,6 @@
-"""Google Cloud: one token per account for REST and gRPC, one session, one table of APIs and their rate limits.
+"""Google Cloud: one token per account for REST and gRPC, and one session.
+
+One table lists the APIs and their rate limits.
 
 google-auth provides the credentials: workload identity and the metadata server, a service account's key, workload
 identity federation. It blocks, so it runs in a thread, one fetch at a time. No network access happens before the first
@@ -82,7 +84,10 @@ class Account:
         self._http.close()
 
     async def _fetch(self) -> tuple[str, float]:
-        """Return a token and its lifetime in seconds; concurrent callers share one fetch in one thread."""
+        """Return a token and its lifetime in seconds.
+
+        Concurrent callers share one fetch in one thread.
+        """
         return await self._flights.share("token", lambda: asyncio.to_thread(self._refresh))
 
     def _refresh(self) -> tuple[str, float]:
@@ -122,7 +127,10 @@ class _BoundedTransport(Transport):  # type: ignore[misc]
 
 
 def _load(file: str | None, request: Transport) -> Any:
-    """Return credentials. From a file, only kinds that run no program and read no other file are accepted."""
+    """Return credentials.
+
+    From a file, only kinds that run no program and read no other file are accepted.
+    """
     if file is None:
         return google.auth.default(scopes=SCOPES, request=request)[0]
     info = json.loads(Path(file).read_text(encoding="utf-8"))
@@ -161,7 +169,10 @@ class GcpService:
         write: bool = False,
         repeat: bool | None = None,
     ) -> Body:
-        """Return the response to a call that needs `permission`. Raises port errors. `about` names the resource."""
+        """Return the response to a call that needs `permission`.
+
+        Raises port errors. `about` names the resource.
+        """
         request = Request(
             operation=permission, method=method, url=self._url + path, about=about, query=query, body=body
         )
@@ -182,7 +193,10 @@ async def service(context: Context, project: GcpProject, name: str) -> GcpServic
 
 
 async def check_permissions(context: Context, project: GcpProject, permissions: Sequence[str]) -> Sequence[Permit]:
-    """Return whether each permission is granted on the project. The check itself needs none. Raises port errors."""
+    """Return whether each permission is granted on the project.
+
+    The check itself needs none. Raises port errors.
+    """
     manager = await service(context, project, "resource_manager")
     granted = set[str]()
     for first in range(0, len(permissions), MAX_PERMISSIONS):

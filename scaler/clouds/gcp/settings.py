@@ -1,4 +1,7 @@
-"""Settings that Google Cloud pools share: name patterns, reservations, interruption notices. No SDK."""
+"""Settings that Google Cloud pools share: name patterns, reservations, interruption notices.
+
+No SDK.
+"""
 
 from __future__ import annotations
 

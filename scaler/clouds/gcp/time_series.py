@@ -1,6 +1,6 @@
-"""Cloud Monitoring's time series with each sample's own time, and one list for all subscriptions of a project.
+"""Cloud Monitoring's time series with each sample's own time.
 
-A metric without a sample is not zero: it is missing.
+All subscriptions of a project share one list. A metric without a sample is not zero: it is missing.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ class TimeSeries:
 
 @dataclass(frozen=True, slots=True)
 class SeriesPage:
-    """The series that a filter selects. `partial` names the parts that could not be queried; empty if none."""
+    """The series that a filter selects.
+
+    `partial` names the parts that could not be queried; empty if none.
+    """
 
     series: tuple[TimeSeries, ...]
     partial: str = ""
@@ -65,7 +68,10 @@ class Monitoring:
     async def list(
         self, about: str, series_filter: str, since: float, until: float, aggregation: Mapping[str, str] | None = None
     ) -> SeriesPage:
-        """Return all series that `series_filter` selects, with their samples in (since, until]. Raises port errors."""
+        """Return all series that `series_filter` selects, with their samples in (since, until].
+
+        Raises port errors.
+        """
         query = {
             "filter": series_filter,
             "interval.startTime": _timestamp(since),
@@ -113,7 +119,10 @@ class Gauge:
         await self._flights.aclose()
 
     async def read(self, subscription: str, max_age_s: float) -> SeriesPage:
-        """Return the series of one subscription, read at most `max_age_s` seconds ago. Raises port errors."""
+        """Return the series of one subscription, read at most `max_age_s` seconds ago.
+
+        Raises port errors.
+        """
         self._subscriptions.add(subscription)
         requested_at = self._clock.now()
         while not self._is_recent(subscription, requested_at, max_age_s):
@@ -121,7 +130,10 @@ class Gauge:
         return SeriesPage(tuple(self._series.get(subscription, ())), self._partial)
 
     def _is_recent(self, subscription: str, requested_at: float, max_age_s: float) -> bool:
-        """Return whether it was read since `requested_at`, or less than `max_age_s` seconds before it."""
+        """Return whether the subscription was read recently enough.
+
+        The read is recent since `requested_at`, or less than `max_age_s` seconds before it.
+        """
         read_at, covered = self._read
         return subscription in covered and (read_at >= requested_at or requested_at - read_at < max_age_s)
 

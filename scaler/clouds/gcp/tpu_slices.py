@@ -1,4 +1,7 @@
-"""TPU slices on GKE: one node pool each, whose hosts are created and deleted together and serve only together."""
+"""TPU slices on GKE: one node pool each.
+
+The hosts of a slice are created and deleted together, and serve only together.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,11 @@ class Slices:
         return {p.name for p in own_pools} - removed
 
     def removal_order(self, name: str) -> tuple[bool, bool, bool, int]:
-        """Return a sort key by the last read: failed, then not ready, interruption pending, the highest number."""
+        """Return a sort key for removal, by the last read.
+
+        Failed slices come first, then slices that are not ready, then those with an interruption pending. Among equals,
+        the highest number comes first.
+        """
         last = self._slices.get(name)
         failed, ready, pending = (last.failed, last.ready, last.interruption_pending) if last else (False, False, False)
         return not failed, ready, not pending, -(self.number(name) or 0)

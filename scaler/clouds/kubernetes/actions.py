@@ -21,7 +21,10 @@ def sizing(kind: ScalableKind, namespace: str) -> list[Action]:
 
 
 def following(namespace: str, *, drain: bool = False) -> list[Action]:
-    """Return the actions to follow pods, their nodes and events; with `drain` also to patch pods."""
+    """Return the actions to follow pods, their nodes and events.
+
+    With `drain`, they include the action to patch pods.
+    """
     purposes = {"pods": "zones and interruption notices", "events": "unschedulable pods"}
     actions = [
         Action(verb, "", plural, namespace, needed=drain and plural == "pods", for_what=purpose)

@@ -34,7 +34,10 @@ class KubeCluster:
 
     @property
     def identity(self) -> str:
-        """The address of its API server where the kubeconfig names it; else the kubeconfig and context."""
+        """The address of its API server, or else the kubeconfig and context.
+
+        It is the address where the kubeconfig names it.
+        """
         if self.kubeconfig is None and self.context is None and (host := os.environ.get("KUBERNETES_SERVICE_HOST")):
             return f"https://{host}:{os.environ.get('KUBERNETES_SERVICE_PORT', '443')}"
         paths = self.kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
@@ -62,7 +65,10 @@ def _version(file: Path) -> tuple[int, int]:
 
 @lru_cache(maxsize=64)
 def _server(files: tuple[tuple[Path, tuple[int, int]], ...], context: str | None) -> str | None:
-    """Return the API server's address of a context. The first file with an entry counts, as for kubectl."""
+    """Return the API server's address of a context.
+
+    The first file with an entry counts, as for kubectl.
+    """
     configs = [d.data for file, version in files if any(version) for d in read(file, old_numbers=True)[0][:1]]
     configs = [c for c in configs if isinstance(c, dict)]
     context = context or next((c["current-context"] for c in configs if c.get("current-context")), None)

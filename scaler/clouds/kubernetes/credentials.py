@@ -23,7 +23,10 @@ Load: TypeAlias = Callable[[], Awaitable[Any]]
 
 
 def credentials(cluster: KubeCluster) -> Load:
-    """Return the loader of the credentials that `cluster` names. Raises `Misconfigured` where there are none."""
+    """Return the loader of the credentials that `cluster` names.
+
+    Raises `Misconfigured` where there are none.
+    """
     if cluster.kubeconfig is None and cluster.context is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
         return in_pod(os.environ, POD_FOLDER)
     path = cluster.kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
@@ -31,7 +34,10 @@ def credentials(cluster: KubeCluster) -> Load:
 
 
 def in_pod(environ: Mapping[str, str], folder: Path) -> Load:
-    """Return the loader of a pod's service account. Its token rotates about hourly, so each call checks the file."""
+    """Return the loader of a pod's service account.
+
+    Its token rotates about hourly, so each call checks the file.
+    """
     host, port = environ.get("KUBERNETES_SERVICE_HOST", ""), environ.get("KUBERNETES_SERVICE_PORT", "443")
     token, cached = folder / "token", dict[str, Any]()  # cached: the key, and the file's state when it was read
 
@@ -63,7 +69,10 @@ def _check_limits(path: Path) -> None:
 
 
 def from_kubeconfig(paths: str, context: str | None) -> Load:
-    """Return the loader of a kubeconfig's credentials, of every kind that the SDK supports. Raises `Misconfigured`."""
+    """Return the loader of a kubeconfig's credentials, of every kind that the SDK supports.
+
+    Raises `Misconfigured`.
+    """
 
     def loader() -> Any:
         for path in filter(None, paths.split(os.pathsep)):

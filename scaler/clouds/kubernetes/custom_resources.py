@@ -1,4 +1,7 @@
-"""Custom resources with `.spec.replicas` that are kept whole: Karpenter's NodePools and CapacityBuffers."""
+"""Custom resources with `.spec.replicas`, retained as whole objects.
+
+They are Karpenter's NodePools and CapacityBuffers.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ UNSIZED: Final = "has no spec.replicas, so it cannot be resized: {hint}"
 
 @dataclass(frozen=True, slots=True)
 class ObjectCollection:
-    """All objects of a kind. `description` and `path` as in `WatchPath`; `subresource` is the one that sets the size.
+    """All objects of a kind.
+
+    `description` and `path` as in `WatchPath`; `subresource` is the one that sets the size.
 
     `hint` is the remedy for an object without a size.
     """

@@ -1,4 +1,6 @@
-"""Drain of replicas before their removal: choose them by load, take them out of routing, wait, then remove them.
+"""Drain of replicas before their removal.
+
+The drainer chooses replicas by load, takes them out of routing, waits, and then removes them.
 
 An annotation on each pod records the drain, so a restarted daemon continues it, or reverts it where the demand has
 returned. A pod whose load cannot be read is not idle.

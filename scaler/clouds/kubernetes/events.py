@@ -1,4 +1,7 @@
-"""Events of schedulers and autoscalers about pods and Karpenter's NodeClaims: capacity found or missing."""
+"""Events of schedulers and autoscalers about capacity found or missing.
+
+The events are about pods and Karpenter's NodeClaims.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ BACKOFF: Final = ("in backoff", "out of resources", "stockout", "insufficientins
 
 @dataclass(frozen=True, slots=True)
 class ObjectEvent:
-    """The latest event of one name about an object. `since` is its first time, `at` its last (Unix seconds)."""
+    """The latest event of one name about an object.
+
+    `since` is its first time, `at` its last (Unix seconds).
+    """
 
     reason: str
     text: str
@@ -136,7 +142,10 @@ def parse_subject(item: Mapping[str, Any]) -> Subject:
 
 
 def parse_object_event(item: Mapping[str, Any], at: float) -> ObjectEvent:
-    """Parse an event of either API version, whose times are in different fields. Raises `Unavailable`."""
+    """Parse an event of either API version, whose times are in different fields.
+
+    Raises `Unavailable`.
+    """
     with unavailable_if_malformed("an event"):
         created = seconds_of(item["metadata"].get("creationTimestamp"), at)
         first = seconds_of(item.get("firstTimestamp") or item.get("eventTime"), created)

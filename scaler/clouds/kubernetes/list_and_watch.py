@@ -1,4 +1,6 @@
-"""List the objects under one path of the API server and watch their changes, without end and without a thread.
+"""List the objects under one path of the API server and watch their changes.
+
+The watch has no end and needs no thread.
 
 An open watch may stay silent for a minute after its server is gone. So each watch requests to end after `WATCH_S`, and
 its regular end confirms that nothing else changed.
@@ -45,7 +47,10 @@ MAX_FIRST_WAIT_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class WatchPath:
-    """A collection: its description for errors (after `list` or `watch`), its path, and query parameters."""
+    """A collection to list and watch.
+
+    It has a description for errors (after `list` or `watch`), a path, and query parameters.
+    """
 
     description: str
     path: str
@@ -53,7 +58,10 @@ class WatchPath:
 
 
 class Follower(ABC):
-    """Base class that lists and watches a collection. `error` is why the objects are unknown; None while known."""
+    """Base class that lists and watches a collection.
+
+    `error` is why the objects are unknown; None while known.
+    """
 
     def __init__(self, session: Session, name: str) -> None:
         self._session = session
@@ -74,7 +82,10 @@ class Follower(ABC):
 
     @property
     def fresh(self) -> bool:
-        """Whether the objects were confirmed within `CONFIRM_S`. Raises the defect that ended the watch."""
+        """Whether the objects were confirmed within `CONFIRM_S`.
+
+        Raises the defect that ended the watch.
+        """
         if self._task.done():
             self._task.result()
         return 0 <= self._clock.now() - self.confirmed_at <= CONFIRM_S
@@ -102,7 +113,10 @@ class Follower(ABC):
         """Apply one change: ADDED, MODIFIED or DELETED."""
 
     def reset_discovery(self) -> None:  # noqa: B027 - most subclasses discover nothing
-        """Drop the discovered properties of the collection after `Misconfigured`: they may be outdated."""
+        """Drop the discovered properties of the collection after `Misconfigured`.
+
+        They may be outdated.
+        """
 
     # --- the watch
 

@@ -24,7 +24,10 @@ ZONE: Final = "topology.kubernetes.io/zone"
 
 @dataclass(frozen=True, slots=True)
 class NodeClaim:
-    """A NodeClaim. `launched_at` is None before the launch; `launch_error` is why it fails. Times in Unix seconds."""
+    """A NodeClaim.
+
+    `launched_at` is None before the launch; `launch_error` is why it fails. Times in Unix seconds.
+    """
 
     name: str
     pool: str

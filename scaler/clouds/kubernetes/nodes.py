@@ -1,4 +1,6 @@
-"""The nodes of a cluster, with zone, market and interruption notices, in one watch for all workloads.
+"""The nodes of a cluster, with zone, market and interruption notices.
+
+One watch serves all workloads.
 
 A notice from a node's taints, conditions or deletion is pinned under the names of the node and of its machine. Notices
 that other sources pinned for the machine count for the node.
@@ -179,16 +181,19 @@ def market_of(labels: Mapping[str, str]) -> str:
 
 
 def machine_of(provider_id: str) -> str:
-    """Return the cloud's name of a node's machine: an EC2 id, a Google VM's name, an Azure resource id.
+    """Return the cloud's name of a node's machine.
 
-    Example: `aws:///us-east-1a/i-0abc` gives `i-0abc`.
+    It is an EC2 id, a Google VM's name, or an Azure resource id. Example: `aws:///us-east-1a/i-0abc` gives `i-0abc`.
     """
     cloud, _, path = provider_id.partition("://")
     return path.lower() if cloud == "azure" else path.rpartition("/")[2]
 
 
 async def nodes(context: Context, session: Session, cluster: KubeCluster) -> KubeNodes:
-    """Return the nodes that all workloads of the cluster share. Their notices wake the caller's workload."""
+    """Return the nodes that all workloads of the cluster share.
+
+    Their notices wake the caller's workload.
+    """
     notices = await board(context)
 
     return await context.shared(("kube nodes", cluster), lambda: aclosing(KubeNodes(session, notices)))

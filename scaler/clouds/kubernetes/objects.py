@@ -77,7 +77,10 @@ class Writer:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Pods that the API server refused to an object: their number, since when (Unix seconds), and its message."""
+    """Pods that the API server refused to an object.
+
+    The record has their number, the time since when (Unix seconds), and the server's message.
+    """
 
     pods: int
     at: float
@@ -105,7 +108,10 @@ class ScalableState:
 
 
 async def discover(session: Session, api_version: str, kind: str, timeout_s: float) -> ScalableKind:
-    """Discover how the API server serves a kind. Raises `Misconfigured` where it does not, or the kind has no size."""
+    """Discover how the API server serves a kind.
+
+    Raises `Misconfigured` where it does not, or the kind has no size.
+    """
     what = f"discover {kind} in {api_version}"
     response = await session.request(what, "GET", _root(api_version), timeout_s)
     if response.status == 404:
@@ -156,7 +162,10 @@ class Scale:
 
 
 def scale_of(what: str, body: Mapping[str, Any]) -> Scale:
-    """Parse a scale subresource. Its JSON omits counts of 0; the API server refuses a scale without a size."""
+    """Parse a scale subresource.
+
+    Its JSON omits counts of 0; the API server refuses a scale without a size.
+    """
     with unavailable_if_malformed(f"{what}: a scale"):
         spec, status = body["spec"], body.get("status") or {}
         return Scale(
@@ -174,7 +183,10 @@ def version_of(event: Mapping[str, Any]) -> str:
 
 
 def is_newer(version: str, than: str) -> bool:
-    """Return whether a resource version is at least as new as `than`; True where they are not numbers."""
+    """Return whether a resource version is at least as new as `than`.
+
+    Returns True where they are not numbers.
+    """
     numeric = all(v.isdecimal() and len(v) <= MAX_VERSION_CHARS for v in (version, than))
     return int(version) >= int(than) if numeric else True
 

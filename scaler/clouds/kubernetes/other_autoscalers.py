@@ -1,4 +1,7 @@
-"""Other autoscalers of the same objects: HPAs and KEDA's ScaledObjects, listed once per namespace and minute."""
+"""Other autoscalers of the same objects: HPAs and KEDA's ScaledObjects.
+
+They are listed once per namespace and minute.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ class Writers:
         await self._flights.aclose()
 
     async def autoscaler_of(self, target: ScaleTarget, timeout_s: float) -> str | None:
-        """Return the name of the autoscaler that sizes `target`. Raises port errors before the first list."""
+        """Return the name of the autoscaler that sizes `target`.
+
+        Raises port errors before the first list.
+        """
         now = self._session.clock.now()
         if not self._due - REFRESH_S <= now < self._due:
             await self._flights.share("list", lambda: self._refresh(timeout_s))
@@ -70,7 +76,10 @@ class Writers:
 
 
 def targets(scalers: list[dict[str, Any]]) -> list[tuple[ScaleTarget, str]]:
-    """Return the target and name of each autoscaler. A ScaledObject without a kind means a Deployment."""
+    """Return the target and name of each autoscaler.
+
+    A ScaledObject without a kind means a Deployment.
+    """
     with unavailable_if_malformed("an autoscaler"):
         return [_target(scaler) for scaler in scalers]
 

@@ -16,7 +16,9 @@ REMEDY: Final = "grant it in a Role with the rules in config/deploy/kubernetes.y
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A verb on a resource such as `deployments/scale`. `namespace` is empty for cluster-scoped resources.
+    """A verb on a resource such as `deployments/scale`.
+
+    `namespace` is empty for cluster-scoped resources.
 
     `needed`: the pool cannot be sized without it. `for_what` is the purpose of an optional action.
     """

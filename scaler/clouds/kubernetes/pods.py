@@ -65,7 +65,10 @@ class Pod:
 
 
 class NamespacePods(Follower):
-    """All pods of one namespace, with an up-to-date index for each selector that was requested once."""
+    """All pods of one namespace.
+
+    It holds an up-to-date index for each selector that was requested once.
+    """
 
     def __init__(self, session: Session, namespace: str) -> None:
         self.namespace = namespace
@@ -157,7 +160,10 @@ class NamespacePods(Follower):
             self._by_selector[selector].pop(name, None)
 
     def _candidates(self, pod: Pod) -> list[Selector]:
-        """Return the selectors that may match a pod: those with one of its labels as key, and those without a key."""
+        """Return the selectors that may match a pod.
+
+        They are those with one of its labels as key, and those without a key.
+        """
         selectors = list(self._selectors_by_key.get(None, ()))
         for label in pod.labels.items():
             selectors += self._selectors_by_key.get(label, ())

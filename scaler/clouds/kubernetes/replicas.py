@@ -1,4 +1,7 @@
-"""One pool's pods on their nodes: zones and markets, interruptions, and pods without capacity."""
+"""One pool's pods on their nodes.
+
+The module reports their zones and markets, their interruptions, and pods without capacity.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ class ReplicaDetails:
 
 
 class ReplicaObserver:
-    """Observes one pool's pods. Without permission to read nodes or events, their details are omitted."""
+    """Observes one pool's pods.
+
+    Without permission to read nodes or events, their details are omitted.
+    """
 
     def __init__(self, watched: WatchedCollections, kind: str, name: str, market: str, unscheduled_s: float) -> None:
         self._clock: Clock = watched.pods.clock
@@ -75,16 +81,20 @@ class ReplicaObserver:
     # --- interruptions
 
     def is_interruption_pending(self, pod: Pod) -> bool:
-        """Return whether a node of the replica will be interrupted: a group fails with any of its pods."""
+        """Return whether a node of the replica will be interrupted.
+
+        A group fails with any of its pods.
+        """
         return any(
             node is not None and self._watched.nodes.interruption_reason(node) != ""
             for node in map(self._node, self._watched.pods.group(pod))
         )
 
     def _count_interruptions(self, serving: Mapping[str, Pod]) -> None:
-        """Count the spot replicas interrupted since the last observation: announced, or gone together with their node.
+        """Count the spot replicas interrupted since the last observation.
 
-        A replica that this process drained is not an interruption.
+        They were announced, or are gone together with their node. A replica that this process drained is not an
+        interruption.
         """
         nodes = self._watched.nodes
 
@@ -121,7 +131,10 @@ class ReplicaObserver:
         )
 
     def _failure(self, pod: Pod) -> ObjectEvent | None:
-        """Return the event why a pod will not start: the autoscalers' latest, or the scheduler's where none reacted."""
+        """Return the event why a pod will not start.
+
+        It is the autoscalers' latest event, or the scheduler's where none reacted.
+        """
         if pod.node or not self._watched.events.fresh:
             return None
         for event in self._watched.events.about(pod.uid):
@@ -146,7 +159,10 @@ class ReplicaObserver:
 
 
 def shortfall(reasons: Iterable[ObjectEvent]) -> Shortfall | None:
-    """Return the newest event as a shortfall; a repeated event keeps its first time unless it was a new attempt."""
+    """Return the newest event as a shortfall.
+
+    A repeated event keeps its first time unless it was a new attempt.
+    """
     dated = [(event.at if event.reason == "FailedScaleUp" else event.since, event) for event in reasons]
     if not dated:
         return None

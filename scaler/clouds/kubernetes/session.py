@@ -1,4 +1,6 @@
-"""Kubernetes: one session per cluster; the API server's refusals and failures become port errors.
+"""Kubernetes: one session per cluster.
+
+The API server's refusals and failures become port errors.
 
 Credentials come from a pod's service account, whose token file is read again whenever it changes, or from a kubeconfig,
 which is read again when the API server refuses them. No network access happens before the first call: the daemon starts
@@ -28,7 +30,10 @@ from scaler.clouds.response_validation import one_line
 from scaler.ports import Clock, Conflict, Context, Misconfigured, PortError, Throttled, Unavailable
 
 CALLS: Final = 32
-"""Maximum concurrent calls besides watches, so that thousands of workloads do not overload a recovering API server."""
+"""Maximum concurrent calls, without watches.
+
+It prevents thousands of workloads from overloading a recovering API server.
+"""
 API: Final = Api("kubernetes", per_s=200.0, burst=800)
 """A start with hundreds of workloads reads each of them once; API servers throttle before this rate hurts them."""
 RENEW_S: Final = 30.0
@@ -82,7 +87,9 @@ class Session:
     async def request(
         self, what: str, method: str, path: str, timeout_s: float, *, write: bool | None = None, **request: Any
     ) -> KubeResponse:
-        """Return the response with any status but that of a throttle. `request` has `query` and `body`.
+        """Return the response with any status but that of a throttle.
+
+        `request` has `query` and `body`.
 
         `write`: whether the call changes anything; None means any method but GET. Raises port errors.
         """
@@ -102,7 +109,10 @@ class Session:
         return response
 
     async def events(self, what: str, path: str, timeout_s: float, query: Mapping[str, str]) -> AsyncIterator[Body]:
-        """Yield a watch's events until the server ends it. Raises port errors; `Unavailable` after `timeout_s`."""
+        """Yield a watch's events until the server ends it.
+
+        Raises port errors; `Unavailable` after `timeout_s`.
+        """
         opening = partial(self._open, what, path, aiohttp.ClientTimeout(total=timeout_s), query)
         with _api_errors(what):
             try:
@@ -190,7 +200,10 @@ class Session:
 
 @contextmanager
 def _api_errors(what: str) -> Iterator[None]:
-    """Translate any failure of a call into a port error; a certificate error names the API server."""
+    """Translate any failure of a call into a port error.
+
+    A certificate error names the API server.
+    """
     try:
         with http_errors(what):
             yield

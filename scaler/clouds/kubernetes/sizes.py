@@ -1,4 +1,7 @@
-"""The size of one Kubernetes object: reads, conditional writes, and detection of other writers."""
+"""The size of one Kubernetes object.
+
+The module reads it, writes it conditionally, and detects other writers.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,10 @@ class SizedObjects(Protocol):
 
 
 class ScaleObserver:
-    """Reads one object's size and its other writers, and sets the size unless another writer changed it first.
+    """Reader and conditional writer of one object's size.
 
-    `writers` is None for kinds that no autoscaler sizes through the scale subresource.
+    It also observes the object's other writers. It sets the size unless another writer changed it first. `writers` is
+    None for kinds that no autoscaler sizes through the scale subresource.
     """
 
     def __init__(
@@ -76,9 +80,10 @@ class ScaleObserver:
                 return
 
     def _writer(self, state: ScalableState) -> str:
-        """Return the writer of the present size and its time, where the object's managed fields record them.
+        """Return the writer of the present size and its time.
 
-        The writer recorded at the last read did not make the change since, so then another one did.
+        Both come from the object's managed fields where these record them. The writer recorded at the last read did not
+        make the change since, so then another one did.
         """
         new_writer = state.writer if state.writer != self._last_writer else None
         at = new_writer.at if new_writer else datetime.fromtimestamp(state.at, UTC).isoformat(timespec="seconds")

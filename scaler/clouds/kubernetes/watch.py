@@ -49,7 +49,9 @@ class SharedWatch(Follower):
         await self._flights.aclose()
 
     async def state(self, name: str, timeout_s: float, *, refresh: bool = False) -> ScalableState:
-        """Return an object's state with size and ready count; its `at` is the last confirmation. Raises port errors.
+        """Return an object's state with size and ready count; its `at` is the last confirmation.
+
+        Raises port errors.
 
         `refresh` reads it from the API server even if the stored state is fresh.
         """
@@ -96,7 +98,10 @@ class SharedWatch(Follower):
         return self._kind
 
     async def _on_object(self, what: str, method: str, path: str, timeout_s: float, **request: Any) -> Body:
-        """Return the body of a call on an object. After a 404 the kind is discovered again: it may have changed."""
+        """Return the body of a call on an object.
+
+        After a 404 the kind is discovered again: it may have changed.
+        """
         response = await self._session.request(what, method, path, timeout_s, **request)
         if response.status == 404:
             self._kind = None

@@ -1,1 +1,4 @@
-"""Configuration records of sources and pools, one module per cloud or system: pure data without SDKs."""
+"""Configuration records of sources and pools, one module per cloud or system.
+
+The records are pure data without SDKs.
+"""

@@ -105,7 +105,10 @@ class VllmSleep(Pool):
 
 
 def origin_of(address: str) -> str:
-    """Return host and port of an address, which identify an engine: ``vllm-0:8000`` of ``http://VLLM-0.:8000/``."""
+    """Return host and port of an address, which identify an engine.
+
+    Example: ``vllm-0:8000`` of ``http://VLLM-0.:8000/``.
+    """
     url = URL(address)
     return f"{(url.host or '').rstrip('.')}:{url.port}"
 

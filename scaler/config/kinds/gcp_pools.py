@@ -216,9 +216,10 @@ class GkeTpuSlices(Pool):
 
 
 def slice_hosts(machine_type: str, topology: str) -> int | None:
-    """Return the number of hosts of a slice; None where its chips do not divide among hosts of this type.
+    """Return the number of hosts of a slice.
 
-    Example: topology 4x4 has 16 chips, and a host of type ct5lp-hightpu-4t has 4, so that a slice has 4 hosts.
+    Returns None where its chips do not divide among hosts of this type. Example: topology 4x4 has 16 chips, and a host
+    of type ct5lp-hightpu-4t has 4, so that a slice has 4 hosts.
     """
     match = MACHINE.match(machine_type)
     chips = math.prod(int(side) for side in topology.split("x"))

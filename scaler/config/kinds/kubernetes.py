@@ -1,4 +1,7 @@
-"""Pools on Kubernetes: anything with a scale subresource, Karpenter NodePools, CapacityBuffers."""
+"""Pools on Kubernetes.
+
+They are anything with a scale subresource, Karpenter NodePools, and CapacityBuffers.
+"""
 
 from __future__ import annotations
 

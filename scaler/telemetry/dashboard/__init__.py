@@ -56,7 +56,10 @@ class StoredTicks:
 
 
 class Dashboard:
-    """Stores a bounded number of recent ticks, and serves them read-only, with the `shadows` of the workloads."""
+    """Store of a bounded number of recent ticks, served read-only.
+
+    It also serves the `shadows` of the workloads.
+    """
 
     def __init__(self, version: str, info: WorkloadInfo) -> None:
         self._version = version

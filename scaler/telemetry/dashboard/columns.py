@@ -23,7 +23,10 @@ QUEUE: Final = frozenset({"visible", "in_flight", "delayed", "groups_in_flight",
 
 
 class Columns:
-    """A ring buffer of ticks, read oldest first. A stale, absent or unknown value is NaN: missing is not zero."""
+    """A ring buffer of ticks, read oldest first.
+
+    A stale, absent or unknown value is NaN: missing is not zero.
+    """
 
     __slots__ = ("_at", "_end", "_rows", "shifts", "signals")
 
@@ -39,7 +42,10 @@ class Columns:
         return min(self._end, len(self._at))
 
     def append(self, tick: Tick, limit: int) -> None:
-        """Append a tick, and replace the oldest one once `limit` are stored. A tick out of order is ignored."""
+        """Append a tick, and replace the oldest one once `limit` are stored.
+
+        A tick out of order is ignored.
+        """
         if tick.clock_step_s:
             self._at += tick.clock_step_s
             self.shifts += 1
@@ -61,7 +67,10 @@ class Columns:
         self._end += 1
 
     def read(self, since: float | None) -> dict[str, Any]:
-        """Return all columns after `since`, or whole if it is None, as JSON values with null for unknown."""
+        """Return all columns after `since`, or whole if it is None.
+
+        The values are JSON values with null for unknown.
+        """
         order = self._order(len(self))
         if since is not None:
             order = order[self._at[order] > since]

@@ -1,4 +1,7 @@
-"""Stores the decisions that the dashboard shows, and renders them by the sections of `explain`."""
+"""Stores the decisions that the dashboard shows.
+
+It renders them by the sections of `explain`.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ class DecisionRun:
 
 
 class Decisions:
-    """The last decisions of one workload that changed, refused or held a size, and the last tick."""
+    """The last decisions of one workload, and the last tick.
+
+    The decisions changed, refused or held a size.
+    """
 
     __slots__ = ("_open", "last", "runs")
 
@@ -76,7 +82,10 @@ def kind(tick: Tick) -> str:
 
 
 def problem(tick: Tick) -> str:
-    """Return the refused writes, or else the policies that lack evidence, in one clause; empty if there are none."""
+    """Return the refused writes, or else the policies that lack evidence, in one clause.
+
+    It is empty if there are none.
+    """
     refused = [o for o in tick.outcomes if o.result.refused]
     if refused:
         return "; ".join(

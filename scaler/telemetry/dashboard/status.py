@@ -16,7 +16,10 @@ STATES: Final = ("stalled", "refused", "blind", "yielding", "paused", "starting"
 
 
 def states(tick: Tick, facts: Facts) -> list[str]:
-    """Return the states that apply to a workload, the most severe first, except "stalled", which no tick has."""
+    """Return the states that apply to a workload, the most severe first.
+
+    "stalled" is not among them: no tick has it.
+    """
     d = tick.decision
     results = {o.result for o in tick.outcomes}
     applies = {

@@ -13,7 +13,10 @@ from scaler.telemetry.health import Health
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A workload's settings and lead times. Lead times (seconds) are None before the first one is measured."""
+    """A workload's settings and lead times.
+
+    Lead times (seconds) are None before the first one is measured.
+    """
 
     min_replicas: int | None = None
     max_replicas: int | None = None
@@ -32,7 +35,10 @@ class WorkloadInfo(Protocol):
     def stalled(self) -> Mapping[WorkloadName, str]: ...
 
     def facts(self, name: WorkloadName, *, lead_times: bool) -> Facts:
-        """Return a workload's facts. Quantiles of the lead times are slow, and included on request only."""
+        """Return a workload's facts.
+
+        Quantiles of the lead times are slow, and included on request only.
+        """
 
 
 class LiveWorkloads:

@@ -1,4 +1,7 @@
-"""Access control of the daemon's HTTP server, by the request's Host and by a token if one is configured."""
+"""Access control of the daemon's HTTP server.
+
+The request's Host decides, and a token if one is configured.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,10 @@ class AccessControl:
                 connection.set_busy(busy=False)
 
     def _is_known_host(self, request: web.Request) -> bool:
-        """Return whether the Host is a name of this server, and not one that another page points here."""
+        """Return whether the Host is a name of this server.
+
+        It must not be a name that another page points here.
+        """
         host = host_of(request.headers.get("Host", ""))
         if host in self._hosts:
             return True

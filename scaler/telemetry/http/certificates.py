@@ -1,4 +1,7 @@
-"""Reads the server's certificate again when its files change: cert-manager and the kubelet renew them in place."""
+"""Reads the server's certificate again when its files change.
+
+cert-manager and the kubelet renew them in place.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ PART = "certificate"
 
 
 class Certificates:
-    """The certificate and key of new connections. If a renewed pair cannot be read, the previous one stays in use."""
+    """The certificate and key of new connections.
+
+    If a renewed pair cannot be read, the previous one stays in use.
+    """
 
     def __init__(self, spec: Tls, health: Health) -> None:
         """Read the pair. Raises `Misconfigured`."""

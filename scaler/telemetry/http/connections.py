@@ -1,4 +1,7 @@
-"""Connections of the daemon's HTTP server, limited in number and duration to remove descriptors for the daemon."""
+"""Connections of the daemon's HTTP server, limited in number and duration.
+
+The limits reserve descriptors for the daemon.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,10 @@ NAME: Final = "forescale"
 
 
 def raise_descriptor_limit() -> int:
-    """Raise this process's soft limit of descriptors to `MAX_DESCRIPTORS` or the hard limit, and return it."""
+    """Raise this process's soft limit of descriptors, and return it.
+
+    The new limit is `MAX_DESCRIPTORS`, or the hard limit where that is lower.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     target = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < target:
@@ -44,7 +50,10 @@ def raise_descriptor_limit() -> int:
 
 
 class Connection(web.RequestHandler):
-    """An accepted connection. It is aborted when its headers, its response or the next request take too long."""
+    """An accepted connection.
+
+    It is aborted when its headers, its response or the next request take too long.
+    """
 
     __slots__ = ("_gate", "_timer", "busy", "opening")
 
@@ -86,7 +95,10 @@ class Connection(web.RequestHandler):
 
 
 class Gate:
-    """Accepts connections. Beyond `limit`, a new one closes the connection that has been idle longest."""
+    """Accepts connections.
+
+    Beyond `limit`, a new one closes the connection that has been idle longest.
+    """
 
     def __init__(self, server: web.Server, limit: int, tls: Callable[[], ssl.SSLContext | None]) -> None:
         self._server = server

@@ -83,7 +83,10 @@ class Server:
 
 
 async def serve(app: web.Application, spec: DaemonSpec, health: Health, tasks: Tasks) -> tuple[Server, str]:
-    """Listen on `spec.listen`. Return the server, which the caller closes, and its URL. Raises `Misconfigured`."""
+    """Listen on `spec.listen`.
+
+    Return the server, which the caller closes, and its URL. Raises `Misconfigured`.
+    """
     certificates = None if spec.server.tls is None else Certificates(spec.server.tls, health)
     if spec.server.token is not None:
         spec.server.token.read()
