@@ -32,6 +32,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pydoclint --quiet policies scaler simulators
+	$(BIN)/python -m tests.prose
 
 types: $(VENV)/.dev
 	$(BIN)/mypy

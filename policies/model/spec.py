@@ -235,7 +235,7 @@ class Pool:
     on_other_writer: Annotated[
         Literal["yield", "take_over"],
         FieldMetadata(
-            "What to do while another controller or person also resizes the pool. The default, yield, leaves the"
+            "Action while another controller or person also resizes the pool. The default, yield, leaves the"
             " pool to it and reports that. take_over resizes it anyway."
         ),
     ] = "yield"

@@ -33,7 +33,7 @@ class JournalSpec:
     keep_files: Annotated[
         int,
         FieldMetadata(
-            "Number of rotated files to keep besides the current one. Older files are deleted. The default of 8"
+            "Number of rotated files to keep, in addition to the current one. Older files are deleted. The default of 8"
             " limits the journal to nine files of max_bytes. Files.",
             ge=1,
             le=1000,

@@ -147,7 +147,7 @@ class _Ticks(Collector):
         )
         yield _gauge(
             "granted",
-            "What the limits of the fleet let the workload hold (GPUs, USD per hour) and remove (replicas) now.",
+            "GPUs and USD per hour that the fleet limits let the workload hold, and replicas that it may remove.",
             ("of",),
             _granted(ticks),
         )
