@@ -32,10 +32,16 @@ BASE: Final[Mapping[str, Any]] = {
     "max_replicas": 20,
     "sources": {
         "queue": {"kind": "sqs", "queue_url": "https://sqs.us-east-1.amazonaws.com/123456789012/prompts"},
-        "engines": {"kind": "prometheus", "url": "http://prometheus:9090", "preset": "vllm"},
+        "engines": {
+            "kind": "prometheus",
+            "url": "http://prometheus:9090",
+            "preset": "vllm",
+            "window_s": 60,
+            "read": ["running", "waiting", "requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s"],
+        },
     },
-    "policies": {"concurrency": {"kind": "concurrency"}},
-    "pools": {"gpus": {"kind": "kubernetes", "name": "vllm", "namespace": "llm"}},
+    "policies": {"size": {"kind": "static", "replicas": 2}},
+    "pools": {"gpus": {"kind": "kubernetes", "name": "vllm", "namespace": "llm", "price_usd_per_hour": 6.88}},
 }
 """A workload whose keys a fragment of a configuration replaces."""
 
@@ -63,14 +69,19 @@ def test_configurations_load(page: Path, tmp_path: Path) -> None:
     for number, block in enumerate(blocks(page)):
         if block.language == "yaml" and not block.reason:
             for document in yaml.safe_load_all(block.text):
-                file = tmp_path / f"{number}.yaml"
-                file.write_text(json.dumps(whole(document)))
-                load([file])
+                folder = tmp_path / str(number)
+                folder.mkdir(exist_ok=True)
+                is_daemon = "daemon" in document
+                (folder / "daemon.yaml").write_text(json.dumps({"daemon": document["daemon"] if is_daemon else {}}))
+                (folder / "workload.yaml").write_text(json.dumps(BASE if is_daemon else whole(document)))
+                load([folder])
 
 
 def whole(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a document of a configuration, with the missing keys of a workload."""
-    return document if "daemon" in document else {**BASE, **document}
+    """Return a fragment of a workload with the missing keys, and the pools that its headroom tiers serve."""
+    pools = document.get("pools", BASE["pools"])
+    serving = {name: {**BASE["pools"]["gpus"], "lead_time_s": 600} for p in pools.values() if (name := p.get("serves"))}
+    return {**BASE, **document, "pools": {**serving, **pools}}
 
 
 @pytest.mark.slow
