@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from policies.model import PoolName, WorkloadName
-from policies.model.spec import Pool
+from policies.model.pool import Pool
 from policies.recommend.predictive.latency_model import slo_limits_s
 from scaler.config.load import Workload
-from scaler.controller import Setup
 from scaler.ports import Actuator, Clock, Context, Misconfigured, Source, SourceSpec
 from scaler.quota_ledger import QuotaLedger
 from scaler.registry import POOLS, SOURCES, Kind, import_object, kind_of
+from scaler.setup import Setup
 from scaler.shared_resources import AdapterContext, Resources
 
 EXTRAS: Final = {

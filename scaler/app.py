@@ -24,7 +24,7 @@ from scaler.adapters import open_adapters
 from scaler.clock import FastClock, SystemClock
 from scaler.config.daemon import DaemonSpec
 from scaler.config.load import Config, Workload
-from scaler.controller import Controller, Setup
+from scaler.controller import Controller
 from scaler.journal import history_backfill
 from scaler.journal.initial_history import InitialHistory, recent_ticks
 from scaler.journal.reader import Unread, tail
@@ -32,6 +32,7 @@ from scaler.journal.writer import JournalWriter
 from scaler.ports import Clock
 from scaler.quota_ledger import QuotaLedger
 from scaler.recorder import Recorder
+from scaler.setup import Setup
 from scaler.shadow.counterfactual import ShadowTick, ShadowTotals
 from scaler.shadow.manager import Shadows
 from scaler.shared_resources import Resources

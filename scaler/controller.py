@@ -11,7 +11,6 @@ import dataclasses
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from policies.history.ticks import History
@@ -31,11 +30,10 @@ from policies.model import (
 )
 from policies.pipeline import decide
 from policies.signals.plausibility import implausible, implausible_size, quantity_of
-from scaler.adapter_faults import Fault, Faults
+from scaler.adapter_faults import Fault
 from scaler.config.load import Workload
 from scaler.masking import masked_reading, masked_status
 from scaler.ports import (
-    Actuator,
     Clock,
     Conflict,
     Finishing,
@@ -47,8 +45,7 @@ from scaler.ports import (
     Throttled,
     Unavailable,
 )
-from scaler.quota_ledger import QuotaLedger
-from scaler.wakeup import Wakeup
+from scaler.setup import Setup
 
 T = TypeVar("T")
 NameT = TypeVar("NameT", bound=str)
@@ -70,31 +67,6 @@ RESULTS: Final[Mapping[type[PortError], Result]] = {
     Conflict: Result.CONFLICT,
     Misconfigured: Result.MISCONFIGURED,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """A workload with its open adapters.
-
-    The controller replaces it as a whole, between two ticks.
-    """
-
-    workload: Workload
-    sources: Mapping[str, Source]
-    actuators: Mapping[PoolName, Actuator]
-    ports_may_wait: bool = True
-    """Whether calls of ports take time. Those of a simulated world do not, and get no task and no deadline."""
-    ledger: QuotaLedger | None = None
-    """The ledger that grants the fleet's limits; None without limits across workloads."""
-    wakeup: Wakeup | None = None
-    """The event by which adapters request a tick at once; None where no adapter does."""
-    faults: Faults | None = None
-    """The handler of adapters' unexpected exceptions; None lets them pass, as in a simulation."""
-
-    def register(self) -> None:
-        """Register the workload and its specification with the fleet's ledger."""
-        if self.ledger is not None:
-            self.ledger.register(self.workload.name, self.workload.spec)
 
 
 class Controller:
@@ -317,9 +289,7 @@ class Controller:
     ) -> T | None:
         """Read a source or pool within the deadline.
 
-        Return None, with the reason in `errors`, where that fails.
-
-        A port that requested a wait (`Unavailable.retry_after_s`) is not read before it is over.
+        Return None, with the reason in `errors`, if that fails or a wait that the port requested is not over.
         """
         deadline_s = self._setup.workload.spec.deadline_s
         if self._clock.now() < self._wait_until.get((kind, name), 0.0):

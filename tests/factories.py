@@ -21,7 +21,8 @@ from policies.model import (
     Tick,
     WorkloadName,
 )
-from policies.model.spec import Pool, ScaleDown, ScaleUp, WorkloadSpec
+from policies.model.pool import Pool
+from policies.model.spec import ScaleDown, ScaleUp, WorkloadSpec
 from policies.pipeline import decide
 from policies.recommend.threshold import QueueDepth
 

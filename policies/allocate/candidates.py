@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from policies.history.capacity_backoff import CapacityBackoff
     from policies.history.pool_memory import PoolMemories, PoolMemory
     from policies.model import PoolName, PoolStatus, Reading
-    from policies.model.spec import Pool, WorkloadSpec
+    from policies.model.pool import Pool
+    from policies.model.spec import WorkloadSpec
 
 RESERVED_PRICE_SHARE: Final = 1e-6
 """Price of a reserved replica as a share of the cheapest on-demand one. It is paid whether used or not, so it is the

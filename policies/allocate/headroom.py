@@ -21,7 +21,7 @@ from policies.signals.demand import whole_replicas
 if TYPE_CHECKING:
     from collections.abc import Mapping, Set
 
-    from policies.model.spec import Pool
+    from policies.model.pool import Pool
     from policies.recommend.context import RuleContext
 
 Peaks = tuple[tuple[float, float], ...]

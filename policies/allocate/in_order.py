@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Set
 
     from policies.model import PoolName
-    from policies.model.spec import Pool
+    from policies.model.pool import Pool
 
 
 def allocate(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from policies.model.spec import Pool
+    from policies.model.pool import Pool
 
 
 def round_up(replicas: int, quantum: int) -> int:

@@ -13,7 +13,8 @@ from policies.signals.demand import equivalents, replica_equivalents
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from policies.model.spec import Pool, WorkloadSpec
+    from policies.model.pool import Pool
+    from policies.model.spec import WorkloadSpec
     from policies.recommend.context import RuleContext
 
 

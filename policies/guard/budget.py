@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from policies.model import PoolName, Quota
-    from policies.model.spec import Pool
+    from policies.model.pool import Pool
     from policies.recommend.context import RuleContext
 
 EPSILON: Final = 1e-9

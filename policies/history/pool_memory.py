@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from policies.model import Outcome, PoolName, Shortfall, Tick
-    from policies.model.spec import Pool
+    from policies.model.pool import Pool
 
 REFUSALS: Final = frozenset({Result.OUT_OF_CAPACITY, Result.OUT_OF_QUOTA, Result.MISCONFIGURED})
 """Results of a request for more after which other pools are tried. The wait after a quota error is the longest. A

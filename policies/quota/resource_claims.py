@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from policies.guard.budget import EPSILON, gpus, usd_per_hour
 from policies.model import Decision, PoolName, RuleId, WorkloadName
-from policies.model.spec import Pool, WorkloadSpec
+from policies.model.pool import Pool
+from policies.model.spec import WorkloadSpec
 
 
 class Amount(NamedTuple):

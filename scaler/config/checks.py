@@ -12,7 +12,8 @@ from typing import Any, Final, Literal, NewType, get_args, get_origin, get_type_
 
 from policies.allocate import quantum
 from policies.history.ticks import MAX_ROWS
-from policies.model.spec import Pool, WorkloadSpec
+from policies.model.pool import Pool
+from policies.model.spec import WorkloadSpec
 from scaler.clouds.engines.presets import recipes
 from scaler.config.headroom_tiers import tiers
 from scaler.config.limits import limits

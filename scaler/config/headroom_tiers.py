@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from policies.model import PoolName
-from policies.model.spec import Pool, WorkloadSpec
+from policies.model.pool import Pool
+from policies.model.spec import WorkloadSpec
 from scaler.config.yaml_composer import Place
 from scaler.registry import did_you_mean
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from policies.model.spec import Target
+from policies.model.pool import Target
 
 
 class Claims:

@@ -20,9 +20,9 @@ from policies.history.ticks import History
 from policies.model import PolicyName, Tick, WorkloadName
 from policies.recommend.context import LooksFarBack
 from scaler.config.daemon import DaemonSpec
-from scaler.controller import Setup
 from scaler.journal.past_work import Grid, RecordedWork, WorkSamples, means, work_since
 from scaler.ports import PastSource, PortError
+from scaler.setup import Setup
 from scaler.telemetry.log import log
 
 if TYPE_CHECKING:

@@ -20,10 +20,11 @@ from scaler.config.daemon import DaemonSpec
 from scaler.config.load import Workload, load
 from scaler.config.problems import ConfigError, Problem
 from scaler.config.watch import FileSnapshot, snapshot
-from scaler.controller import Controller, Setup
+from scaler.controller import Controller
 from scaler.journal import history_backfill
 from scaler.ports import Clock, Misconfigured, PortError, Source
 from scaler.registry import did_you_mean, kind_of
+from scaler.setup import Setup
 from scaler.shadow.counterfactual import ShadowTick, ShadowTotals
 from scaler.shadow.runner import Shadow, rebuild_history
 from scaler.supervised_tasks import Tasks

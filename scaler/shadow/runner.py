@@ -33,9 +33,10 @@ from policies.model.spec import WorkloadSpec
 from policies.pipeline import decide
 from policies.quota.fleet_quota import FleetLimits
 from scaler.config.load import Workload
-from scaler.controller import Controller, Setup
+from scaler.controller import Controller
 from scaler.ports import Misconfigured, Source, Unavailable
 from scaler.quota_ledger import QuotaLedger
+from scaler.setup import Setup
 from scaler.shadow.counterfactual import ComparedSide, HypotheticalQueue, HypotheticalSizes, ShadowTick, ShadowTotals
 from scaler.shadow.late_requests import LateRequestContext, LateRequestEstimator
 from scaler.telemetry.log import log

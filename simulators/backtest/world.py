@@ -19,7 +19,8 @@ import numpy as np
 
 from policies.history.lead_times import MIN_LEAD_TIMES
 from policies.model import PoolName
-from policies.model.spec import Pool, Slo, WorkloadSpec
+from policies.model.pool import Pool
+from policies.model.spec import Slo, WorkloadSpec
 from scaler.config.load import Workload, workload_from
 from simulators.backtest.engines import InferredEngine, scaled_times
 from simulators.backtest.reconstruct import Rebuilt

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from policies.model import PoolName
-from policies.model.spec import Pool
+from policies.model.pool import Pool
 from scaler.config.problems import ConfigError, Problem
 from simulators.backtest import engines, reconstruct
 from simulators.backtest.journals import read

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 from policies.model.field_metadata import FieldMetadata
-from policies.model.spec import NAME, Pool, Target
+from policies.model.pool import Pool, Target
+from policies.model.spec import NAME
 from scaler.registry import did_you_mean
 from simulators.engine.models import catalogue
 from simulators.world.infrastructure.market import PoolOffer, ZoneOffer

@@ -13,8 +13,8 @@ import numpy as np
 
 from policies.model import Absent, Fresh, PoolStatus
 from policies.model.field_metadata import FieldMetadata
-from scaler.controller import Setup
 from scaler.ports import Actuator, Clock, Misconfigured, OutOfCapacity, PortError, Source, Unavailable
+from scaler.setup import Setup
 from simulators.world.rng import stream
 
 Fault = Literal["unavailable", "throttled", "hang", "garble", "zero", "misconfigured", "out_of_capacity"]

@@ -12,9 +12,9 @@ from typing import Final
 from policies.model import Absent, Fresh, PoolName, PoolStatus
 from policies.recommend.predictive.latency_model import slo_limits_s
 from scaler.config.load import Workload
-from scaler.controller import Setup
 from scaler.ports import Actuator, Source
 from scaler.registry import kind_of
+from scaler.setup import Setup
 from simulators.engine.models.service import PS_PER_S
 from simulators.world import queue, telemetry
 from simulators.world.infrastructure.node_lifecycle import Tier

@@ -13,7 +13,8 @@ from policies.pipeline import decide
 from policies.recommend.threshold import Concurrency, GpuUtilization, QueueDepth
 from scaler.clock import stopwatch_s
 from scaler.config.load import workload_from
-from scaler.controller import Controller, Setup
+from scaler.controller import Controller
+from scaler.setup import Setup
 from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.dashboard.workload_facts import LiveWorkloads
 from scaler.telemetry.health import Health

@@ -16,10 +16,12 @@ from typing import Any, ClassVar, Final
 
 from policies.history.ticks import History
 from policies.model import Absent, Evidence, Fresh, PolicyName, PoolName, PoolStatus, Recommendation, Tick
-from policies.model.spec import Pool, ScaleDown, ScaleUp, WorkloadSpec
+from policies.model.pool import Pool
+from policies.model.spec import ScaleDown, ScaleUp, WorkloadSpec
 from policies.recommend.context import PolicyContext
 from scaler.config.load import Workload
-from scaler.controller import Controller, Setup
+from scaler.controller import Controller
+from scaler.setup import Setup
 from simulators.world.infrastructure.billing import Billing
 from simulators.world.infrastructure.market import Notices, PoolOffer, ZoneOffer
 from simulators.world.infrastructure.node_lifecycle import Phase, StartUp

@@ -18,7 +18,8 @@ from scaler.adapters import open_source
 from scaler.config.kinds.engines import Scrape
 from scaler.config.kinds.prometheus import Prometheus
 from scaler.config.load import workload_from
-from scaler.controller import Controller, Setup
+from scaler.controller import Controller
+from scaler.setup import Setup
 from scaler.shared_resources import AdapterContext, Resources
 from tests.fakes import FakeActuator, ManualClock
 from tests.servers.exporter import vllm

@@ -22,8 +22,9 @@ from scaler.clock import SystemClock
 from scaler.clouds.api_budget import Api, Bucket, Calls
 from scaler.config.kinds.aws_pools import Asg
 from scaler.config.kinds.gcp_sources import PubSub
-from scaler.controller import Controller, Setup
+from scaler.controller import Controller
 from scaler.ports import Actuator, Source
+from scaler.setup import Setup
 from scaler.shared_resources import AdapterContext, Resources
 from simulators.experiments.run import HISTORY_S, build_world, run_end_s, traffic_of
 from simulators.experiments.scenario import Case, load

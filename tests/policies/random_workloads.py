@@ -30,7 +30,8 @@ from policies.model import (
     Tick,
     WorkloadName,
 )
-from policies.model.spec import Pool, ScaleDown, ScaleUp, WorkloadSpec
+from policies.model.pool import Pool
+from policies.model.spec import ScaleDown, ScaleUp, WorkloadSpec
 from policies.pipeline import decide
 from policies.recommend.schedule import Schedule, Window
 from policies.recommend.threshold import Concurrency, GpuUtilization, Headroom, KvCacheUsage, Metric, QueueDepth

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from policies.allocate.in_order import allocate
 from policies.history.ticks import COLUMNS, History
 from policies.model import Evidence, Fresh, Observation, PoolName, SignalName
-from policies.model.spec import Pool
+from policies.model.pool import Pool
 from policies.pipeline import decide
 from scaler.journal.codec import decode_tick, encode_tick
 from tests.laws import LAW, law

@@ -8,7 +8,8 @@ import pytest
 
 from policies.history.ticks import History
 from policies.model import Absent, Evidence, Fresh, PoolStatus, Reading, RuleId, Stale
-from policies.model.spec import Pool, ScaleDown, ScaleUp
+from policies.model.pool import Pool
+from policies.model.spec import ScaleDown, ScaleUp
 from policies.pipeline import decide
 from policies.recommend.schedule import Schedule, Window
 from policies.recommend.threshold import Concurrency, GpuUtilization, Headroom, QueueDepth

@@ -23,7 +23,8 @@ from policies.model import (
     WorkloadName,
 )
 from policies.model.limits import BlastRadius, Budget, Override
-from policies.model.spec import Pool, ScaleDown, ScaleUp, WorkloadSpec
+from policies.model.pool import Pool
+from policies.model.spec import ScaleDown, ScaleUp, WorkloadSpec
 from policies.pipeline import decide
 from policies.quota.fleet_quota import FleetLimits
 from policies.recommend.peers.static import Static

@@ -16,8 +16,9 @@ from policies.model import Absent, Tick, WorkloadName
 from scaler.app import App, RunOptions
 from scaler.config.daemon import DaemonSpec, JournalSpec
 from scaler.config.load import Config, Workload, workload_from
-from scaler.controller import Controller, Setup
+from scaler.controller import Controller
 from scaler.ports import PortError
+from scaler.setup import Setup
 from scaler.shared_resources import Resources
 from tests.fakes import FakeActuator, FakeSource, ManualClock
 from tests.policies.recommend.engines import Engines

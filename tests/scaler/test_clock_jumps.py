@@ -13,9 +13,10 @@ from policies.model import Absent, Fresh, Tick, WorkloadName
 from policies.model.limits import BlastRadius
 from policies.quota.fleet_quota import FleetLimits
 from scaler.clock import SystemClock
-from scaler.controller import Controller, Setup
+from scaler.controller import Controller
 from scaler.journal.replay import replay
 from scaler.ports import Clock, Source, Unavailable
+from scaler.setup import Setup
 from scaler.telemetry.health import Health
 from tests.fakes import FakeActuator, FakeSource, ManualClock
 from tests.scaler.test_controller import MAIN, Rig, workload

@@ -14,9 +14,10 @@ from policies.history.ticks import History
 from policies.model import Absent, Fresh, PoolName, PoolStatus, Result, SignalName, Stale, Tick
 from scaler.adapter_faults import Faults
 from scaler.config.load import Workload, workload_from
-from scaler.controller import Controller, Setup
+from scaler.controller import Controller
 from scaler.journal.codec import decode_tick, encode_tick
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, PortError, Unavailable
+from scaler.setup import Setup
 from tests.fakes import FakeActuator, FakeSource, ManualClock
 
 MAIN = PoolName("main")

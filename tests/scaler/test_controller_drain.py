@@ -9,8 +9,9 @@ import pytest
 from policies.history.ticks import History
 from policies.model import PoolName, Result, Tick
 from scaler.config.load import workload_from
-from scaler.controller import Controller, Setup
+from scaler.controller import Controller
 from scaler.ports import Unavailable
+from scaler.setup import Setup
 from tests.fakes import FakeActuator, FakeSource, ManualClock
 
 

@@ -10,11 +10,12 @@ from policies.model import PoolName, Quota, Result, RuleId, Tick, WorkloadName
 from policies.model.limits import BlastRadius
 from policies.quota.fleet_quota import FleetLimits
 from scaler.config.load import Workload, workload_from
-from scaler.controller import Controller, Setup
+from scaler.controller import Controller
 from scaler.journal.explain import paragraphs
 from scaler.journal.replay import replay
 from scaler.ports import Unavailable
 from scaler.quota_ledger import QuotaLedger
+from scaler.setup import Setup
 from scaler.telemetry.fleet import FleetCollector
 from scaler.telemetry.log import grant_text
 from scaler.telemetry.metrics import Metrics

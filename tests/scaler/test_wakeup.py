@@ -8,7 +8,8 @@ from policies.history.ticks import History
 from policies.model import Tick
 from scaler.clock import SystemClock
 from scaler.clouds.interruptions import INTERRUPTION_LIFETIME_S, Kind, Notice, NoticeBoard, board
-from scaler.controller import Controller, Setup
+from scaler.controller import Controller
+from scaler.setup import Setup
 from scaler.shared_resources import AdapterContext, Resources
 from scaler.wakeup import GATHER_S
 from tests.fakes import FakeActuator, FakeSource, ManualClock

@@ -1,7 +1,4 @@
-"""One tick of the predictive policy.
-
-Its need is from engines, from a queue's deadline, or from GPU activity.
-"""
+"""One tick of the predictive policy: need by engines, a queue's deadline, or GPU activity."""
 
 from __future__ import annotations
 
@@ -19,8 +16,10 @@ from policies.recommend.predictive.engine_load import ENGINE_QUANTITIES, SURGE, 
 from policies.recommend.predictive.latency_model import (
     LatencyObservation,
     LearnedLatency,
-    LoadLimit,
+    capacity_at,
+    estimated_late_share,
     load_limit,
+    measured_late_share,
     observed_latencies,
     slo_limits_s,
 )
@@ -46,8 +45,6 @@ PEAK_LEVELS: Final = (0.5, 0.8, 0.9, 0.95, 0.99)
 """Quantiles of the largest demand that a recommendation reports to the allocator."""
 KV_TARGET: Final = 0.9
 """Mean share of the KV cache to fill: an engine preempts requests when its cache is full, and replicas differ."""
-CAUTION_SIGMAS: Final = 0.5
-"""A load limit counts as this many standard deviations below its estimate, since the first estimates are uncertain."""
 DEFAULT_INTERVAL_S, DEFAULT_LEAD_TIME_S, DEFAULT_SLO_SHARE, DEFAULT_COST_RATIO = 15.0, 120.0, 0.99, 19.0
 """The defaults of the specification, for a context without one."""
 SHORTAGE_NOISE: Final = 0.02
@@ -68,21 +65,9 @@ def slo_share(spec: WorkloadSpec | None) -> float:
     return spec.slo.share if spec is not None and spec.slo is not None else DEFAULT_SLO_SHARE
 
 
-def capacity_at(limit: LoadLimit) -> float:
-    """Return the load that counts as the capacity of a replica.
-
-    It is the limit, less a part of its uncertainty. Example: a limit of 0.8 with an uncertainty of 20 % counts as
-    0.8 * (1 - 0.5 * 0.2) = 0.72. At most 30 % are deducted.
-    """
-    return limit.load * (1.0 - min(0.3, CAUTION_SIGMAS * limit.uncertain))
-
-
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One tick of the policy.
-
-    It has the policy's parameters, its context, the fresh `values` in it, and its memory.
-    """
+    """One tick of the policy: its parameters, context, the fresh `values` in it, and memory."""
 
     policy: PredictiveParameters
     name: PolicyName
@@ -287,10 +272,7 @@ class Evaluation:
         return min(after_s, MAX_SERVICE_TIME_S)
 
     def _response_time_s(self, load: EngineLoad) -> float:
-        """Return the time of a message in an engine. Seconds.
-
-        It is a moving average over steady ticks with a queue.
-        """
+        """Return a message's time in an engine, averaged over steady ticks with a queue. Seconds."""
         before_s = self.memory.response_time_s
         now_s = mean_response_time_s(load) if self.visible and load.is_steady else 0.0
         if not before_s or not now_s:
@@ -349,9 +331,8 @@ class Evaluation:
     def _deadline_allows_waiting(self) -> bool:
         """Whether a replica requested now serves before a message of now is due.
 
-        Then no forecast is needed.
-
-        Example: 900 s of deadline less 5 s of response time are more than 165 s of lead time and 60 s to clear.
+        Then no forecast is needed. Example: 900 s of deadline less 5 s of response time are more than 165 s of lead
+        time and 60 s to clear.
         """
         return self.policy.queue_deadline_s - self.memory.response_time_s > self._lead_s + self.policy.backlog_clear_s
 
@@ -404,28 +385,15 @@ class Evaluation:
         """
         if self.policy.quantile is not None or not self.policy.slo_correction:
             return SloMargin()
-        limits_s = self._slo_limits_s
-        late = {key: latency.late_share for key, latency in observed.items() if key in limits_s}
-        known = {key: share for key, share in late.items() if share is not None}
-        share = max(known.values(), default=None) if known.keys() == limits_s.keys() else None
+        share = measured_late_share(observed, self._slo_limits_s)
         return self.memory.slo_margin.after(share, self._allowed_late_share, self._interval_s)
 
     def _slo_correction(
         self, observed: Mapping[str, LatencyObservation], learned: Mapping[str, LearnedLatency]
     ) -> SloCorrection:
-        """Return the correction after this tick.
-
-        A late share that is not measured follows from the learned tail.
-        """
+        """Return the correction after this tick. An unmeasured late share follows from the tail."""
         if not self.policy.slo_correction:
             return SloCorrection()
-        limits_s = self._slo_limits_s
-        late_shares = [
-            learned[key].tail.late_share(limits_s[key], latency.mean_s)
-            if latency.late_share is None
-            else latency.late_share
-            for key, latency in observed.items()
-            if key in limits_s
-        ]
+        share = estimated_late_share(observed, learned, self._slo_limits_s)
         before, period_s = self.memory.slo_correction, self.policy.slo_correction_time_s
-        return before.after(max(late_shares, default=None), self._allowed_late_share, self._interval_s, period_s)
+        return before.after(share, self._allowed_late_share, self._interval_s, period_s)

@@ -30,6 +30,8 @@ ITL_SPREAD_PER_MIX: Final = 0.065
 meanwhile: a matter of chance, and of few prompts if answers are short. Measured on an H100: conversations with 5 prompt
 tokens per output token had 0.08 and 0.14, code with 70 had 0.5 and more. The formula gives 0.065 * sqrt(5) = 0.15 and
 0.54."""
+CAUTION_SIGMAS: Final = 0.5
+"""A load limit counts as this many standard deviations below its estimate, since the first estimates are uncertain."""
 MIN_ITL_SPREAD: Final = 0.05
 """Smallest prior spread that follows from the mix of tokens."""
 
@@ -115,6 +117,33 @@ def load_limit(learned: Mapping[str, LearnedLatency], limits_s: Mapping[str, flo
         elif load < limit.load:
             limit = LoadLimit(load, key, known.line.uncertainty(load), without_slo, limit.unattainable)
     return limit
+
+
+def capacity_at(limit: LoadLimit) -> float:
+    """Return the load that counts as the capacity of a replica.
+
+    It is the limit, less a part of its uncertainty. Example: a limit of 0.8 with an uncertainty of 20 % counts as
+    0.8 * (1 - 0.5 * 0.2) = 0.72. At most 30 % are deducted.
+    """
+    return limit.load * (1.0 - min(0.3, CAUTION_SIGMAS * limit.uncertain))
+
+
+def measured_late_share(observed: Mapping[str, LatencyObservation], limits_s: Mapping[str, float]) -> float | None:
+    """Return the largest measured late share; None unless that of every SLO is measured."""
+    shares = {key: o.late_share for key, o in observed.items() if key in limits_s and o.late_share is not None}
+    return max(shares.values(), default=None) if shares.keys() == limits_s.keys() else None
+
+
+def estimated_late_share(
+    observed: Mapping[str, LatencyObservation], learned: Mapping[str, LearnedLatency], limits_s: Mapping[str, float]
+) -> float | None:
+    """Return the largest late share, by the learned tail if unmeasured; None without a reading."""
+    shares = (
+        learned[key].tail.late_share(limits_s[key], o.mean_s) if o.late_share is None else o.late_share
+        for key, o in observed.items()
+        if key in limits_s
+    )
+    return max(shares, default=None)
 
 
 def recall_latencies(memory: Mapping[str, float], mix: float = 0.0) -> dict[str, LearnedLatency]:

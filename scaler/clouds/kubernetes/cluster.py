@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 from policies.model.field_metadata import FieldMetadata
-from policies.model.spec import Target
+from policies.model.pool import Target
 from scaler.config.document import read
 
 UNNAMESPACED: Final = frozenset({"karpenter.sh/NodePool"})

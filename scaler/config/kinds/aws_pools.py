@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
 from policies.model.field_metadata import FieldMetadata
-from policies.model.spec import Pool, Target
+from policies.model.pool import Pool, Target
 from scaler.clouds.aws.account import AwsAccount, AwsNotices
 
 GROUP_NAME: Final = r"^[^/:\s]{1,255}$"

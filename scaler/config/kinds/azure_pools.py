@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from policies.model.field_metadata import FieldMetadata
-from policies.model.spec import Pool, Target
+from policies.model.pool import Pool, Target
 from scaler.clouds.azure.account import (
     EVENTS_DOC,
     EVENTS_EXAMPLE,

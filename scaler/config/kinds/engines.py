@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from yarl import URL
 
 from policies.model.field_metadata import FieldMetadata
-from policies.model.spec import Pool, Target
+from policies.model.pool import Pool, Target
 from scaler.clouds.engines import presets
 from scaler.clouds.http_access import Access, is_page
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
 from policies.model.field_metadata import FieldMetadata
-from policies.model.spec import Pool, Target
+from policies.model.pool import Pool, Target
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.gcp.settings import NAME, REGION, YIELD_S, ZONE, GcpNotices, GcpReservation, instance_group_path
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final
 
 from policies.model.field_metadata import FieldMetadata
-from policies.model.spec import NAME, Pool, Target
+from policies.model.pool import Pool, Target
+from policies.model.spec import NAME
 from scaler.clouds.kubernetes.cluster import KubeCluster, object_target
 from scaler.clouds.kubernetes.drain_settings import Drain
 

@@ -16,11 +16,12 @@ from policies.model import Grant, Observation, PoolName, Tick, WorkloadName
 from policies.pipeline import decide
 from policies.quota.fleet_quota import FleetLimits
 from scaler.config.load import Workload
-from scaler.controller import Controller, Setup
+from scaler.controller import Controller
 from scaler.journal.codec import decode_tick, encode_tick
 from scaler.journal.initial_history import InitialHistory
 from scaler.journal.replay import SPAN_S, ReplayedHistory
 from scaler.quota_ledger import QuotaLedger
+from scaler.setup import Setup
 from tests.fuzz.sequences.guard import Runaway, bounded
 from tests.fuzz.sequences.judged import Judged
 from tests.fuzz.sequences.laws import LAWS, Law, named

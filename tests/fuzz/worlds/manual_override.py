@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from policies.model import Absent, Fresh, Tick
-from policies.model.spec import Pool
+from policies.model.pool import Pool
 from tests.fuzz.worlds.tick_context import TickContext
 
 NOISE: Final = 1e-6

@@ -6,7 +6,8 @@ import pytest
 
 from policies.allocate.headroom import exceedance_probability
 from policies.model import Fresh, PoolName, PoolStatus, Reading, Stale
-from policies.model.spec import Pool, WorkloadSpec
+from policies.model.pool import Pool
+from policies.model.spec import WorkloadSpec
 from policies.pipeline import decide
 from tests.factories import NOW, seen, spec
 from tests.policies.allocate.worlds import FixedRecommendation, Simulation

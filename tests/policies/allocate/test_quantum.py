@@ -10,7 +10,7 @@ from policies.allocate import quantum as quanta
 from policies.allocate.in_order import allocate
 from policies.model import PoolName, RuleId
 from policies.model.limits import BlastRadius, Budget
-from policies.model.spec import Pool
+from policies.model.pool import Pool
 from tests.laws import LAW
 from tests.policies.allocate.test_laws import simulation_runs
 from tests.policies.allocate.worlds import FakePool, Simulation, workload_over

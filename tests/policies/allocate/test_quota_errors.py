@@ -8,7 +8,8 @@ import pytest
 
 from policies.history.capacity_backoff import JITTER, QUOTA_FIRST_S, QUOTA_LONGEST_S, QUOTA_SHORTEST_S, CapacityBackoff
 from policies.model import PoolName, Result
-from policies.model.spec import Pool, ScaleDown
+from policies.model.pool import Pool
+from policies.model.spec import ScaleDown
 from tests.factories import NOW
 from tests.policies.allocate.worlds import Simulation, workload_over
 

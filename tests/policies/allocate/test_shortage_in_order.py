@@ -7,7 +7,8 @@ import pytest
 from policies.allocate.in_order import allocate
 from policies.history.capacity_backoff import FIRST_S
 from policies.model import PoolName, Result, RuleId
-from policies.model.spec import Pool, ScaleDown
+from policies.model.pool import Pool
+from policies.model.spec import ScaleDown
 from tests.policies.allocate.worlds import Simulation, workload_over
 
 FIRST, SECOND = PoolName("first"), PoolName("second")

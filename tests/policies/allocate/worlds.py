@@ -24,7 +24,8 @@ from policies.model import (
     Tick,
     WorkloadName,
 )
-from policies.model.spec import Pool, WorkloadSpec
+from policies.model.pool import Pool
+from policies.model.spec import WorkloadSpec
 from policies.pipeline import decide
 from policies.recommend.context import PolicyContext
 from policies.recommend.threshold import QueueDepth

@@ -24,7 +24,8 @@ from policies.model import (
     WorkloadName,
 )
 from policies.model.limits import BlastRadius, Budget, Maintenance, MaintenanceWindow, Override
-from policies.model.spec import Pool, WorkloadSpec
+from policies.model.pool import Pool
+from policies.model.spec import WorkloadSpec
 from tests.factories import ABSENT, NOW, fresh, seen, spec, tick_of
 
 MARKETS = ("on_demand", "on_demand", "spot", "reserved")

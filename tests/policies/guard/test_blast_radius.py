@@ -10,7 +10,7 @@ from policies.guard.blast_radius import limit_blast_radius, removable
 from policies.history.ticks import History
 from policies.model import Grant, PoolName, Quota
 from policies.model.limits import BlastRadius
-from policies.model.spec import Pool
+from policies.model.pool import Pool
 from policies.recommend.context import RuleContext
 from tests.factories import NOW, seen, spec
 from tests.policies.guard.states import history_of

@@ -9,7 +9,8 @@ import pytest
 from policies.history.ticks import History
 from policies.model import Decision, Fresh, Grant, PoolStatus, Quota, RuleId
 from policies.model.limits import Budget
-from policies.model.spec import Pool, ScaleDown
+from policies.model.pool import Pool
+from policies.model.spec import ScaleDown
 from policies.pipeline import decide
 from policies.recommend.peers.static import Static
 from tests.factories import MAIN, NOW, live, queue, seen, spec, targets

@@ -10,7 +10,8 @@ import pytest
 from policies.history.ticks import History
 from policies.model import PoolName, WorkloadName
 from policies.model.limits import BlastRadius, Budget, Override
-from policies.model.spec import Pool, WorkloadSpec
+from policies.model.pool import Pool
+from policies.model.spec import WorkloadSpec
 from policies.pipeline import decide
 from policies.quota.fleet_quota import FleetLimits, fair_share, grant
 from policies.quota.resource_claims import ResourceClaim, ResourceClaims, claim, need

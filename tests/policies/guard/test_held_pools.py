@@ -11,7 +11,7 @@ from policies.guard.enforce import enforce_targets
 from policies.history.ticks import History
 from policies.model import Fresh, Outcome, PoolName, PoolStatus, Reading, Result, RuleId, Stale
 from policies.model.limits import Budget
-from policies.model.spec import Pool
+from policies.model.pool import Pool
 from policies.pipeline import decide
 from policies.recommend.context import RuleContext
 from policies.recommend.predictive.latency_load_model import LoadLine

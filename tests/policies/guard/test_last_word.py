@@ -17,7 +17,8 @@ from policies.guard.enforce import TARGET_LIMITS, enforce_targets
 from policies.history.ticks import DESIRED, History
 from policies.model import Evidence, Fresh, PoolName, PoolStatus, RuleId, Shortfall
 from policies.model.limits import Budget, Maintenance, MaintenanceWindow
-from policies.model.spec import Pool, WorkloadSpec
+from policies.model.pool import Pool
+from policies.model.spec import WorkloadSpec
 from policies.pipeline import decide
 from policies.recommend.context import RuleContext
 from tests.factories import NOW, queue, seen, spec, tick_of

@@ -11,7 +11,8 @@ import pytest
 from policies.history.ticks import History
 from policies.model import Decision, Fresh, PoolStatus, RuleId
 from policies.model.limits import BlastRadius, Budget, Maintenance, MaintenanceWindow, Override
-from policies.model.spec import Pool, ScaleDown, ScaleUp
+from policies.model.pool import Pool
+from policies.model.spec import ScaleDown, ScaleUp
 from policies.pipeline import decide
 from tests.factories import ABSENT, MAIN, NOW, queue, seen, spec
 

@@ -19,7 +19,8 @@ from policies.model import (
     SignalName,
     WorkloadName,
 )
-from policies.model.spec import Pool, ScaleDown, Slo, WorkloadSpec
+from policies.model.pool import Pool
+from policies.model.spec import ScaleDown, Slo, WorkloadSpec
 from policies.pipeline import decide
 from policies.recommend.predictive.latency_tail import LatencyTail
 from policies.recommend.predictive.policy import Predictive

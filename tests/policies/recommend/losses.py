@@ -8,7 +8,8 @@ from typing import Any
 
 from policies.history.ticks import History
 from policies.model import Decision, Fresh, Observation, PoolName, PoolStatus, Reading, SignalName, WorkloadName
-from policies.model.spec import Pool, ScaleDown, WorkloadSpec
+from policies.model.pool import Pool
+from policies.model.spec import ScaleDown, WorkloadSpec
 from policies.pipeline import decide
 from policies.recommend.predictive.policy import Predictive
 from policies.recommend.threshold import Concurrency, GpuUtilization, Headroom, KvCacheUsage, Metric

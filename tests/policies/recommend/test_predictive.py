@@ -14,8 +14,7 @@ from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, SignalN
 from policies.model.spec import Slo
 from policies.recommend.context import PolicyContext
 from policies.recommend.predictive.backlog_clearing import BacklogSupply, WaitingWork, backlog_need
-from policies.recommend.predictive.evaluation import capacity_at
-from policies.recommend.predictive.latency_model import load_limit, recall_latencies
+from policies.recommend.predictive.latency_model import capacity_at, load_limit, recall_latencies
 from policies.recommend.predictive.policy import Predictive
 from policies.recommend.predictive.slo_correction import IGNORED_RATIO, MAX_CORRECTION, MIN_CORRECTION, SloCorrection
 from policies.signals.demand_hold import demand_to_hold

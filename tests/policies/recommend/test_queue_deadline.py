@@ -25,7 +25,8 @@ from policies.model import (
     SignalName,
     WorkloadName,
 )
-from policies.model.spec import Pool, ScaleDown, ScaleUp
+from policies.model.pool import Pool
+from policies.model.spec import ScaleDown, ScaleUp
 from policies.pipeline import decide
 from policies.recommend.context import PolicyContext
 from policies.recommend.predictive.policy import Predictive

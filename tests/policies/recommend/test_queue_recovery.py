@@ -9,7 +9,8 @@ import pytest
 
 from policies.history.ticks import History
 from policies.model import Decision, Outcome, PoolName, Result
-from policies.model.spec import Pool, ScaleDown
+from policies.model.pool import Pool
+from policies.model.spec import ScaleDown
 from policies.pipeline import decide
 from policies.recommend.context import PolicyContext
 from policies.recommend.predictive.policy import Predictive

@@ -19,7 +19,7 @@ from policies.model import (
     RuleId,
     WorkloadName,
 )
-from policies.model.spec import Pool
+from policies.model.pool import Pool
 from policies.pipeline import decide
 from policies.recommend.readiness import LOST_S, NotReady, not_ready
 from policies.recommend.threshold import KvCacheUsage, QueueDepth

@@ -24,7 +24,8 @@ from policies.model import (
     PoolStatus,
     Recommendation,
 )
-from policies.model.spec import Pool, Slo, WorkloadSpec
+from policies.model.pool import Pool
+from policies.model.spec import Slo, WorkloadSpec
 from policies.pipeline import decide
 from policies.recommend.need_bounds import bounded_recommendation, max_need
 from policies.recommend.peers.dynamo import DynamoEasy

@@ -15,7 +15,8 @@ from policies.model import (
     Result,
 )
 from policies.model.limits import Budget
-from policies.model.spec import Pool, ScaleDown, ScaleUp, Slo, WorkloadSpec
+from policies.model.pool import Pool
+from policies.model.spec import ScaleDown, ScaleUp, Slo, WorkloadSpec
 from policies.recommend.predictive.policy import Predictive
 from tests.factories import NOW, next_tick
 from tests.policies.allocate.worlds import FakePool, Simulation, workload_over

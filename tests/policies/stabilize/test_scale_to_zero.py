@@ -17,7 +17,8 @@ from policies.model import (
     PoolStatus,
     Result,
 )
-from policies.model.spec import Pool, ScaleDown, ScaleUp, WorkloadSpec
+from policies.model.pool import Pool
+from policies.model.spec import ScaleDown, ScaleUp, WorkloadSpec
 from policies.recommend.predictive.policy import Predictive
 from policies.recommend.schedule import Schedule, Window
 from policies.recommend.threshold import Concurrency, GpuUtilization, Headroom, KvCacheUsage, Metric, QueueDepth

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from policies.model import PoolName
-from policies.model.spec import Pool
+from policies.model.pool import Pool
 from scaler.config.load import load, workload_from
 from scaler.config.problems import ConfigError, Problem
 from scaler.registry import POOLS, resolve

@@ -21,11 +21,11 @@ from scaler.app import App, RunOptions
 from scaler.config.daemon import DaemonSpec, JournalSpec
 from scaler.config.load import Config, Workload, workload_from
 from scaler.config.problems import ConfigError
-from scaler.controller import Setup
 from scaler.journal.reader import Journal as JournalReader
 from scaler.journal.replay import replay
 from scaler.journal.shadows import decode_shadow, encode_shadow
 from scaler.ports import Unavailable
+from scaler.setup import Setup
 from scaler.shadow.counterfactual import ComparedSide, HypotheticalQueue, HypotheticalSizes, ShadowTick, ShadowTotals
 from scaler.shadow.late_requests import ServingLoad
 from scaler.shadow.runner import Shadow

@@ -15,7 +15,8 @@ from policies.history.ticks import History
 from policies.model import Absent, Outcome, PoolName, Result, Tick, WorkloadName
 from policies.pipeline import decide
 from scaler.clock import FastClock, SystemClock
-from scaler.controller import Controller, Setup
+from scaler.controller import Controller
+from scaler.setup import Setup
 from scaler.telemetry.health import Health
 from scaler.telemetry.log import configure, log, log_tick
 from scaler.telemetry.log_limits import RateLimit

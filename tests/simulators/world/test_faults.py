@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from policies.model import Absent, Fresh, PoolStatus, Tick
-from scaler.controller import Setup
 from scaler.ports import Misconfigured, OutOfCapacity, PortError, Source, Unavailable
+from scaler.setup import Setup
 from simulators.experiments import run
 from simulators.world.faults import Fault, FaultSettings, with_faults
 from simulators.world.infrastructure.market import PoolOffer
