@@ -154,7 +154,7 @@ def test_file_above_the_size_limit_is_rejected(tmp_path: Path) -> None:
     assert load([file]).workloads
     with file.open("a") as more:
         more.write("#")
-    with pytest.raises(ConfigError, match=r"w\.yaml:1: .*may have 16,777,216 \(16 MiB\) \(split it"):
+    with pytest.raises(ConfigError, match=r"w\.yaml:1: has 16,777,217 bytes; the limit is 16,777,216 \(16 MiB\) \(split it"):
         load([file])
 
 
@@ -174,11 +174,11 @@ def test_line_numbers_are_correct_after_a_duplicate_key() -> None:
 @pytest.mark.parametrize(
     ("written", "readings"),
     [
-        ("010", ("as 8,", "as 10")),
-        ("-017", ("as -15,", "as -17")),
-        ("1:30", ("as 90,", "as text")),
-        ("22:00", ("as 1320,", "as text")),
-        ("1:30.5", ("as 90.5,", "as text")),
+        ("010", ("octal number 8 in", "and 10 in")),
+        ("-017", ("octal number -15 in", "and -17 in")),
+        ("1:30", ("base-60 number 90 in", "and text in")),
+        ("22:00", ("base-60 number 1320 in", "and text in")),
+        ("1:30.5", ("base-60 number 90.5 in", "and text in")),
     ],
 )
 def test_number_that_yaml_versions_read_differently_is_rejected(written: str, readings: tuple[str, str]) -> None:

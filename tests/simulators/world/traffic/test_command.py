@@ -158,7 +158,7 @@ def test_a_missing_package_is_reported_with_the_remedy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "pyarrow is missing" in done.stderr
+    assert "needs the package pyarrow" in done.stderr
     assert "forescale[sim]" in done.stderr
 
 
