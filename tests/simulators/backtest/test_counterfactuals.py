@@ -297,7 +297,7 @@ def test_a_policy_file_of_an_unrecorded_workload_is_rejected(tmp_path: Path) -> 
     with pytest.raises(ConfigError) as caught:
         contenders_by_workload([str(other)], [WorkloadName("chat"), WorkloadName("batch")])
     (problem,) = caught.value.problems
-    assert "which is not recorded" in problem.rule
+    assert "which is not in the journals" in problem.rule
     assert "chat" in problem.hint
     assert [p for p, _ in contenders_by_workload([str(other)], [WorkloadName("chat")])[WorkloadName("chat")].files] == [
         other
