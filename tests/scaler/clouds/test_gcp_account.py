@@ -144,7 +144,7 @@ async def test_unreachable_token_endpoint_is_unavailable(env: GcpEnvironment) ->
 
 async def test_missing_credentials_are_misconfigured_with_a_remedy(env: GcpEnvironment) -> None:
     project = replace(env.cloud.project(), credentials_file=None)
-    with pytest.raises(Misconfigured, match=r"workload identity; docs/gcp\.md"):
+    with pytest.raises(Misconfigured, match=r"workload identity; docs/how-to/gcp\.md"):
         await (await env.pool(mig(project))).status()
 
 

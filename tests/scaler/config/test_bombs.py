@@ -154,7 +154,9 @@ def test_file_above_the_size_limit_is_rejected(tmp_path: Path) -> None:
     assert load([file]).workloads
     with file.open("a") as more:
         more.write("#")
-    with pytest.raises(ConfigError, match=r"w\.yaml:1: has 16,777,217 bytes; the limit is 16,777,216 \(16 MiB\) \(split it"):
+    with pytest.raises(
+        ConfigError, match=r"w\.yaml:1: has 16,777,217 bytes; the limit is 16,777,216 \(16 MiB\) \(split it"
+    ):
         load([file])
 
 

@@ -74,7 +74,7 @@ def test_a_truncated_file_is_rejected(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_requests_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"must hold requests\.csv"):
+    with pytest.raises(ConfigError, match=r"must contain requests\.csv"):
         read_runs(tmp_path)
 
 
