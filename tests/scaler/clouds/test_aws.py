@@ -233,7 +233,7 @@ async def test_pod_identity_keys_sign_and_all_workloads_share_one_agent_call(env
 async def test_pod_identity_agent_may_start_after_the_daemon(env: AwsSetup) -> None:
     port = free_port()
     env.environment(AWS_CONTAINER_CREDENTIALS_FULL_URI=f"http://127.0.0.1:{port}/v1/credentials")
-    source = await env.open(deadline_s=0.3)
+    source = await env.open(deadline_s=3.0)
     with pytest.raises(Unavailable, match="no credentials"):
         await source.sample()
     async with pod_identity(port):
