@@ -174,7 +174,7 @@ def test_once_runs_one_tick_and_explains_it(tmp_path: Path) -> None:
     result = forescale("run", str(tmp_path / "config"), "--once")
     assert result.returncode == 0, result.stderr
     assert "llm at " in result.stdout
-    assert "depth: wants " in result.stdout
+    assert "depth: recommends " in result.stdout
     assert len(list(Journal(tmp_path / "journal"))) == 1
 
 

@@ -51,7 +51,7 @@ async def test_shadow_section_is_empty_before_first_tick_and_needs_a_shadow(
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         section_body = await section(app)
         assert section_body is not None
-        assert section_body["verdict"] == "no turn yet"
+        assert section_body["verdict"] == "no tick yet"
         assert section_body["shadow"] == {"asked": None, "serving": None, "usd_per_hour": None}
         await app.shadows.reload({})
         assert await section(app) is None

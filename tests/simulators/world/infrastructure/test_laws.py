@@ -222,7 +222,7 @@ def test_nodes_and_events_do_not_depend_on_the_hash_seed() -> None:
     [
         (
             lambda w: w.pool.ledger.nodes[0].moves.append((w.now_ps, NodeState.STARTING)),
-            "went STARTING -> READY -> STARTING",
+            "in the wrong order: STARTING -> READY -> STARTING",
         ),
         (
             lambda w: w.pool.ledger.nodes[0].moves.__setitem__(0, (5, NodeState.STARTING)),
