@@ -89,13 +89,8 @@ def name_sources(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:
                     f"several do: set source to {' or '.join(suitable)}" if suitable else _remedy(spec.sources, needs)
                 )
                 findings.append((place, f"needs a source that provides {', '.join(sorted(needs))}", hint))
-        elif policy.source not in offers:
-            hint = did_you_mean(policy.source, list(offers)) or _listed(spec.sources)
-            findings.append((place, f"names source {policy.source!r}, which is not in sources", hint))
-        elif policy.source not in suitable:
-            lacking = ", ".join(sorted(needs - offers[policy.source]))
-            remedy = _remedy(spec.sources, needs, policy.source)
-            findings.append((place, f"source {policy.source!r} does not provide {lacking}", remedy))
+        else:
+            findings += _source_problems(place, policy.source, needs, spec.sources)
     return dataclasses.replace(spec, policies=policies), findings
 
 
@@ -120,15 +115,8 @@ def _metric_sources(policy: Any, place: Place, sources: Mapping[str, Any]) -> It
     """Yield the problems of the sources that a policy's metrics or triggers name."""
     for field in ("metrics", "triggers"):
         for i, metric in enumerate(getattr(policy, field, ())):
-            source_place = (*place, field, i, "source")
-            if metric.source is None:
-                continue
-            if metric.source not in sources:
-                hint = did_you_mean(metric.source, list(sources)) or _listed(sources)
-                yield source_place, f"names source {metric.source!r}, which is not in sources", hint
-            elif lacking := sorted(set(metric.quantities) - set(sources[metric.source].quantities())):
-                rule = f"source {metric.source!r} does not provide {', '.join(lacking)}"
-                yield source_place, rule, _remedy(sources, metric.quantities, metric.source)
+            if metric.source is not None:
+                yield from _source_problems((*place, field, i, "source"), metric.source, metric.quantities, sources)
 
 
 def _additional_sources(policy: Any, place: Place, sources: Mapping[str, Any]) -> Iterator[Finding]:
@@ -137,12 +125,19 @@ def _additional_sources(policy: Any, place: Place, sources: Mapping[str, Any]) -
     The policy names these sources in `needs_also`.
     """
     for source, quantities in getattr(policy, "needs_also", dict)().items():
-        if source not in sources:
-            hint = did_you_mean(source, list(sources)) or _listed(sources)
-            yield place, f"names source {source!r}, which is not in sources", hint
-        elif lacking := sorted(set(quantities) - set(sources[source].quantities())):
-            rule = f"source {source!r} does not provide {', '.join(lacking)}"
-            yield place, rule, _remedy(sources, quantities, source)
+        yield from _source_problems(place, source, quantities, sources)
+
+
+def _source_problems(
+    place: Place, source: str, quantities: Iterable[str], sources: Mapping[str, Any]
+) -> Iterator[Finding]:
+    """Yield the problem of a named source that does not exist, or lacks some of the quantities."""
+    if source not in sources:
+        hint = did_you_mean(source, list(sources)) or f"sources: {', '.join(sources)}"
+        yield place, f"names source {source!r}, which is not in sources", hint
+    elif lacking := sorted(set(quantities) - set(sources[source].quantities())):
+        rule = f"source {source!r} does not provide {', '.join(lacking)}"
+        yield place, rule, _remedy(sources, quantities, source)
 
 
 def rate_windows(spec: WorkloadSpec) -> Iterator[Finding]:
@@ -191,10 +186,6 @@ def live_kinds(specs: Iterable[WorkloadSpec]) -> Iterator[tuple[str, str]]:
         }
         for kind in sorted(kinds - {"embedded"}):
             yield f"is for embedded worlds only, and workload {spec.workload} uses {kind}", "remove speed and start"
-
-
-def _listed(sources: Mapping[str, Any]) -> str:
-    return f"sources: {', '.join(sources)}"
 
 
 def _remedy(sources: Mapping[str, Any], needs: Iterable[str], named: str | None = None) -> str:
