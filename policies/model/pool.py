@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
 from policies.model import PoolName
 from policies.model.field_metadata import FieldMetadata
+
+OtherWriterYield = Annotated[
+    float,
+    FieldMetadata(
+        "After another writer changes the size, leave it unchanged for this time. The default of 600 lets an"
+        " operator finish a manual change. Applies with on_other_writer: yield. Seconds.",
+        ge=0,
+        le=86400,
+    ),
+]
+"""The setting `other_writer_yield_s` of pools that detect another writer by its changes."""
+YIELD_S: Final = 600.0
+"""Default of `OtherWriterYield`. Seconds."""
 
 
 class Target(NamedTuple):

@@ -10,8 +10,6 @@ from typing import Annotated, Final
 
 from policies.model.field_metadata import FieldMetadata
 
-YIELD_S: Final = 600.0
-"""Default time that another writer's size is left alone. Seconds."""
 ZONE: Final = r"^[a-z]+-[a-z]+[0-9]-[a-z]$"
 REGION: Final = r"^[a-z]+-[a-z]+[0-9]$"
 NAME: Final = r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$"

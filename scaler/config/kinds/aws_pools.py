@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
 from policies.model.field_metadata import FieldMetadata
-from policies.model.pool import Pool, Target
+from policies.model.pool import YIELD_S, OtherWriterYield, Pool, Target
 from scaler.clouds.aws.account import AwsAccount, AwsNotices
 
 GROUP_NAME: Final = r"^[^/:\s]{1,255}$"
@@ -32,15 +32,7 @@ class AwsPool(Pool):
             " used or not. Default: none."
         ),
     ] = ()
-    other_writer_yield_s: Annotated[
-        float,
-        FieldMetadata(
-            "After another writer changes the size, leave it unchanged for this time. The default of 600 lets an"
-            " operator finish a manual change. Applies with on_other_writer: yield. Seconds.",
-            ge=0,
-            le=86400,
-        ),
-    ] = 600.0
+    other_writer_yield_s: OtherWriterYield = YIELD_S
 
     def problems(self) -> Iterator[tuple[str, str]]:
         for reservation_id in self.reservation:

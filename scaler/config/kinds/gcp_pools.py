@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
 from policies.model.field_metadata import FieldMetadata
-from policies.model.pool import Pool, Target
+from policies.model.pool import YIELD_S, OtherWriterYield, Pool, Target
 from scaler.clouds.gcp.project import GcpProject
-from scaler.clouds.gcp.settings import NAME, REGION, YIELD_S, ZONE, GcpNotices, GcpReservation, instance_group_path
+from scaler.clouds.gcp.settings import NAME, REGION, ZONE, GcpNotices, GcpReservation, instance_group_path
 
 Project = Annotated[
     GcpProject, FieldMetadata("Google Cloud project, credentials and endpoints.", example={"id": "my-project"})
@@ -22,15 +22,6 @@ Reservation = Annotated[
     FieldMetadata("Reservation whose machines the pool uses first. Default: null, none.", example=None),
 ]
 Notices = Annotated[GcpNotices, FieldMetadata("Sources of interruption notices. Default: none.")]
-OtherWriterYield = Annotated[
-    float,
-    FieldMetadata(
-        "After another writer changes the size, leave it unchanged for this time. The default of 600 lets an"
-        " operator finish a manual change. Applies with on_other_writer: yield. Seconds.",
-        ge=0,
-        le=86400,
-    ),
-]
 MACHINE: Final = re.compile(r"^ct[0-9]+[a-z]*-hightpu-([1-8])t$")
 
 

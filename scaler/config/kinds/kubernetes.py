@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final
 
 from policies.model.field_metadata import FieldMetadata
-from policies.model.pool import Pool, Target
+from policies.model.pool import YIELD_S, OtherWriterYield, Pool, Target
 from policies.model.spec import NAME
 from scaler.clouds.kubernetes.cluster import KubeCluster, object_target
 from scaler.clouds.kubernetes.drain_settings import Drain
@@ -49,15 +49,7 @@ class Kubernetes(Pool):
             "Kubernetes cluster. Default: the cluster of the daemon's pod, or of the current kubeconfig context."
         ),
     ] = field(default_factory=KubeCluster)
-    other_writer_yield_s: Annotated[
-        float,
-        FieldMetadata(
-            "After another writer changes the size, leave it unchanged for this time. The default of 600 lets an"
-            " operator finish a manual change. Applies with on_other_writer: yield. Seconds.",
-            ge=0,
-            le=86400,
-        ),
-    ] = 600.0
+    other_writer_yield_s: OtherWriterYield = YIELD_S
     watch_pods: Annotated[
         bool,
         FieldMetadata(
@@ -104,15 +96,7 @@ class KarpenterNodePool(Pool):
             "Kubernetes cluster. Default: the cluster of the daemon's pod, or of the current kubeconfig context."
         ),
     ] = field(default_factory=KubeCluster)
-    other_writer_yield_s: Annotated[
-        float,
-        FieldMetadata(
-            "After another writer changes the size, leave it unchanged for this time. The default of 600 lets an"
-            " operator finish a manual change. Applies with on_other_writer: yield. Seconds.",
-            ge=0,
-            le=86400,
-        ),
-    ] = 600.0
+    other_writer_yield_s: OtherWriterYield = YIELD_S
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
         return (object_target(self.cluster, "karpenter.sh/v1", "NodePool", "", self.name),)
@@ -139,15 +123,7 @@ class CapacityBuffer(Pool):
             "Kubernetes cluster. Default: the cluster of the daemon's pod, or of the current kubeconfig context."
         ),
     ] = field(default_factory=KubeCluster)
-    other_writer_yield_s: Annotated[
-        float,
-        FieldMetadata(
-            "After another writer changes the size, leave it unchanged for this time. The default of 600 lets an"
-            " operator finish a manual change. Applies with on_other_writer: yield. Seconds.",
-            ge=0,
-            le=86400,
-        ),
-    ] = 600.0
+    other_writer_yield_s: OtherWriterYield = YIELD_S
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
         group = f"{CAPACITY_BUFFER_GROUP}/{self.api_version}"
