@@ -67,11 +67,16 @@ def texts(path: Path) -> Iterator[Text]:
         yield from _paragraphs(path, source)
 
 
+def without_code(markdown: str) -> str:
+    """Return a Markdown text without code and link targets, line by line as before."""
+    text = re.sub(r"^```.*?^```", lambda m: "\n" * m[0].count("\n"), markdown, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"`[^`\n]*`", "code", text)
+    return re.sub(r"\]\([^)]*\)", "]", text)
+
+
 def _paragraphs(path: Path, source: str) -> Iterator[Text]:
     """Yield the paragraphs, list items and table cells of a Markdown file, without code and link targets."""
-    source = re.sub(r"^```.*?^```", lambda m: "\n" * m[0].count("\n"), source, flags=re.MULTILINE | re.DOTALL)
-    source = re.sub(r"`[^`\n]*`", "code", source)
-    source = re.sub(r"\]\([^)]*\)", "]", source)
+    source = without_code(source)
     start, lines = 1, list[str]()
     for number, line in enumerate([*source.split("\n"), ""], 1):
         if line.startswith("|"):

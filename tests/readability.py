@@ -13,6 +13,7 @@ from typing import Final
 import textstat
 
 from scaler.config.load import json_schema
+from tests.prose import without_code
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
 MIN_EASE: Final = 45.0
@@ -20,11 +21,9 @@ GUIDES: Final = ("tutorials", "how-to")
 
 
 def prose(markdown: str) -> str:
-    """Return the sentences of a Markdown text, without code, tables, headings, images and link targets."""
-    text = re.sub(r"^```.*?^```|<!--.*?-->|^[|#].*?$", "", markdown, flags=re.MULTILINE | re.DOTALL)
-    text = re.sub(r"!\[[^\]]*\]\([^)]*\)", "", text)
-    text = re.sub(r"\]\([^)]*\)|[\[*_]", "", text)
-    return re.sub(r"`[^`]*`", "name", text)
+    """Return the sentences of a Markdown text, without code, tables, headings, comments and images."""
+    text = re.sub(r"!\[[^\]]*\]|<!--.*?-->|^[|#].*?$", "", without_code(markdown), flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"[][*_]", "", text)
 
 
 def descriptions(schema: object) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import re
@@ -160,6 +161,7 @@ def _with_subcommands(command: str) -> Iterator[str]:
             yield from _with_subcommands(f"{command} {name}")
 
 
+@functools.cache
 def _help(command: str) -> str:
     """Return what `forescale COMMAND --help` prints."""
     verb, *rest = command.split()
