@@ -300,7 +300,7 @@ class Controller:
                 with self._boundary(kind, name):
                     return await read()
         except TimeoutError:
-            errors[name] = f"no answer within {deadline_s:g} s (deadline_s)"
+            errors[name] = f"no response within {deadline_s:g} s (deadline_s)"
         except PortError as e:
             errors[name] = str(e)
             if isinstance(e, Unavailable) and e.retry_after_s:
@@ -380,7 +380,7 @@ class Controller:
                     await self._setup.actuators[pool].resize(target, status)
         except TimeoutError:
             deadline_s = self._setup.workload.spec.deadline_s
-            reason = f"no answer within {deadline_s:g} s (deadline_s): the next tick reads the resulting size"
+            reason = f"no response within {deadline_s:g} s (deadline_s): the next tick reads the resulting size"
             return Outcome(pool, before, target, Result.UNAVAILABLE, reason)
         except PortError as e:
             return Outcome(pool, before, target, RESULTS[type(e)], str(e))

@@ -173,7 +173,7 @@ async def _from_sources(backfills: Sequence[Backfill]) -> None:
         task.cancel()
     await asyncio.gather(*unfinished, return_exceptions=True)
     for task, backfill in tasks.items():
-        error = f"no answer within {TIMEOUT_S:g} s" if task in unfinished else task.exception()
+        error = f"no response within {TIMEOUT_S:g} s" if task in unfinished else task.exception()
         if isinstance(error, PortError | str):
             log.warning("seed", workload=backfill.workload, policy=backfill.name, error=str(error), remedy=COLD)
         elif error is not None:

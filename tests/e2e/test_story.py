@@ -97,11 +97,7 @@ async def frozen_api_server_does_not_stop_the_loop(s: Stage, d: Daemon) -> None:
         await send(s, 7)
         frozen = await wait_for_ticks(d, 5)
         assert frozen[-1].at - frozen[0].at < 5 * (INTERVAL_S + 2.0), "the loop kept its interval"
-        assert any(
-            "no response within" in reason or "no answer within" in reason
-            for t in frozen
-            for reason in failure_reasons(t)
-        )
+        assert any("no response within" in reason for t in frozen for reason in failure_reasons(t))
     finally:
         s.kube.plane.thaw()
     await settle(d, s, 7)

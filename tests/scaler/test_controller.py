@@ -108,7 +108,7 @@ async def test_hanging_source_times_out_at_its_deadline() -> None:
     rig.source.hang = True
     async with asyncio.timeout(5):
         tick = await rig.tick()
-    assert tick.observation.source_errors == {"queue": "no answer within 0.05 s (deadline_s)"}
+    assert tick.observation.source_errors == {"queue": "no response within 0.05 s (deadline_s)"}
 
 
 async def test_sample_older_than_the_limit_is_stale() -> None:

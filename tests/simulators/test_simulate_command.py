@@ -194,7 +194,10 @@ def test_output_is_byte_identical_for_a_seed_whatever_the_hash_seed(tmp_path: Pa
         (setting("traffic", to={"kind": "poisson", "rps": 1e-6, "duration_s": 1e8}), "at most 9e+06 s (104 days)"),
         (setting("traffic", to={"kind": "trace", "file": "gone.csv"}), "gone.csv: cannot be read: No such file"),
         (setting("traffic", to={"kind": "trace", "file": "a\0b"}), "traffic.file: contains a NUL character"),
-        (setting("pools", "gpus", "model", to="h100"), "scenario.yaml:14: pools.gpus.model = \"h100\": is not in"),
+        (
+            setting("pools", "gpus", "model", to="h100"),
+            'scenario.yaml:14: pools.gpus.model = "h100": is not in the catalogue',
+        ),
         (setting("pools", "gpus", "model", to="gone.yaml"), "gone.yaml:1: cannot be read: No such file"),
         (setting("pools", "gpus", "price_usd_per_hour", to=None), "is missing for zone zone-a"),
         (without("pools", "gpus", "price_usd_per_hour"), "pools.gpus.price_usd_per_hour: is required"),

@@ -219,7 +219,7 @@ async def test_hanging_shadow_source_does_not_delay_live_ticks(tmp_path: Path) -
         assert any("slower than the live workload" in why for why in app.shadow._logged)
         shadow_tick = app.shadow.last
         assert shadow_tick is not None
-        assert shadow_tick.tick.observation.source_errors == {"engines": "no answer within 0.05 s (deadline_s)"}
+        assert shadow_tick.tick.observation.source_errors == {"engines": "no response within 0.05 s (deadline_s)"}
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def test_the_bad_weather_scenario_injects_every_fault_it_names() -> None:
         + [o.reason for t in ticks for o in t.outcomes]
         + [r.reason for t in ticks for r in t.observation.readings.values() if isinstance(r, Absent)]
     )
-    for message in ("connection reset", "too many requests", "no answer within", "not permitted", "no capacity"):
+    for message in ("connection reset", "too many requests", "no response within", "not permitted", "no capacity"):
         assert message in messages, message
 
 
