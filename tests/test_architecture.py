@@ -42,6 +42,7 @@ def test_every_registry_entry_has_a_contract_test(registry: str, kind: str) -> N
     assert re.search(rf"\b{name}\(", contract_tests()), f"tests/contracts/ has no subclass that makes a {name}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("registry", "kind"), ENTRIES)
 def test_every_registry_entry_has_an_example(registry: str, kind: str) -> None:
     key = {"policy": "policies", "source": "sources", "pool": "pools"}[registry]
@@ -140,6 +141,7 @@ def test_import_cycles_are_detected() -> None:
     assert import_cycles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
+@pytest.mark.slow
 def test_no_import_cycles_exist() -> None:
     files = python_files("policies", "scaler", "simulators")
     modules = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in files}
@@ -147,6 +149,7 @@ def test_no_import_cycles_exist() -> None:
     assert [sorted(cycle) for cycle in cycles] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", [str(p.relative_to(ROOT)) for p in python_files("policies", "scaler", "simulators")])
 def test_files_are_small_and_have_a_docstring(file: str) -> None:
     text = (ROOT / file).read_text()
@@ -165,6 +168,7 @@ def test_tests_patch_nothing() -> None:
     assert [p.name for p in python_files("tests") if patching.search(p.read_text())] == []
 
 
+@pytest.mark.slow
 def test_configuration_with_every_kind_loads_no_sdk() -> None:
     script = (
         "import sys; from pathlib import Path; from scaler.config.load import load\n"

@@ -24,6 +24,8 @@ from tests.servers.kube_objects import event, put_deployment, waiting_pod
 from tests.servers.kube_real import KubeNamespace, kube_namespace, shipped_rules
 from tests.servers.tcp_fault import ProxyFault, TcpProxy, tcp_proxy
 
+pytestmark = pytest.mark.slow
+
 
 class FakeRig(ActuatorRig):
     def __init__(self, fake: FakeKube, proxy: TcpProxy, kubeconfig: Path) -> None:

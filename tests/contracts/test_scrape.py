@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+import pytest
+
 from scaler.adapters import open_source
 from scaler.config.kinds.engines import Scrape
 from scaler.ports import Source
@@ -14,6 +16,8 @@ from tests.contracts.source import SourceContract, SourceRig
 from tests.servers.exporter import Engine, State, exporter
 from tests.servers.http_fault import Front, http_front
 from tests.servers.tcp_fault import TcpProxy, tcp_proxy
+
+pytestmark = pytest.mark.slow
 
 
 class Rig(FrontedRig):

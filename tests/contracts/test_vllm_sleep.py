@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+import pytest
+
 from policies.model import PoolName, WorkloadName
 from scaler.adapters import open_pool
 from scaler.config.kinds.engines import VllmSleep
@@ -12,6 +14,8 @@ from scaler.ports import Actuator
 from scaler.shared_resources import AdapterContext
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
 from tests.servers.sleeping_engines import SleepingEngines, sleeping_engines
+
+pytestmark = pytest.mark.slow
 
 ENGINES = 9
 

@@ -54,6 +54,7 @@ def test_seed_reproduces_the_same_input(kind: str) -> None:
     assert mutations.input_of(kind, 5) == mutations.input_of(kind, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_mutated_values_can_be_mutated_again(seed: int) -> None:
     rng = Rng(seed, "again")

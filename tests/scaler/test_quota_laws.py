@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 
+import pytest
 from hypothesis import given
 
 from policies.history.ticks import History
@@ -18,6 +19,7 @@ FLEET = law(40)
 CENT = 1e-6
 
 
+@pytest.mark.slow
 @FLEET
 @given(fleets())
 def test_growth_never_exceeds_the_fleet_budgets(life: FleetLife) -> None:
@@ -28,6 +30,7 @@ def test_growth_never_exceeds_the_fleet_budgets(life: FleetLife) -> None:
             assert limit is None or after <= max(limit, before) + CENT
 
 
+@pytest.mark.slow
 @FLEET
 @given(fleets())
 def test_growth_never_exceeds_the_workload_budget(life: FleetLife) -> None:
@@ -42,6 +45,7 @@ def test_growth_never_exceeds_the_workload_budget(life: FleetLife) -> None:
             assert after <= max(budget or 0, before)
 
 
+@pytest.mark.slow
 @FLEET
 @given(fleets())
 def test_removals_in_any_window_stay_within_the_fleet_blast_radius(life: FleetLife) -> None:
@@ -56,6 +60,7 @@ def test_removals_in_any_window_stay_within_the_fleet_blast_radius(life: FleetLi
         assert change.removed <= 0 or removed + change.removed <= max(change.quantum, radius.share * largest)
 
 
+@pytest.mark.slow
 @FLEET
 @given(fleets())
 def test_removals_in_any_window_stay_within_the_workload_blast_radius(life: FleetLife) -> None:
@@ -70,6 +75,7 @@ def test_removals_in_any_window_stay_within_the_workload_blast_radius(life: Flee
             assert sizes[-1] >= sizes[-2] or removed <= max(quantum, radius.share * max(sizes))
 
 
+@pytest.mark.slow
 @FLEET
 @given(fleets())
 def test_no_workload_is_scaled_below_its_minimum(life: FleetLife) -> None:
@@ -79,6 +85,7 @@ def test_no_workload_is_scaled_below_its_minimum(life: FleetLife) -> None:
             assert target >= min(member.spec.min_replicas, current)
 
 
+@pytest.mark.slow
 @FLEET
 @given(fleets())
 def test_recorded_ticks_with_grants_replay_equal(life: FleetLife) -> None:
@@ -91,6 +98,7 @@ def test_recorded_ticks_with_grants_replay_equal(life: FleetLife) -> None:
             history.append(read)
 
 
+@pytest.mark.slow
 @FLEET
 @given(fleets())
 def test_grant_never_raises_the_capped_need(life: FleetLife) -> None:

@@ -116,6 +116,7 @@ def captured_text(captured: pytest.CaptureFixture[str]) -> str:
     return "".join(captured.readouterr())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "pool"),
     [

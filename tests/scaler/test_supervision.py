@@ -98,6 +98,7 @@ class App:
         return self.metrics.registry.get_sample_value("forescale_config_valid")
 
 
+@pytest.mark.slow
 async def test_unexpected_reload_failure_is_reported_and_retried(tmp_path: Path) -> None:
     document = {
         "workload": "llm",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from policies.history.ticks import History
 from policies.model import Tick
 from scaler.clock import SystemClock
@@ -17,6 +19,7 @@ from tests.scaler.test_controller import MAIN, workload
 from tests.servers.daemon import until
 
 
+@pytest.mark.slow
 async def test_interruption_notice_starts_a_tick_within_two_seconds() -> None:
     ticks, clock = list[Tick](), SystemClock()
     context = AdapterContext(Resources(), clock, 1.0)

@@ -228,6 +228,7 @@ def test_capacity_ceiling_is_ignored_where_no_other_pool_can_grow() -> None:
 # --- losses and notices
 
 
+@pytest.mark.slow
 def test_interrupted_zone_is_not_requested_again_immediately() -> None:
     sim = Simulation.of(workload_over(SPOT), spot_a=3)
     run_without_losses(sim, 1, 3)

@@ -106,6 +106,7 @@ def test_no_pool_scales_in_while_blind(run: list[tuple[Simulation, dict[PoolName
             assert all(target >= observed[n].desired for n, target in decision.targets.items())
 
 
+@pytest.mark.slow
 @LAW
 @given(simulation_runs())
 def test_targets_never_take_serving_replicas_below_the_demand(
@@ -123,6 +124,7 @@ def test_targets_never_take_serving_replicas_below_the_demand(
         assert after >= min(before, needed) - 1e-6
 
 
+@pytest.mark.slow
 @LAW
 @given(simulation_runs())
 def test_targets_stay_within_bounds_or_no_further_outside_than_before(
@@ -137,6 +139,7 @@ def test_targets_stay_within_bounds_or_no_further_outside_than_before(
         assert sum(targets.values()) <= max(spec.max_replicas, sum(p.desired for p in observed.values()))
 
 
+@pytest.mark.slow
 @LAW
 @given(simulation_runs())
 def test_refusing_pool_does_not_grow_until_its_wait_or_shortage_ends(

@@ -43,6 +43,7 @@ def test_quanta_respect_the_bounds_of_pools_and_workload(run: WorkloadRun) -> No
             assert sum(targets.values()) <= max(run.spec.max_replicas, sum(current.values()))
 
 
+@pytest.mark.slow
 @LAW
 @given(workload_runs(quanta=SOME))
 def test_pools_hold_the_decided_size_unless_no_whole_quantum_fits(run: WorkloadRun) -> None:
@@ -75,12 +76,14 @@ def check_targets(run: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> Non
         assert sum(targets.values()) <= max(spec.max_replicas, sum(p.desired for p in current.values()))
 
 
+@pytest.mark.slow
 @LAW
 @given(simulation_runs(SOME))
 def test_cost_allocation_requests_whole_quanta(run: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> None:
     check_targets(run)
 
 
+@pytest.mark.slow
 @LAW
 @given(simulation_runs(SOME, {"budget": Budget(gpus=7), "blast_radius": BlastRadius(share=0.3, window_s=60.0)}))
 def test_guard_limits_cut_to_whole_quanta(

@@ -42,6 +42,7 @@ def ticks(sim: Simulation, seconds: float) -> int:
     return int(seconds / sim.workload.interval_s)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pools", POOLS.values(), ids=POOLS)
 def test_quota_error_of_45_seconds_ends_within_minutes(pools: dict[str, Pool]) -> None:
     sim = simulation_over_quota(pools)

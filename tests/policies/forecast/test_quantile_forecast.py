@@ -24,6 +24,7 @@ demand = st.lists(
 LAW = law(25)
 
 
+@pytest.mark.slow
 @given(demand)
 @LAW
 def test_quantiles_are_nonnegative_and_ordered_unless_blind(
@@ -233,6 +234,7 @@ def test_seeded_weeks_provide_the_seasons_at_once() -> None:
     assert seasons[0, WEEKLY] > 1.25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step_s", [1.0, 15.0, 60.0])
 def test_forecast_memory_is_bounded(step_s: float) -> None:
     forecast = QuantileForecast(step_s)

@@ -79,6 +79,7 @@ def test_random_walk_is_mostly_led_by_the_reactive_candidate() -> None:
     assert counts.most_common(1)[0][0] == "reactive"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("made", "expected"),
     [(poisson(4, 480), {"level", "steady", "trend", "regression"}), (ramp(5, 480), {"trend", "regression"})],

@@ -92,6 +92,7 @@ def test_latency_adds_no_replica_at_one_request_per_replica() -> None:
     assert "with 1 requests per replica" in engines.decisions[-1].reason
 
 
+@pytest.mark.slow
 def test_expired_evidence_allows_one_more_replica() -> None:
     engines = Engines(workload_with_chaser(slo_feasibility=LateGrowth(window_s=1800)), unattainable)
     sizes = engines.run(3 * HOUR, running=16.0)
@@ -138,6 +139,7 @@ def test_sufficient_gain_adds_replicas(rule: LateGrowth) -> None:
     assert max(engines.run(200, running=16.0)) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_lagging_noisy_latency_does_not_block_an_attainable_slo(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -149,6 +151,7 @@ def test_lagging_noisy_latency_does_not_block_an_attainable_slo(seed: int) -> No
     assert engines.size >= 9, "40 requests at 4 per replica need 10"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_lagging_noisy_latency_does_not_chase_an_unattainable_slo(seed: int) -> None:
     rng = np.random.default_rng(seed)

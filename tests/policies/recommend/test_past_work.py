@@ -38,6 +38,7 @@ def test_predictive_policy_declares_the_quantities_of_its_past() -> None:
     assert set(POLICY.past_needs()) <= set(POLICY.needs())
 
 
+@pytest.mark.slow
 def test_learned_capacity_gives_past_work_in_current_units() -> None:
     day = Day(policy=POLICY)
     last = recommendation_of(day.run([60.0 + 5.0 * math.sin(k / 5) for k in range(200)] + [60.0] * 20)[-1])

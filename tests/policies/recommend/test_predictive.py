@@ -33,6 +33,7 @@ def ideal_replicas(day: Day, rps: float) -> float:
     )
 
 
+@pytest.mark.slow
 def test_steady_load_converges_to_the_fewest_replicas_within_the_slo() -> None:
     day = Day()
     last = day.run(CALM)[-1]
@@ -155,6 +156,7 @@ def test_sudden_load_on_one_replica_has_a_bounded_overshoot() -> None:
     assert enough <= sizes[-1] <= 2 * enough
 
 
+@pytest.mark.slow
 def test_falling_load_removes_idle_replicas() -> None:
     day = Day(ready=20)
     sizes = [d.target for d in day.run([10.0] * 120)]
@@ -166,6 +168,7 @@ def test_falling_load_removes_idle_replicas() -> None:
 MISSING: dict[str, Reading[float]] = {"absent": Absent("gone"), "stale": Stale(1.0, NOW - 100, 100.0)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reading", MISSING.values(), ids=MISSING)
 @pytest.mark.parametrize("quantity", ["running", "waiting", "requests_per_s", "prompt_tokens_per_s"])
 def test_missing_signal_does_not_count_as_zero(quantity: str, reading: Reading[float]) -> None:

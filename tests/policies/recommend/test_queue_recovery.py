@@ -65,6 +65,7 @@ def batch(policy: Predictive, messages: float, ready: int, window_s: float, cool
     return decisions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("window_s", "cooldown_s"), [(0.0, 60.0), (60.0, 60.0), (300.0, 300.0), (300.0, 60.0)])
 def test_replicas_leave_soon_after_the_last_message_despite_windows(window_s: float, cooldown_s: float) -> None:
     """Work goes on in a window: 4,500 messages are 15 minutes of one replica."""

@@ -57,6 +57,7 @@ def test_none_ready_from_the_first_tick_keeps_the_size(policies: Mapping[str, An
     assert not replicas.last.may_scale_in
 
 
+@pytest.mark.slow
 @EVERY
 @pytest.mark.parametrize("survivors", [1, 2, 9])
 def test_full_survivors_keep_the_size_while_the_surplus_is_shed(policies: Mapping[str, Any], survivors: int) -> None:
@@ -66,6 +67,7 @@ def test_full_survivors_keep_the_size_while_the_surplus_is_shed(policies: Mappin
     assert set(replicas.ticks(LONG, 100.0)) == {before}
 
 
+@pytest.mark.slow
 @EVERY
 def test_flapping_readiness_keeps_the_size(policies: Mapping[str, Any]) -> None:
     replicas = busy(policies)
@@ -84,6 +86,7 @@ def test_survivors_with_spare_capacity_do_not_prove_lost_replicas_idle(policies:
     assert min(sizes) >= before - 2, "the two ready replicas prove only their own drop in load"
 
 
+@pytest.mark.slow
 @EVERY
 def test_lost_replicas_do_not_block_scale_in_forever(policies: Mapping[str, Any]) -> None:
     replicas = busy(policies)
@@ -93,6 +96,7 @@ def test_lost_replicas_do_not_block_scale_in_forever(policies: Mapping[str, Any]
     assert sizes[-1] <= 2
 
 
+@pytest.mark.slow
 @EVERY
 def test_low_load_after_readiness_returns_scales_in(policies: Mapping[str, Any]) -> None:
     replicas = busy(policies)
@@ -102,6 +106,7 @@ def test_low_load_after_readiness_returns_scales_in(policies: Mapping[str, Any])
     assert replicas.ticks(100, 0.5)[-1] <= 2
 
 
+@pytest.mark.slow
 @EVERY
 def test_own_scale_in_does_not_count_as_a_loss(policies: Mapping[str, Any]) -> None:
     replicas = busy(policies)
@@ -145,6 +150,7 @@ def test_load_of_lost_replicas_is_named_in_the_reason() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", [POLICIES["concurrency"], POLICIES["kv_cache_usage"], POLICIES["predictive"]])
 def test_waiting_requests_mean_full_replicas(policy: Mapping[str, Any]) -> None:
     replicas = busy(policy)

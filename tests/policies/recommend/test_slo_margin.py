@@ -37,6 +37,7 @@ def test_half_an_hour_without_violations_hardly_lowers_the_margin() -> None:
     assert after(SloMargin(), 0.0, HOUR // 2).level > 0.98
 
 
+@pytest.mark.slow
 def test_slo_violations_restore_the_margin_faster_than_it_fell() -> None:
     calm = after(SloMargin(), 0.0, 24 * HOUR)
     ticks = next(k for k in range(1, 24 * HOUR) if after(calm, 0.2, k).level >= 1.0)

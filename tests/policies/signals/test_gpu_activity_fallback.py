@@ -54,6 +54,7 @@ def test_full_gpu_activity_scales_out_by_at_least_30_percent() -> None:
     assert sizes[-1] >= 1.3 * needed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("utilization", [0.0, 0.3, None], ids=["idle", "hardly busy", "not read either"])
 def test_low_or_absent_gpu_activity_never_lowers_the_size(utilization: float | None) -> None:
     day, _, sizes = day_without_engine_metrics(utilization, 200)

@@ -58,6 +58,7 @@ async def test_parts_are_by_zone_and_market_of_each_instance(env: AwsEnvironment
     assert env.endpoint.count("ec2:DescribeInstances") == 1, "a market never changes"
 
 
+@pytest.mark.slow
 async def test_a_size_beyond_the_group_s_bounds_is_not_written(env: AwsEnvironment) -> None:
     pool = await env.open(Asg, group="llm")
     with pytest.raises(Misconfigured, match="MinSize and MaxSize are 0 and 10"):
@@ -74,6 +75,7 @@ async def test_group_with_launch_suspended_is_not_scaled_out(env: AwsEnvironment
     assert env.world.groups["llm"].desired == 1
 
 
+@pytest.mark.slow
 async def test_another_writer_is_reported_for_its_yield_time(env: AwsEnvironment) -> None:
     pool = await env.open(Asg, group="llm", other_writer_yield_s=0.3)
     assert (await read_status(pool)).other_writer is None

@@ -74,6 +74,7 @@ async def test_workloads_of_one_account_share_a_client_and_connection(env: AwsSe
     assert len({a.connection for a in env.front.requests}) == 1
 
 
+@pytest.mark.slow
 async def test_each_region_has_its_own_client(env: AwsSetup) -> None:
     for region in ("us-east-1", "eu-west-1", "us-east-1"):
         with pytest.raises(Misconfigured) if region != REGION else nullcontext():  # moto: other region, other queues
@@ -208,6 +209,7 @@ async def test_missing_token_file_is_misconfigured(env: AwsSetup) -> None:
         await source.sample()
 
 
+@pytest.mark.slow
 async def test_unreachable_sts_is_unavailable(env: AwsSetup) -> None:
     token = env.token_file(web_token(time.time() + 3600))
     sts = f"http://127.0.0.1:{free_port()}"
@@ -230,6 +232,7 @@ async def test_pod_identity_keys_sign_and_all_workloads_share_one_agent_call(env
         assert {a.key for a in env.front.requests} == {"ASIAPOD"}
 
 
+@pytest.mark.slow
 async def test_pod_identity_agent_may_start_after_the_daemon(env: AwsSetup) -> None:
     port = free_port()
     env.environment(AWS_CONTAINER_CREDENTIALS_FULL_URI=f"http://127.0.0.1:{port}/v1/credentials")

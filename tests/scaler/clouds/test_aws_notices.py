@@ -56,6 +56,7 @@ async def board_of(env: AwsEnvironment, queue: str) -> NoticeBoard:
     return (await open_notices(env.context, env.account, env.notices(queue))).board
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "expected_kind"),
     [
@@ -92,6 +93,7 @@ async def test_rebalanced_instance_does_not_count_as_interrupted(env: AwsEnviron
     assert (status.interruption_pending, status.interrupted) == (0, 0)
 
 
+@pytest.mark.slow
 async def test_noticed_instance_gone_before_the_next_read_is_interrupted(env: AwsEnvironment, queue: str) -> None:
     pool = await pool_of(env, queue)
     first = env.world.groups["llm"].instances[0].id
@@ -112,6 +114,7 @@ async def test_notice_for_an_instance_of_another_pool_is_ignored(env: AwsEnviron
     assert (await read_status(pool)).interruption_pending == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["EC2 Instance Launch Unsuccessful", "EC2 Instance-terminate Lifecycle Action"])
 async def test_scaling_group_event_requests_a_tick_and_is_not_a_notice(
     env: AwsEnvironment, queue: str, kind: str
@@ -131,6 +134,7 @@ async def remaining_messages(env: AwsEnvironment, queue: str) -> int:
     return sum(int(attributes[name]) for name in names)
 
 
+@pytest.mark.slow
 async def test_invalid_event_is_deleted_and_the_next_is_read(env: AwsEnvironment, queue: str) -> None:
     board = await board_of(env, queue)
     sqs = await env.cloud.client("sqs")
@@ -143,6 +147,7 @@ async def test_invalid_event_is_deleted_and_the_next_is_read(env: AwsEnvironment
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.slow
 async def test_pools_share_one_notice_queue_reader(env: AwsEnvironment, queue: str) -> None:
     for name in ("a", "b", "c"):
         env.world.groups[name] = Group(name, (A,))
@@ -244,6 +249,7 @@ async def test_notice_of_the_metadata_server_is_pending_in_the_pool(
     assert status.ready == 2
 
 
+@pytest.mark.slow
 async def test_notice_polling_continues_after_a_throttle(env: AwsEnvironment, queue: str) -> None:
     env.endpoint.faults["sqs"] = Refusal("RequestThrottled", "Slow down.", 403, retry_after_s=0.2)
     board = await board_of(env, queue)

@@ -39,6 +39,7 @@ def fleet(env: AwsEnvironment, number: int = 1) -> str:
     return name
 
 
+@pytest.mark.slow
 async def test_a_fleet_s_parts_are_by_zone_and_market(env: AwsEnvironment) -> None:
     pool = await env.open(Ec2Fleet, fleet=fleet(env), market="spot")
     assert (await read_status(pool)).parts == (Part(A, "spot", 1), Part(B, "spot", 1))

@@ -89,6 +89,7 @@ async def test_failed_update_is_a_shortfall_and_the_group_size_is_desired(
     assert (await read_status(pool)).shortfall is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "text", "quota"),
     [
@@ -139,6 +140,7 @@ async def test_update_of_another_writer_is_a_conflict(env: AwsEnvironment, nodes
     assert nodes.desired == 2
 
 
+@pytest.mark.slow
 async def test_missing_node_group_or_size_beyond_its_bounds_is_misconfigured(env: AwsEnvironment) -> None:
     pool = await env.open(EksNodeGroup, cluster="serving", node_group="h200")
     with pytest.raises(Misconfigured, match="serving/h200"):

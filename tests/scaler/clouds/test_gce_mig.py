@@ -213,6 +213,7 @@ async def test_pools_on_one_group_share_its_reads(env: GcpEnvironment) -> None:
 class TestReservation:
     RESERVED = GcpReservation(name="l4", zone=ZONES[0])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("more", "held"),
         [

@@ -52,6 +52,7 @@ async def tick_requested(env: GcpEnvironment) -> bool:
     return True
 
 
+@pytest.mark.slow
 async def test_preemption_requests_a_tick_and_is_acknowledged(env: GcpEnvironment) -> None:
     mig = env.mig()
     pool = await env.pool(spec(env))
@@ -84,6 +85,7 @@ async def test_only_an_event_that_deletes_a_machine_is_a_notice(env: GcpEnvironm
     assert (await read_status(pool)).interruption_pending == pending
 
 
+@pytest.mark.slow
 async def test_an_invalid_log_entry_is_ignored(env: GcpEnvironment) -> None:
     mig = env.mig()
     pool = await env.pool(spec(env))
@@ -141,6 +143,7 @@ async def test_unreadable_sink_is_reported_and_does_not_fail_the_pool(env: GcpEn
     assert "not found" in denied[0].detail
 
 
+@pytest.mark.slow
 async def test_recreated_machine_of_the_same_name_has_no_notice(env: GcpEnvironment) -> None:
     mig = env.mig()
     pool = await env.pool(spec(env))
@@ -157,6 +160,7 @@ async def test_recreated_machine_of_the_same_name_has_no_notice(env: GcpEnvironm
     assert (status.ready, status.interruption_pending, status.interrupted) == (2, 0, 1)
 
 
+@pytest.mark.slow
 async def test_notice_expires_if_the_machine_outlives_its_interruption_time(env: GcpEnvironment) -> None:
     mig = env.mig()
     pool = await env.pool(spec(env))

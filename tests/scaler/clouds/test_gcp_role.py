@@ -58,6 +58,7 @@ async def resize_up_and_down(pool: Actuator) -> PoolStatus:
     return await read_status(pool, lambda s: s.desired == before.desired)
 
 
+@pytest.mark.slow
 async def test_role_is_sufficient_and_has_no_unused_permission(env: GcpEnvironment) -> None:
     mig = env.mig()
     env.cloud.container.add(CLUSTER, "h100", ZONES[:1], nodes_per_zone=1, spot=True)
@@ -101,6 +102,7 @@ async def test_permissions_listed_by_each_kind_are_granted(env: GcpEnvironment) 
     assert needed == ROLE | NOTICES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("without", sorted(ROLE - {"pubsub.subscriptions.get", "monitoring.timeSeries.list"}))
 async def test_check_reports_each_missing_permission(env: GcpEnvironment, without: str) -> None:
     env.cloud.permit(ROLE - {without})

@@ -44,6 +44,7 @@ class TestNodePool:
         assert (status.desired, status.ready, status.pending) == (6, 3, 3)
         assert [(p.zone, p.ready, p.pending) for p in status.parts] == [(zone, 1, 1) for zone in ZONES]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("settings", "pool_fields", "error"),
         [

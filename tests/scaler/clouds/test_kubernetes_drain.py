@@ -277,6 +277,7 @@ async def test_a_pod_with_a_pending_interruption_is_removed_first(stage: Stage, 
     assert stage.out_of_routing == {"llm-2"}
 
 
+@pytest.mark.slow
 async def test_scale_out_does_not_need_the_list_of_pods(stage: Stage, opened: Opened) -> None:
     stage.load(9, 2, 7, 5)
     actuator = await opened()

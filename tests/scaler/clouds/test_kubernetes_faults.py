@@ -81,6 +81,7 @@ async def failure(actuator: KubernetesResizer) -> PortError:
 # --- freshness
 
 
+@pytest.mark.slow
 async def test_size_has_the_time_of_its_last_confirmation(place: FakePlace, opened: Open, clock: ManualClock) -> None:
     actuator = await opened()
     await watched(place, actuator)
@@ -104,6 +105,7 @@ async def test_size_is_read_again_after_a_watch_is_silent_for_20_s(
     assert status.measured_at == clock.now()
 
 
+@pytest.mark.slow
 async def test_watch_that_ends_regularly_confirms_its_state(place: FakePlace, opened: Open, clock: ManualClock) -> None:
     place.fake.watch_s = 0.05
     actuator = await opened()
@@ -197,6 +199,7 @@ async def test_http_error_of_the_api_server_maps_to_a_port_error(
         await actuator.status()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [

@@ -61,6 +61,7 @@ def opened(fake: FakeKube, context: AdapterContext, tmp_path: Path) -> Opened:
 # --- pending interruptions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [
@@ -91,6 +92,7 @@ async def test_node_notice_marks_its_pods_and_wakes_the_loop(
     assert (status.ready, status.interrupted) == (2, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [
@@ -211,6 +213,7 @@ IN_BACKOFF = "pod didn't trigger scale-up: 1 in backoff after failed scale-up, 1
 AT_MOST = "pod didn't trigger scale-up: 2 max node group size reached"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reason", "text", "by", "quota"),
     [

@@ -148,6 +148,7 @@ async def test_daemon_rejects_hostile_file_and_keeps_its_configuration(tmp_path:
         assert await d.stop(signal.SIGTERM) == 0
 
 
+@pytest.mark.slow
 def test_file_above_the_size_limit_is_rejected(tmp_path: Path) -> None:
     file = tmp_path / "w.yaml"
     file.write_text(GOOD + "#" * (MAX_FILE_BYTES - len(GOOD)))

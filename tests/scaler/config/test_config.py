@@ -299,6 +299,7 @@ def test_documented_example_equals_the_defaults(tmp_path: Path) -> None:
         assert plain_value(getattr(spec, name)) == plain_value(getattr(short, name)), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["example", "quickstart", "workloads"])
 def test_shipped_configuration_validates_against_published_schema(folder: str) -> None:
     schema: dict[str, Any] = json.loads((ROOT / "config/schema.json").read_text())

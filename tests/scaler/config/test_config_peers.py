@@ -157,6 +157,7 @@ def documented(kind: str) -> Any:
     return yaml.safe_load("\n".join(block))[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PEERS)
 def test_documented_example_shows_every_setting_with_its_default(kind: str) -> None:
     shown = documented(kind)
@@ -173,6 +174,7 @@ def test_example_files_cover_exactly_the_peer_policies() -> None:
     assert kinds == set(PEERS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
 def test_shipped_peer_loads_and_validates_against_the_schema(file: Path) -> None:
     assert load([file]).workloads

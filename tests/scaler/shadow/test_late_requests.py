@@ -141,6 +141,7 @@ def test_late_share_falls_with_more_replicas() -> None:
     assert ServingLoad(10.0, 5.0, 1.0, total_load=4.0, lines=((line, 1.0),)).late_share(0.0) == 1.0
 
 
+@pytest.mark.slow
 def test_predicted_late_requests_are_near_the_simulated_ones() -> None:
     """Compare with the simulator's truth in a flash crowd on too few replicas: within a factor of 1.5."""
     period = recorded_runs.period()

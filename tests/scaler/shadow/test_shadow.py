@@ -358,6 +358,7 @@ def status_tick(at: float, target: int) -> Tick:
     return tick_of(seen({}, at=at), dataclasses.replace(TICK.decision, at=at, targets={MAIN: target}))
 
 
+@pytest.mark.slow
 @given(targets=st.lists(st.integers(0, 30), min_size=1, max_size=30))
 def test_serving_replicas_never_exceed_and_converge_to_requested(targets: list[int]) -> None:
     configured, sizes = workload_from(document()).spec, HypotheticalSizes()
@@ -402,6 +403,7 @@ def test_queue_counts_each_late_request_once() -> None:
     assert queue.waiting == pytest.approx(150.0)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 10)), min_size=1, max_size=30))
 def test_late_requests_never_exceed_arrivals_or_grow_with_replicas(intervals: list[tuple[float, float]]) -> None:
     few, many, arrived, late = HypotheticalQueue(), HypotheticalQueue(), 0.0, [0.0, 0.0]

@@ -92,6 +92,7 @@ async def test_invalid_filter_does_not_hide_other_metrics(env: GcpEnvironment) -
         await (await opened(env, metrics={"depth": wrong})).sample()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("result", "value"),
     [

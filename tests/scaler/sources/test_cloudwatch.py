@@ -67,6 +67,7 @@ def metric(name: str, **more: Any) -> CloudWatchMetric:
     return CloudWatchMetric(namespace="LLM", metric=name, **more)
 
 
+@pytest.mark.slow
 async def test_metrics_of_all_workloads_are_read_500_per_call(env: SourceEnvironment) -> None:
     for i in range(600):
         env.server.put(f"m{i}", 1_800_000_000 - 60, i)

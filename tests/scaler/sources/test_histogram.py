@@ -92,6 +92,7 @@ def test_share_between_two_bounds_is_between_their_shares(
     assert above - 1e-12 <= share <= below + 1e-12
 
 
+@pytest.mark.slow
 @given(OBSERVED, BOUNDS, OBSERVED, BOUNDS)
 def test_merged_histograms_never_underestimate_the_share_above_a_bound(
     first: list[float], bounds: list[float], second: list[float], others: list[float]

@@ -74,6 +74,7 @@ async def test_count_older_than_max_age_is_a_lower_bound_until_stale_bound(env: 
     assert PubSub(project=env.cloud.project(), subscription="x-y-z", max_age_s=200).quantities()["visible"] == 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "last", "extrapolated"),
     [(60.0, 120.0, True), (60.0, 90.0, False), (60.0, 5.0, False), (0.0, 0.0, False)],
@@ -143,6 +144,7 @@ async def test_subscription_is_read_again_after_30_seconds(env: GcpEnvironment) 
 
 
 class TestSetUp:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("settings", "error"),
         [
@@ -169,6 +171,7 @@ class TestSetUp:
         with pytest.raises(Misconfigured, match=r"grant pubsub\.subscriptions\.get"):
             await (await opened(env)).sample()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED])
     async def test_counts_do_not_wait_for_a_failing_pub_sub_service(
         self, env: GcpEnvironment, code: grpc.StatusCode

@@ -71,6 +71,7 @@ async def test_visible_in_flight_and_delayed_messages_are_separate(env: SourceEn
     assert await values(source) == {"visible": 2, "in_flight": 3, "delayed": 2}
 
 
+@pytest.mark.slow
 async def test_deleted_message_is_not_counted_and_a_released_one_is_visible(env: SourceEnvironment) -> None:
     source = await env.open()
     await env.aws.send(env.queue, 3)
@@ -102,6 +103,7 @@ async def test_a_queue_that_does_not_exist_is_misconfigured(env: SourceEnvironme
         await source.sample()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", aws_fault.FORBIDDEN.values(), ids=list(aws_fault.FORBIDDEN))
 async def test_a_permanent_error_is_misconfigured_in_either_protocol(env: SourceEnvironment, fault: Fault) -> None:
     source = await env.open()
@@ -120,6 +122,7 @@ async def test_throttle_has_a_retry_pause(env: SourceEnvironment, fault: Fault) 
     assert env.front.count("GetQueueAttributes") <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("header", "text", "pause_s"),
     [
@@ -139,6 +142,7 @@ async def test_the_requested_pause_is_bounded(env: SourceEnvironment, header: st
     assert refused.value.retry_after_s == pause_s
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", ["many", "", "7.5", "-1", "NaN", "Infinity", "1e400", True, None, [7], {"n": 7}])
 async def test_invalid_count_is_absent_and_the_other_counts_are_read(env: SourceEnvironment, number: object) -> None:
     source = await env.open()
@@ -204,6 +208,7 @@ async def test_empty_queue_has_an_oldest_age_of_zero(env: SourceEnvironment) -> 
     assert (await (await env.open(oldest_age=True)).sample())["oldest_age_s"] == Fresh(0.0, NOW)
 
 
+@pytest.mark.slow
 async def test_cloudwatch_is_read_once_a_minute_for_all_metrics(env: SourceEnvironment) -> None:
     source = await env.open(await env.aws.queue("ordered.fifo"), oldest_age=True, groups=True)
     for _ in range(13):
@@ -241,6 +246,7 @@ async def test_cloudwatch_fault_does_not_affect_the_counts(env: SourceEnvironmen
     assert isinstance(readings["oldest_age_s"], Absent)
 
 
+@pytest.mark.slow
 async def test_age_becomes_stale_in_an_outage_and_recovers(env: SourceEnvironment) -> None:
     source = await env.open(oldest_age=True)
     await env.aws.send(env.queue, 1)

@@ -48,6 +48,7 @@ def test_a_journal_reads_as_a_row_per_tick_and_a_column_per_signal() -> None:
     assert (run.silent_s, run.damaged, run.out_of_order) == (0.0, 0, 0)
 
 
+@pytest.mark.slow
 def test_a_period_is_cut_at_its_bounds() -> None:
     run = only_run(recorded_runs.period().journal, since=recorded_runs.BEGAN + 600, until=recorded_runs.BEGAN + 1200)
     assert (run.at[0], run.at[-1], len(run)) == (recorded_runs.BEGAN + 600, recorded_runs.BEGAN + 1185, 40)
@@ -169,6 +170,7 @@ def test_a_journal_without_its_specification_is_rejected(tmp_path: Path) -> None
         read_all(recorded_runs.edited_journal(tmp_path, without))
 
 
+@pytest.mark.slow
 def test_an_incompatible_specification_is_reported_by_its_line(tmp_path: Path) -> None:
     def other(lines: list[str]) -> list[str]:
         return [line.replace('"target_per_replica"', '"target_of_old"') for line in lines]

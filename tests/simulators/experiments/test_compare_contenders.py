@@ -109,6 +109,7 @@ def test_setting_values_may_contain_commas_in_brackets(case: Case) -> None:
     assert (kpa.quantities, kpa.target) == (("running",), 50)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ON_ENGINES)
 def test_every_peer_runs_to_completion_with_its_signals(case: Case, name: str) -> None:
     (replication,) = compare([contender_of(case, name)], [1]).runs[name]

@@ -177,6 +177,7 @@ def test_blind_ticks_and_refused_writes_are_counted() -> None:
     assert summarize(run_).refused == run_.timeline.results[Result.OUT_OF_CAPACITY] == 7
 
 
+@pytest.mark.slow
 def test_a_message_lost_after_redelivery_is_a_dead_letter() -> None:
     spot = offer(market="spot", zones={"a": ZoneOffer(losses_per_node_hour=60.0)})
     queue = SimulatedQueue(max_receives=1, visibility_timeout_s=1.0)

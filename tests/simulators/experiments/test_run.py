@@ -139,6 +139,7 @@ def test_a_gateway_forwards_all_requests_at_once() -> None:
 # --- drains and interruptions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("queue", [None, SimulatedQueue()])
 def test_scale_in_interrupts_no_stream(seed: int, queue: SimulatedQueue | None) -> None:
@@ -157,6 +158,7 @@ def test_scale_in_interrupts_no_stream(seed: int, queue: SimulatedQueue | None) 
     assert (world_.kernel.requests.finished_ps >= 0).all()
 
 
+@pytest.mark.slow
 def test_requests_of_an_interrupted_replica_are_lost_and_counted() -> None:
     spot = offer(market="spot", zones={"a": ZoneOffer(losses_per_node_hour=120.0)})
     busy = trace(*[(0.25 * k, 20, 400) for k in range(2000)])

@@ -113,6 +113,7 @@ def test_a_quantile_of_an_empty_sample_is_nan() -> None:
         quantile_spread([1.0], 1)
 
 
+@pytest.mark.slow
 @given(st.lists(FINITE, min_size=1, max_size=60), st.floats(0.01, 0.99))
 def test_a_quantile_spread_contains_the_sample_quantile(values: list[float], q: float) -> None:
     result = quantile_spread(values, q)
@@ -147,6 +148,7 @@ def autoregressive(correlation: float, length: int, count: int) -> Floats:
     return np.array(list(itertools.accumulate(noise, lambda previous, noise_: correlation * previous + noise_))).T
 
 
+@pytest.mark.slow
 def test_batch_means_cover_the_mean_of_autocorrelated_values() -> None:
     """An autoregressive series, whose plain interval would be nearly five times too narrow (rho 0.9)."""
     series = autoregressive(0.9, 8000, 300)

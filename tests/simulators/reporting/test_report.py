@@ -76,6 +76,7 @@ def test_the_page_has_the_cost_and_the_slo_attainment() -> None:
     assert f"{s.waste_share:.2%} of the cost was waste" in text
 
 
+@pytest.mark.slow
 def test_the_page_has_the_inputs_of_the_run() -> None:
     run, text = crowd(), page_text()
     for text_part in (run.trace.digest(), "llama-3.1-8b-h100-vllm", "target_per_replica: 12", "2026-01-05T00:00:00"):
@@ -84,6 +85,7 @@ def test_the_page_has_the_inputs_of_the_run() -> None:
     assert provenance[:40] in text
 
 
+@pytest.mark.slow
 def test_equal_runs_give_equal_pages_and_different_runs_do_not() -> None:
     case, seed = crowd().case, 1
     repeated = simulate(case, seed, traffic_of(case, seed))
@@ -98,12 +100,14 @@ def test_the_page_loads_no_external_resources() -> None:
     assert "url(" not in text
 
 
+@pytest.mark.slow
 def test_names_are_escaped_in_the_page() -> None:
     text = page([("</script><b>x", crowd())])
     assert "</script><b>x" not in text
     assert "&lt;/script&gt;&lt;b&gt;x" in text
 
 
+@pytest.mark.slow
 def test_several_runs_are_shown_together_and_individually() -> None:
     text = page([("one", crowd()), ("two", crowd(2))])
     for text_part in (
@@ -145,6 +149,7 @@ def test_latency_distributions_match_the_summarys_quantiles() -> None:
         assert times[396] == pytest.approx(quantile.p99, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("market", "losses"), [("spot", 30.0), ("on_demand", 0.0), ("on_demand", 20.0), ("reserved", 0.0)]
 )
@@ -218,6 +223,7 @@ def test_bins_cover_the_whole_run_and_are_limited_in_number(end_s: float) -> Non
     assert len(result) - 1 <= MAX_BINS + 1 or end_s > MAX_BINS * 86_400
 
 
+@pytest.mark.slow
 @given(SPANS)
 def test_covered_time_in_bins_sums_to_the_length_of_the_spans(spans: list[list[float]]) -> None:
     starts, ends = np.array(spans, float).reshape(-1, 2).T
@@ -227,6 +233,7 @@ def test_covered_time_in_bins_sums_to_the_length_of_the_spans(spans: list[list[f
     assert covered(starts, ends, np.array([500.0, 1000.0])).tolist() == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.slow
 @given(SPANS)
 def test_merged_spans_cover_each_moment_once(spans: list[list[float]]) -> None:
     starts, ends = merged(*np.array(spans, float).reshape(-1, 2).T)

@@ -144,6 +144,7 @@ documents = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @law(100)
 @given(documents, st.lists(keys, min_size=1, max_size=3), st.integers(100, 999), st.booleans())
 def test_an_edited_text_parses_to_the_document_with_the_setting(

@@ -147,6 +147,7 @@ def test_a_pool_raises_the_error_of_its_fault(
                 asyncio.run(call())
 
 
+@pytest.mark.slow
 def test_faults_affect_their_share_of_calls() -> None:
     source = ports(FaultSettings(fault="unavailable", share=0.3)).sources["a"]
     failed_calls = sum(read(source) == "Unavailable" for _ in range(1000))
@@ -222,6 +223,7 @@ def test_a_workload_without_readings_never_scales_in(fault: Fault) -> None:
     assert not any(t.decision.may_scale_in for t in ticks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", BLINDING_FAULTS)
 def test_a_temporary_source_fault_only_delays_scale_in(fault: Fault) -> None:
     ticks = simulated_ticks(FaultSettings(fault=fault, share=1, where="sources", until_s=200), settle_s=1200)
@@ -251,6 +253,7 @@ def test_occasional_false_zeros_do_not_scale_in_a_busy_pool() -> None:
     assert set(busy) == {4}
 
 
+@pytest.mark.slow
 def test_frequent_false_zeros_never_scale_in_a_busy_pool() -> None:
     """False zeros repeatedly last longer than a window of a minute; the source becomes suspected."""
     ticks: list[Tick] = []

@@ -96,6 +96,7 @@ def test_pubsub_reports_absent_before_its_first_sample() -> None:
     assert queue_view.read(counts(float(out_s), 9))["visible"] == Fresh(5.0, 1000.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_pubsub_reports_samples_in_order_after_their_lag(seed: int) -> None:
     queue_view, ages, last = view("pubsub", seed), [], -1.0
@@ -124,6 +125,7 @@ def test_service_bus_reports_exact_counts_and_zero_while_throttled() -> None:
 # --- the queue itself
 
 
+@pytest.mark.slow
 def test_messages_wait_for_a_free_replica_and_are_in_flight_until_done() -> None:
     simulated = world(trace(*JOBS), queue=SimulatedQueue())
     now = counts_at(simulated, 1.0)

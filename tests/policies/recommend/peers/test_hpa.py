@@ -96,6 +96,7 @@ def test_scale_out_from_one_to_fifty(behavior: Behavior | None, sizes: list[int]
     assert PeerTicks(hpa(behavior=behavior)).run(5, {"q.n": 5000}) == sizes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("start_s", "value", "behavior", "peak"),
     [

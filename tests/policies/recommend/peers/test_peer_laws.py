@@ -7,6 +7,7 @@ import json
 import math
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -93,6 +94,7 @@ def workload_runs(draw: st.DrawFn) -> WorkloadRun:
     return run
 
 
+@pytest.mark.slow
 @LAW
 @given(workload_runs())
 def test_blind_peer_never_scales_in(run: WorkloadRun) -> None:
@@ -122,6 +124,7 @@ def test_recommendation_of_a_peer_is_finite_whole_and_nonnegative(run: WorkloadR
             assert (recommendation.replicas is None) or recommendation.evidence is not Evidence.BLIND
 
 
+@pytest.mark.slow
 @LAW
 @given(workload_runs())
 def test_decisions_of_a_peer_follow_from_the_ticks_alone(run: WorkloadRun) -> None:

@@ -16,6 +16,7 @@ from tests.simulators.engine.kernel.simpy_model import Request, simulate
 COLUMNS = ("admit_s", "first_s", "finish_s")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "replicas", "rate_rps"),
     [

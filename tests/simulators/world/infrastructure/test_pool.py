@@ -284,6 +284,7 @@ def test_an_interruption_too_soon_for_a_full_notice_gives_none() -> None:
     assert world.events() == [(129.0, "interrupted", 2, 0)]
 
 
+@pytest.mark.slow
 def test_nodes_are_lost_at_the_rate_of_their_zone() -> None:
     """Exponential lifetimes: the number of interruptions is Poisson, within 4 standard errors."""
     zone = ZoneOffer(losses_per_node_hour=0.2)

@@ -101,6 +101,7 @@ def test_steps_follow_the_capacity_at_the_start() -> None:
     assert seconds(stepped(None, [SupplyStep(at_s=0, nodes=2)])) == [(0, 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "outages",
     [Outages(), Outages(up=Phase(median_s=600, sigma=0.5), down=Phase(median_s=1800, sigma=1.0))],

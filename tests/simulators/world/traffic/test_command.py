@@ -48,6 +48,7 @@ def test_a_written_trace_reads_back_unchanged(tmp_path: Path, suffix: str) -> No
     assert read(files[0]).repairs == {}
 
 
+@pytest.mark.slow
 def test_describe_writes_statistics_as_text_json_and_html(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, html = tmp_path / "t.csv", tmp_path / "t.html"
     write(FULL, file)

@@ -55,6 +55,7 @@ def test_arrivals_follow_the_rate_over_time(kind: str) -> None:
     np.testing.assert_array_less(np.abs(counts - expected), 5 * np.sqrt(expected) + 1e-9 + (expected > 0) * 5)
 
 
+@pytest.mark.slow
 def test_gaps_are_poisson_at_cv_1_and_burstier_above() -> None:
     calm, bursty, even = (describe(Poisson(rps=20.0, gap_cv=cv, duration_s=20_000).requests(RNG)) for cv in (1, 4, 0))
     assert calm.gap_cv == pytest.approx(1.0, abs=0.02)
@@ -64,6 +65,7 @@ def test_gaps_are_poisson_at_cv_1_and_burstier_above() -> None:
     assert even.gap_cv == pytest.approx(0.0, abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cv", [0.0, 0.5, 1.0, 5.0])
 def test_short_intervals_of_a_renewal_process_have_their_mean_event_count(cv: float) -> None:
     """The process is stationary from time 0: an interval of 0.2 mean gaps has 0.2 events on average."""

@@ -175,6 +175,7 @@ def test_lists_of_different_lengths_are_rejected(tmp_path: Path) -> None:
 CELLS = st.sampled_from(["1", "2.0", "3", "0", "-1", "nan", "inf", "", " 4", "x", "2.5", "7\u00e9", "1,1"])
 
 
+@pytest.mark.slow
 @law(150)
 @given(st.lists(st.tuples(CELLS, CELLS, CELLS | st.just("1e12")), min_size=1, max_size=12))
 def test_every_row_is_read_or_counted(
