@@ -196,9 +196,21 @@ def stabilize(state: DecisionState) -> None:
 
 def allocate(state: DecisionState) -> None:
     """Split the size over the pools: by a policy's own split, in the order listed, or by cost."""
-    size = state.size
-    split = next((r.pools for r in state.recommendations if r.pools and sum(r.pools.values()) == size), None)
-    state.allocation = allocator.place(state.context, size, split)
+    splits = (r.pools for r in state.recommendations if r.pools and sum(r.pools.values()) >= state.size)
+    split = next((reduced_split(pools, state.size) for pools in splits), None)
+    state.allocation = allocator.place(state.context, state.size, split)
+
+
+def reduced_split(pools: Mapping[PoolName, int], size: int) -> Mapping[PoolName, int]:
+    """Return a policy's own split without the replicas beyond `size`; the last pool gives up its replicas first.
+
+    Example: 4 on spot and 3 on demand, reduced to a size of 5: 4 on spot and 1 on demand.
+    """
+    reduced, left = {}, size
+    for name, replicas in pools.items():
+        reduced[name] = min(replicas, left)
+        left -= reduced[name]
+    return reduced
 
 
 def enforce(state: DecisionState) -> None:

@@ -25,11 +25,12 @@ class DynamoEasy:
 
     Source: ai-dynamo/dynamo 1.6.1, ``components/src/dynamo/planner/core/load_scaling.py``; isl from ``config/
     defaults.py``. The original reads each engine: any engine above the upper threshold adds one, all engines below the
-    lower one remove one, and while a change is pending it only observes. Here a source reports means over the replicas,
-    which do not show a single full engine, unless `kv_cache_usage` names a quantity that is the maximum. The queued
-    tokens are the waiting requests times `input_tokens`; the original reads them from its engines. It never leaves
-    zero. An engine that does not start stops the original for good (issue 14671), and this policy too; an engine
-    without metrics stops the original (issue 12591), and here only blocks scale-in.
+    lower one remove one, and while a change is pending it only observes. No replica is removed whose load, spread over
+    the others, would add it again. Here a source reports means over the replicas, which do not show a single full
+    engine, unless `kv_cache_usage` names a quantity that is the maximum. The queued tokens are the waiting requests
+    times `input_tokens`; the original reads them from its engines. It never leaves zero. An engine that does not start
+    stops the original for good (issue 14671), and this policy too; an engine without metrics stops the original (issue
+    12591), and here only blocks scale-in.
 
     Example: 2 replicas with a cache of 100,000 tokens each, a usage of 0.9 and 10 waiting requests of 3,000 tokens. The
     load is 0.9 + 10 * 3000 / (2 * 100000) = 1.05, more than 1.0: a third replica is added.
@@ -118,9 +119,7 @@ class DynamoEasy:
         if evidence is Evidence.BLIND or not size or not context.ready:
             return no_opinion(name, used, problems or "no replica is ready")
         load = sum(self._load(q, values.get(s, 0.0), context.ready) for q, s in zip(self.needs(), used, strict=True))
-        replicas = size + self._change(load) if context.ready == size else size
-        if size == 1 and replicas == 0:
-            replicas = 1
+        replicas = size + self._change(load, size) if context.ready == size else size
         is_prefill = self.mode == "prefill"
         reason = f"queued prompts {load:.0%} of the context length" if is_prefill else f"KV-cache load {load:.0%}"
         if problems:
@@ -136,10 +135,13 @@ class DynamoEasy:
             return value
         return value * self.input_tokens / (ready * (self.context_tokens if self.mode == "prefill" else self.kv_tokens))
 
-    def _change(self, load: float) -> int:
-        """Return the change: 1, -1 or 0.
+    def _change(self, load: float, size: int) -> int:
+        """Return the change of `size` ready replicas: 1, -1 or 0.
 
-        Equality meets the thresholds of `load`, and some of those of `prefill`.
+        Equality meets the thresholds of `load`, and some of those of `prefill`. The last replica stays.
+
+        Example: two replicas at 0.55 are below the lower threshold of 0.6, but one would be at 1.1, above the upper
+        threshold of 1.0: no change.
         """
         prefill = self.mode == "prefill"
         if self.optimize == "load":
@@ -150,4 +152,5 @@ class DynamoEasy:
         meets_down = self.optimize == "load" or (prefill and self.optimize == "latency")
         if load > up or (meets_up and load == up):
             return 1
-        return -1 if load < down or (meets_down and load == down) else 0
+        is_low = load < down or (meets_down and load == down)
+        return -1 if is_low and size > 1 and load * size / (size - 1) < up else 0

@@ -1,8 +1,8 @@
 """Queries of the history that the peers share.
 
-They return totals of recent ticks, and the time that a tick adds. The originals count loop iterations or compare times
-of day. Here each tick adds the time since the previous tick, so the jitter of the interval changes nothing, and a jump
-of the clock adds no time.
+They return totals of recent ticks, and the time that a tick adds. The originals count ticks or compare times of day.
+Here each tick adds the time since the previous tick, so the jitter of the interval changes nothing, and a jump of the
+clock adds no time.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ def elapsed_s(context: PolicyContext) -> float:
     """Return the time that this tick adds to a timer. Seconds.
 
     It is 0 in the first tick. Example: 15 s after the last tick, and 60 s after a gap of 2 h.
-
-    It is 0 in the first tick.
     """
     times = context.history.column(AT)
     return min(context.at - float(times[-1]), MAX_GAP_S) if times.size else 0.0

@@ -189,7 +189,8 @@ def behavior_memory(context: PolicyContext, size: int, lookback_s: float, *, dis
 
     A change counts as far as it was both decided and then observed, since a refused write is not an event. Example: 9
     were decided at a size of 5, and 7 are observed in the next tick: a change of 2. `disabled_at_zero` leaves out ticks
-    at a size of zero, in which an HPA that does not scale to zero itself is disabled.
+    at a size of zero, in which an HPA that does not scale to zero itself is disabled, and changes from and to zero,
+    which KEDA's operator makes and the HPA does not count.
     """
     since = context.at - lookback_s
     at, recommended, sizes, targets = (context.history.column(c, since) for c in (AT, CAPPED_NEED, CURRENT, TARGET))
@@ -197,7 +198,8 @@ def behavior_memory(context: PolicyContext, size: int, lookback_s: float, *, dis
     intended = np.nan_to_num(targets - sizes)
     observed = np.nan_to_num(next_size - sizes)
     made = np.sign(intended) * np.minimum(np.abs(intended), np.abs(observed))
-    changes = np.where(intended * observed > 0, made, 0.0)
+    by_operator = disabled_at_zero & ((sizes == 0) | (targets == 0))
+    changes = np.where((intended * observed > 0) & ~by_operator, made, 0.0)
     known = ~np.isnan(recommended) & ~(disabled_at_zero & (sizes == 0))
     started_at, first_size = context.at, float(size)
     if len(context.history):

@@ -163,7 +163,7 @@ class Kpa(AveragingPolicy):
         averages = Averages(math.ceil(stable / per_replica), math.ceil(panic / per_replica))
         last = recall(KpaMemory, tick.memory)
         proposal, memory = self._scale(averages, context, last)
-        delayed = context.history.column(CAPPED_NEED, context.at - self.scale_down_delay_s)
+        delayed = context.history.column(CAPPED_NEED, context.at - self.scale_down_delay_s + JITTER_S)
         delayed = delayed[~np.isnan(delayed)] if self.scale_down_delay_s else delayed[:0]
         largest_delayed = int(np.max(delayed, initial=proposal))
         replicas, idle_s = self._scale_to_zero(largest_delayed, tick, last.idle_s)

@@ -21,33 +21,33 @@ from policies.recommend.peers.hpa_behavior import (
 from policies.recommend.peers.hpa_replicas import Tolerance, by_average_value
 from policies.signals.demand import fresh_values, no_opinion, signal_names
 
-Recipe = Literal["queue", "queue_guard", "token"]
+Recipe = Literal["queue", "queue_guard", "saturation", "token"]
+WITH_WINDOW: Final = ("queue", "saturation")
+"""Recipes that wait for a scale-up window."""
 TOLERANCE: Final = Tolerance(0.1, 0.1)
 DOUBLING: Final = (ScalingPolicy(type="percent", value=100, period_s=15.0),)
-BEHAVIORS: Final[Mapping[Recipe, Behavior]] = {
-    "queue": Behavior(scale_up=ScaleUpRules(stabilization_window_s=300.0, policies=DOUBLING)),
-    "queue_guard": Behavior(scale_up=ScaleUpRules(policies=DOUBLING)),
-    "token": Behavior(
-        scale_up=ScaleUpRules(policies=(ScalingPolicy(type="pods", value=1, period_s=180.0),)),
-        scale_down=ScaleDownRules(policies=(ScalingPolicy(type="pods", value=1, period_s=300.0),)),
-    ),
-}
-"""The HPA behavior of each recipe; the scale-down window is the HPA's default of 300 s in all of them."""
+ONE_BY_ONE: Final = Behavior(
+    scale_up=ScaleUpRules(policies=(ScalingPolicy(type="pods", value=1, period_s=180.0),)),
+    scale_down=ScaleDownRules(policies=(ScalingPolicy(type="pods", value=1, period_s=300.0),)),
+)
+"""The HPA behavior of the recipe token. The scale-down window is the HPA's default of 300 s in all recipes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LlmD:
     """llm-d's recipes as a policy: KEDA on the router's queue, or on tokens of outstanding work.
 
-    minReplicaCount (1) and maxReplicaCount (8, token 10) are the workload's min_replicas and max_replicas; interval_s
-    is the poll's 15 s.
+    minReplicaCount (1) and maxReplicaCount (8, saturation and token 10) are the workload's min_replicas and
+    max_replicas; interval_s is the poll's 15 s.
 
     Source: llm-d/llm-d (November 2026), ``guides/workload-autoscaling/keda-epp`` and ``keda-epp-token-aware``.
     ``queue``: the larger of queued requests at 1 and running requests at 16 per replica, with windows of 300 s both
-    ways, so each scale-out is five minutes late. ``queue_guard``: the queue less the replicas that are starting, never
-    below the current size, without a scale-up window. ``token``: the larger of seconds of prefill work at 1.5 and full
-    KV caches at 0.8 per replica, one replica more per 180 s and one less per 300 s. The guard's fallback to one replica
-    when its metric is lost, even during a burst, is left out: here the size is held.
+    ways, so each scale-out is five minutes late. ``queue_guard``: the same demand in replicas, less the replicas that
+    are starting, never below the current size, without a scale-up window. ``saturation``: the larger of the pool's
+    saturation at 0.7 per replica, which is a share of the whole pool and so asks for few replicas, and running
+    requests. ``token``: the larger of seconds of prefill work at 1.5 and full KV caches at 0.8 per replica, one replica
+    more per 180 s and one less per 300 s. The guard's fallback to one replica when its metric is lost, even during a
+    burst, is left out: here the size is held.
     """
 
     post_demand: ClassVar[bool] = False
@@ -57,8 +57,8 @@ class LlmD:
     recipe: Annotated[
         Recipe,
         FieldMetadata(
-            "Recipe to follow: queue, queue_guard (the queue less pending replicas) or token (prefill work and KV"
-            " cache). The default of queue needs request counts only."
+            "Recipe to follow: queue, queue_guard (queue less pending replicas), saturation, or token (prefill work"
+            " and KV cache). The default of queue needs request counts only."
         ),
     ] = "queue"
     source: Annotated[str | None, FieldMetadata(SOURCE, example="prometheus")] = None
@@ -66,6 +66,9 @@ class LlmD:
         str, FieldMetadata("Quantity with the requests queued in the router: llm_d_epp_flow_control_queue_size.")
     ] = "waiting"
     running: Annotated[str, FieldMetadata("Quantity with the running requests: llm_d_epp_request_running.")] = "running"
+    pool_saturation: Annotated[
+        str, FieldMetadata("Quantity with the saturation of the pool: llm_d_epp_flow_control_pool_saturation. Share.")
+    ] = "pool_saturation"
     inflight_tokens: Annotated[
         str,
         FieldMetadata(
@@ -87,9 +90,26 @@ class LlmD:
     target_running: Annotated[
         float,
         FieldMetadata(
-            "Running requests per replica, for the recipe queue. The default of 16 is llm-d's. Requests.", ge=0.001
+            "Running requests per replica, for all recipes but token. The default of 16 is llm-d's. Requests.",
+            ge=0.001,
         ),
     ] = 16.0
+    target_saturation: Annotated[
+        float,
+        FieldMetadata(
+            "Saturation of the pool per replica, for the recipe saturation. The default of 0.7 is llm-d's. Share.",
+            ge=0.001,
+        ),
+    ] = 0.7
+    scale_up_window_s: Annotated[
+        float,
+        FieldMetadata(
+            "Scale out only to the smallest recommendation of this window, for the recipes queue and saturation. The"
+            " default of 300 is llm-d's; its guide says to set it near the time a replica takes to start. Seconds.",
+            ge=0,
+            le=3600,
+        ),
+    ] = 300.0
     peak_prefill_tokens_per_s: Annotated[
         float,
         FieldMetadata(
@@ -114,15 +134,23 @@ class LlmD:
     ] = 0.8
 
     @property
+    def behavior(self) -> Behavior:
+        """The HPA behavior of the recipe."""
+        if self.recipe == "token":
+            return ONE_BY_ONE
+        window_s = self.scale_up_window_s if self.recipe in WITH_WINDOW else 0.0
+        return Behavior(scale_up=ScaleUpRules(stabilization_window_s=window_s, policies=DOUBLING))
+
+    @property
     def lookback_s(self) -> float:
-        return max(DOWNSCALE_STABILIZATION_S, BEHAVIORS[self.recipe].lookback_s)
+        return max(DOWNSCALE_STABILIZATION_S, self.behavior.lookback_s)
 
     def needs(self) -> tuple[str, ...]:
         match self.recipe:
-            case "queue":
+            case "queue" | "queue_guard":
                 return (self.queued, self.running)
-            case "queue_guard":
-                return (self.queued,)
+            case "saturation":
+                return (self.pool_saturation, self.running)
             case "token":
                 return (self.inflight_tokens, self.kv_cache_usage)
 
@@ -143,9 +171,7 @@ class LlmD:
                 name, None, evidence, active, f"{reason}; no scale-in while readings are missing", used
             )
         memory = behavior_memory(context, size, self.lookback_s, disabled_at_zero=True)
-        replicas, limit_reason = stabilized_size(
-            proposal, size, memory, BEHAVIORS[self.recipe], DOWNSCALE_STABILIZATION_S
-        )
+        replicas, limit_reason = stabilized_size(proposal, size, memory, self.behavior, DOWNSCALE_STABILIZATION_S)
         reason = f"{reason}; {limit_reason}" if limit_reason else reason
         return Recommendation(name, float(replicas), evidence, active, reason, used, unstabilized=float(proposal))
 
@@ -154,20 +180,15 @@ class LlmD:
 
         A trigger has its amount, the target per replica, and the amount's name.
 
-        Example of the guard: 10 requests queued at 1 per replica, a size of 8 and 2 ready. 6 replicas are starting, so
-        max(10 - 6, 8) = 8 replicas.
+        Example of the guard: 10 requests queued at 1 per replica and 96 running at 16, a size of 8 and 2 ready. The
+        demand is max(10, 6) = 10 replicas and 6 are starting, so max(10 - 6, 8) = 8 replicas.
         """
-        if self.recipe == "queue_guard":
-            demand = (readings[self.queued] or 0.0) / self.target_queued
-            pending = max(0, size - ready)
-            guarded = demand if demand <= size else max(demand - pending, float(size))
-            return [(guarded, 1.0, f"replicas of queued requests ({pending} pending)")]
+        running = readings.get(self.running), self.target_running, "running requests"
         triggers: tuple[tuple[float | None, float, str], ...]
-        if self.recipe == "queue":
-            triggers = (
-                (readings[self.queued], self.target_queued, "queued requests"),
-                (readings[self.running], self.target_running, "running requests"),
-            )
+        if self.recipe == "saturation":
+            triggers = ((readings[self.pool_saturation], self.target_saturation, "saturation of the pool"), running)
+        elif self.recipe != "token":
+            triggers = ((readings[self.queued], self.target_queued, "queued requests"), running)
         else:
             tokens, share = readings[self.inflight_tokens], readings[self.kv_cache_usage]
             prefill_s = None if tokens is None else tokens / self.peak_prefill_tokens_per_s
@@ -176,4 +197,9 @@ class LlmD:
                 (prefill_s, self.target_prefill_s, "s of prefill work"),
                 (caches, self.target_kv_cache, "full KV caches"),
             )
-        return [(amount, target, title) for amount, target, title in triggers if amount is not None]
+        work = [(amount, target, title) for amount, target, title in triggers if amount is not None]
+        if self.recipe != "queue_guard":
+            return work
+        demand, pending = max(amount / target for amount, target, _ in work), max(0, size - ready)
+        guarded = demand if demand <= size else max(demand - pending, float(size))
+        return [(guarded, 1.0, f"replicas of queued and running requests ({pending} pending)")]

@@ -29,7 +29,7 @@ class MoveMemory:
     """The memory of Ray Serve and SkyServe, which wait before they move.
 
     `direction` is that of the move they wait to make: 1 out, -1 in, 0 none; `agreed_s` for how long they have waited.
-    `target` is SkyServe's target over its two pools.
+    `target` is SkyServe's target without its spare replicas.
     """
 
     direction: float | None = None

@@ -22,8 +22,9 @@ class RayServe(AveragingPolicy):
 
     Source: ray-project/ray 2.60, ``python/ray/serve/autoscaling_policy.py``, ``python/ray/serve/config.py``. A change
     is made once it was recommended for the whole delay; then, or when the direction changes, the delay starts again.
-    The original counts loop iterations, and this policy counts observed time. The original drops the last value of a
-    silent replica, so that lost metrics look like less work; here lost metrics block scale-in.
+    The original compares times of day, and this policy adds observed time, so that a gap does not count. The original
+    drops the last value of a silent replica, so that lost metrics look like less work; here lost metrics block
+    scale-in.
     """
 
     source: Annotated[str | None, FieldMetadata(SOURCE, example="prometheus")] = None

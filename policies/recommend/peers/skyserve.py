@@ -19,7 +19,9 @@ from policies.signals.demand import whole_replicas
 class SkyServeRequestRate(AveragingPolicy):
     """SkyServe's replica_policy: requests per second per replica, with long delays both ways.
 
-    min_replicas and max_replicas are the workload's. SkyServe decides every 20 s, every 5 s at zero.
+    min_replicas and max_replicas are the workload's: the proposal is clipped to them before the delays. The guard
+    applies max_replicas again to the size, `num_overprovision` included, which the original adds outside its bounds.
+    SkyServe decides every 20 s, every 5 s at zero.
 
     Source: skypilot-org/skypilot 0.14.1, ``sky/serve/autoscalers.py``, ``RequestRateAutoscaler``; defaults in
     ``sky/serve/constants.py``. The original counts consecutive ticks (15 up, 60 down), and this policy the time that
@@ -29,8 +31,9 @@ class SkyServeRequestRate(AveragingPolicy):
     *completed* requests. Prefer a gateway's rate, since the completions of full engines do not grow with the load.
 
     With `spot_pool` and `on_demand_pool` it is ``FallbackRequestRateAutoscaler``: all replicas but the base on spot,
-    and with dynamic_ondemand_fallback additional on-demand replicas for spot replicas that are not ready. Capacity is
-    paid twice while spot replicas start, and the on-demand replicas are removed as these become ready.
+    and with dynamic_ondemand_fallback additional on-demand replicas for spot replicas that are not ready, but none for
+    `num_overprovision`. Capacity is paid twice while spot replicas start, and the on-demand replicas are removed as
+    these become ready.
     """
 
     target_qps_per_replica: Annotated[
@@ -125,10 +128,11 @@ class SkyServeRequestRate(AveragingPolicy):
     def size(self, tick: PeerTick) -> PeerSize:
         context = tick.context
         rate = float(totals(context, tick.values, self.qps_window_s).mean())
-        proposal = whole_replicas(rate / self.target_qps_per_replica)
+        proposal = max(context.min_replicas, whole_replicas(rate / self.target_qps_per_replica))
+        if context.spec is not None:
+            proposal = min(context.spec.max_replicas, proposal)
         recorded_target = recall(MoveMemory, tick.memory).target
-        last_target = self._initial_target(context, tick.desired) if recorded_target is None else int(recorded_target)
-        target = max(0, last_target - self.num_overprovision)
+        target = self._initial_target(context, tick.desired) if recorded_target is None else int(recorded_target)
         reason = f"{rate:g} requests per second at {self.target_qps_per_replica:g} per replica"
         decided, move = target, NO_MOVE
         if target == 0:
@@ -138,39 +142,39 @@ class SkyServeRequestRate(AveragingPolicy):
             move = delayed_move(tick, proposal - target, delay_s, first_s=elapsed_s(context))
             decided = proposal if move.is_due else target
             reason += move.reason
-        extra, memory = self.num_overprovision, move.memory
+        extra, memory = self.num_overprovision, replace(move.memory, target=float(decided))
         pools: dict[PoolName, int] = {}
         if self.spot_pool and self.on_demand_pool:
-            memory = replace(memory, target=float(decided + extra))
-            pools = self._share_out(decided + extra, context)
+            pools = self._share_out(decided, context)
             reason += f"; {pools[PoolName(self.on_demand_pool)]} of them on-demand"
         replicas = float(sum(pools.values()) if pools else decided + extra)
         return PeerSize(replicas, float(proposal + extra), rate > 0, reason, record(memory), pools)
 
     def _initial_target(self, context: PolicyContext, desired: int) -> int:
-        """Return the target at the current sizes.
+        """Return the target at the current sizes, without `num_overprovision`.
 
         On-demand replicas above the base are a fallback and do not count. Example: 3 spot and 2 on-demand replicas with
         a base of 1 are a target of 3 + 1 = 4.
         """
         sizes = [context.pools.get(PoolName(name)) for name in self.pools_named()]
         if not sizes:
-            return desired
+            return max(0, desired - self.num_overprovision)
         spot, on_demand = (
             0 if status is None or isinstance(status, Absent) else status.value.desired for status in sizes
         )
-        return spot + min(on_demand, self.base_ondemand_fallback_replicas)
+        return max(0, spot + min(on_demand, self.base_ondemand_fallback_replicas) - self.num_overprovision)
 
     def _share_out(self, target: int, context: PolicyContext) -> dict[PoolName, int]:
-        """Return the spot and on-demand replicas for a target.
+        """Return the spot and on-demand replicas for a target without `num_overprovision`, which is added on spot.
 
         A spot pool that cannot be read counts as not ready.
 
-        Example: a target of 4 with 2 ready spot replicas and a dynamic fallback: 4 on spot, 2 on demand.
+        Example: a target of 4, one more by `num_overprovision`, 2 ready spot replicas and a dynamic fallback: 5 on
+        spot, 5 - 2 = 3 on demand. With none ready it is 4 on demand, not 5: the target is the most.
         """
         spot, on_demand = PoolName(str(self.spot_pool)), PoolName(str(self.on_demand_pool))
-        base = min(target, self.base_ondemand_fallback_replicas)
+        on_spot = max(0, target + self.num_overprovision - self.base_ondemand_fallback_replicas)
         status = context.pools.get(spot)
         ready = status.value.ready if isinstance(status, Fresh) else 0
-        fallback = max(0, target - base - ready) if self.dynamic_ondemand_fallback else 0
-        return {spot: target - base, on_demand: base + fallback}
+        fallback = max(0, on_spot - ready) if self.dynamic_ondemand_fallback else 0
+        return {spot: on_spot, on_demand: min(target, self.base_ondemand_fallback_replicas + fallback)}

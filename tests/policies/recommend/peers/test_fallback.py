@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import pytest
+
 from policies.history.ticks import History
 from policies.model import Absent, Decision, Fresh, PoolName, PoolStatus, Reading
 from policies.pipeline import decide
@@ -21,7 +23,10 @@ DOCUMENT = {
 
 
 def decision_for(
-    pools: Mapping[str, Reading[PoolStatus]], rate: Reading[float] | None = None, **settings: object
+    pools: Mapping[str, Reading[PoolStatus]],
+    rate: Reading[float] | None = None,
+    document: Mapping[str, object] = DOCUMENT,
+    **settings: object,
 ) -> Decision:
     """Return the first tick's decision at 8 requests per second and 2 per replica."""
     policy = {
@@ -32,7 +37,7 @@ def decision_for(
         "on_demand_pool": "on-demand",
         **settings,
     }
-    spec = workload_from({**DOCUMENT, "policies": {"rate": policy}}).spec
+    spec = workload_from({**document, "policies": {"rate": policy}}).spec
     return decide(spec, History(), seen({"gateway.requests_per_s": rate or Fresh(8.0, NOW)}, pools=pools))
 
 
@@ -54,6 +59,24 @@ def test_on_demand_replicas_are_removed_once_spot_is_ready() -> None:
 def test_base_replicas_stay_on_demand_and_the_rest_is_spot() -> None:
     pools = {"spot": size(4, 4), "on-demand": size(0, 0)}
     assert decision_for(pools, base_ondemand_fallback_replicas=1).targets == {"spot": 3, "on-demand": 1}
+
+
+@pytest.mark.parametrize(
+    ("ready", "on_demand"),
+    [pytest.param(0, 4, id="none is ready: not one for the spare"), pytest.param(2, 3, id="two")],
+)
+def test_spare_replica_has_no_on_demand_fallback(ready: int, on_demand: int) -> None:
+    pools = {"spot": size(5, ready), "on-demand": size(0, 0)}
+    decision = decision_for(pools, dynamic_ondemand_fallback=True, num_overprovision=1)
+    assert decision.targets == {"spot": 5, "on-demand": on_demand}
+
+
+def test_split_beyond_the_maximum_gives_up_on_demand_replicas() -> None:
+    """The maximum counts both pools here: 4 on spot and 4 on demand are bounded to 6."""
+    document = {**DOCUMENT, "max_replicas": 6}
+    pools = {"spot": size(4, 0), "on-demand": size(0, 0)}
+    decision = decision_for(pools, document=document, dynamic_ondemand_fallback=True)
+    assert decision.targets == {"spot": 4, "on-demand": 2}
 
 
 def test_no_pool_scales_in_without_fresh_evidence() -> None:

@@ -22,11 +22,36 @@ def test_llmd_uses_the_larger_of_queued_and_running_after_five_minutes() -> None
     assert (sizes[:20], sizes[20:22]) == ([2] * 20, [4, 6]), "then doubling every 15 s"
 
 
-def test_llmd_queue_guard_subtracts_starting_replicas() -> None:
+def test_llmd_scale_up_window_is_that_of_the_cold_start() -> None:
+    ticks = PeerTicks(LlmD(source="r", scale_up_window_s=60.0), 2)
+    assert ticks.run(6, {"r.waiting": 3, "r.running": 90}) == [2, 2, 2, 2, 4, 6]
+
+
+@pytest.mark.parametrize(
+    ("waiting", "running"), [pytest.param(10, 16, id="the queue"), pytest.param(3, 160, id="the running requests")]
+)
+def test_llmd_queue_guard_subtracts_starting_replicas(waiting: float, running: float) -> None:
+    """The overlay's formula: demand is max(queue / 1, running / 16)."""
+    readings = {"r.waiting": waiting, "r.running": running}
     guarded = PeerTicks(LlmD(source="r", recipe="queue_guard"), 2, start_s=600.0)
-    assert guarded.run(4, {"r.waiting": 10}) == [4, 8, 8, 8], "10 queued less 6 starting is below the current size"
+    assert guarded.run(4, readings) == [4, 8, 8, 8], "10 replicas less 6 starting is below the current size"
     free = PeerTicks(LlmD(source="r", recipe="queue_guard"), 2)
-    assert free.run(4, {"r.waiting": 10})[-1] == 10
+    assert free.run(4, readings)[-1] == 10
+
+
+@pytest.mark.parametrize(
+    ("saturation", "running", "wanted"),
+    [
+        pytest.param(1.3, 0, 2, id="1.3 of the pool at 0.7 per replica"),
+        pytest.param(0.2, 90, 6, id="90 running at 16 per replica"),
+    ],
+)
+def test_llmd_saturation_recipe_uses_the_larger_of_saturation_and_running(
+    saturation: float, running: float, wanted: int
+) -> None:
+    ticks = PeerTicks(LlmD(source="r", recipe="saturation"), 2)
+    ticks.tick({"r.pool_saturation": saturation, "r.running": running})
+    assert ticks.decisions[0].capped_need == wanted
 
 
 @pytest.mark.parametrize(
@@ -66,6 +91,8 @@ Optimize = Literal["throughput", "latency", "load"]
         pytest.param("throughput", 0.45, 0, 1, id="45 % is little for throughput"),
         pytest.param("latency", 0.45, 0, 3, id="and much for latency: opposite answers from one switch"),
         pytest.param("throughput", 0.8, 0, 2, id="between the thresholds"),
+        pytest.param("throughput", 0.5, 0, 2, id="one replica would be full: no consolidation"),
+        pytest.param("throughput", 0.59, 0, 2, id="one replica would be over the threshold"),
         pytest.param("throughput", 1.0, 0, 2, id="a full cache alone is not over the threshold"),
         pytest.param("throughput", 0.9, 10, 3, id="a full cache with a queue of 30,000 tokens is"),
         pytest.param("latency", 0.05, 0, 1, id="idle"),
@@ -95,7 +122,8 @@ def test_dynamo_prefill_workers_follow_the_queued_prompts(optimize: Optimize, wa
 def test_dynamo_custom_thresholds_are_inclusive() -> None:
     policy = DynamoEasy(source="e", kv_tokens=1000, optimize="load", scale_up_at=0.5, scale_down_at=0.25)
     assert PeerTicks(policy, 2).tick({"e.kv_cache_usage": 0.5, "e.waiting": 0}) == 3
-    assert PeerTicks(policy, 2).tick({"e.kv_cache_usage": 0.25, "e.waiting": 0}) == 1
+    assert PeerTicks(policy, 3).tick({"e.kv_cache_usage": 0.25, "e.waiting": 0}) == 2
+    assert PeerTicks(policy, 2).tick({"e.kv_cache_usage": 0.25, "e.waiting": 0}) == 2, "one would be at 0.5"
 
 
 def test_dynamo_only_observes_while_a_replica_starts() -> None:

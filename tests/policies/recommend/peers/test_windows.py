@@ -79,8 +79,8 @@ def test_knative_grace_period_needs_full_evidence() -> None:
 def test_knative_scale_down_delay_holds_the_largest_need() -> None:
     ticks = PeerTicks(kpa(scale_down_delay_s=120.0, stable_window_s=6.0), 4, step_s=2.0)
     ticks.run(10, {"e.n": 280})
-    assert set(ticks.run(59, {"e.n": 70})) == {4}
-    assert ticks.run(5, {"e.n": 70})[-1] < 4
+    sizes = ticks.run(61, {"e.n": 70})
+    assert (set(sizes[:59]), sizes[59:]) == ({4}, [3, 2]), "a window of 120 s has 60 ticks of 2 s"
 
 
 def test_knative_activates_to_the_activation_scale() -> None:
@@ -185,3 +185,13 @@ def test_skyserve_adds_its_overprovision_to_the_need_by_rate() -> None:
     policy = SkyServeRequestRate(source="g", target_qps_per_replica=2, num_overprovision=2, upscale_delay_s=20)
     ticks = PeerTicks(policy, 3, step_s=20.0)
     assert ticks.run(3, {"g.requests_per_s": 4}) == [3, 4, 4]
+
+
+def test_skyserve_clips_its_proposal_before_the_delays() -> None:
+    """Beyond the maximum, a change of the rate is no change of the proposal: the delay for scale-in does not start."""
+    policy = SkyServeRequestRate(source="g", target_qps_per_replica=1, upscale_delay_s=0, downscale_delay_s=40)
+    ticks = PeerTicks(policy, 4, step_s=20.0, max_replicas=4)
+    ticks.run(4, {"g.requests_per_s": 40})
+    assert ticks.run(9, {"g.requests_per_s": 1})[-1] == 1
+    reasons = [d.recommendations[0].reason for d in ticks.decisions[:4]]
+    assert not any("delay" in reason for reason in reasons)
