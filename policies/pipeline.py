@@ -202,8 +202,9 @@ def allocate(state: DecisionState) -> None:
 
 
 def reduced_split(pools: Mapping[PoolName, int], size: int) -> Mapping[PoolName, int]:
-    """Return a policy's own split without the replicas beyond `size`; the last pool gives up its replicas first.
+    """Return a policy's own split without the replicas beyond `size`.
 
+    The last pool gives up its replicas first.
     Example: 4 on spot and 3 on demand, reduced to a size of 5: 4 on spot and 1 on demand.
     """
     reduced, left = {}, size

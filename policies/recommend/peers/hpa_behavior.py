@@ -189,8 +189,8 @@ def behavior_memory(context: PolicyContext, size: int, lookback_s: float, *, dis
 
     A change counts as far as it was both decided and then observed, since a refused write is not an event. Example: 9
     were decided at a size of 5, and 7 are observed in the next tick: a change of 2. `disabled_at_zero` leaves out ticks
-    at a size of zero, in which an HPA that does not scale to zero itself is disabled, and changes from and to zero,
-    which KEDA's operator makes and the HPA does not count.
+    at a size of zero, in which an HPA that does not scale to zero itself is disabled. It leaves out changes from and to
+    zero too: KEDA's operator makes these, and the HPA does not count them.
     """
     since = context.at - lookback_s
     at, recommended, sizes, targets = (context.history.column(c, since) for c in (AT, CAPPED_NEED, CURRENT, TARGET))

@@ -165,9 +165,9 @@ class SkyServeRequestRate(AveragingPolicy):
         return max(0, spot + min(on_demand, self.base_ondemand_fallback_replicas) - self.num_overprovision)
 
     def _share_out(self, target: int, context: PolicyContext) -> dict[PoolName, int]:
-        """Return the spot and on-demand replicas for a target without `num_overprovision`, which is added on spot.
+        """Return the spot and on-demand replicas for a target without `num_overprovision`.
 
-        A spot pool that cannot be read counts as not ready.
+        The additional replicas are spot. A spot pool that cannot be read counts as not ready.
 
         Example: a target of 4, one more by `num_overprovision`, 2 ready spot replicas and a dynamic fallback: 5 on
         spot, 5 - 2 = 3 on demand. With none ready it is 4 on demand, not 5: the target is the most.

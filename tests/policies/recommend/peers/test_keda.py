@@ -7,7 +7,7 @@ import pytest
 from policies.history.ticks import History
 from policies.model import Evidence, PolicyName, RuleId
 from policies.recommend.context import PolicyContext
-from policies.recommend.peers.hpa_behavior import Behavior, ScaleDownRules
+from policies.recommend.peers.hpa_behavior import Behavior, ScaleDownRules, ScaleUpRules, ScalingPolicy
 from policies.recommend.peers.keda import Fallback, Keda, Trigger
 from tests.factories import ABSENT, NOW
 from tests.policies.recommend.peers.ticks import PeerTicks
@@ -32,6 +32,13 @@ def test_activity_is_polled_every_30_s_and_the_size_every_15_s() -> None:
     assert ticks.tick({"q.n": 0}) == 0
     assert ticks.run(2, {"q.n": 500}) == [0, 1], "the next poll is 30 s after the first"
     assert ticks.run(2, {"q.n": 500}) == [4, 8]
+
+
+def test_activation_is_no_scale_event_of_the_hpa() -> None:
+    """KEDA's operator makes the change from zero, so a limit of one pod a minute allows another at once."""
+    behavior = Behavior(scale_up=ScaleUpRules(policies=(ScalingPolicy(type="pods", value=1, period_s=60.0),)))
+    ticks = PeerTicks(Keda(source="q", triggers=ONE, behavior=behavior), 0, min_replicas=0)
+    assert ticks.run(6, {"q.n": 500}) == [1, 2, 2, 2, 2, 3]
 
 
 def test_workload_scales_to_zero_after_the_cooldown() -> None:

@@ -66,6 +66,7 @@ PEERS: tuple[Any, ...] = (
     ),
     LlmD(source="engine"),
     LlmD(source="engine", recipe="queue_guard"),
+    LlmD(source="engine", recipe="saturation", pool_saturation="busy_share"),
     DynamoEasy(source="engine", kv_tokens=50_000),
     DynamoEasy(source="engine", kv_tokens=50_000, mode="prefill", optimize="latency"),
     Static(replicas=3),
