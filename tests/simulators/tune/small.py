@@ -48,7 +48,7 @@ policies:
 pools:
   gpus: {kind: kubernetes, name: vllm, namespace: llm}
 """
-PATIENCE_S: Final = 120.0
+PATIENCE_S: Final = 600.0
 """The maximum wait for a process on a shared machine. Seconds."""
 ENDED: Final = ("COMPLETE", "PRUNED", "FAIL")
 
