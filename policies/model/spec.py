@@ -205,7 +205,11 @@ class WorkloadSpec:
             example=20,
         ),
     ]
-    sources: Annotated[Mapping[str, Any], ByKind("source"), FieldMetadata("Sources of readings, by name.")]
+    sources: Annotated[
+        Mapping[str, Any],
+        ByKind("source", required=False),
+        FieldMetadata("Sources of readings, by name. The default of none fits a workload that follows a schedule."),
+    ] = field(default_factory=dict)
     policies: Annotated[
         Mapping[PolicyName, Any],
         ByKind("policy"),
@@ -216,7 +220,7 @@ class WorkloadSpec:
         ByKind("pool"),
         FieldMetadata(
             "Pools to resize, by name. Pools that do not differ in market, price or capacity are filled in the order"
-            " listed."
+            " listed. No two pools, of one or several workloads, may resize the same object."
         ),
     ]
     min_replicas: Annotated[

@@ -37,13 +37,13 @@ def read(trigger: Cursor, options: MigrationOptions) -> tuple[Signal | CronSched
         rule = f"{kind!r} is not a supported trigger"
         hint = did_you_mean(kind, list(READERS)) or EXPORTED
         trigger.skip("metadata", "authenticationRef", "metricType", "name", "useCachedMetrics")
-        return None, [trigger.reporter.lost(trigger.place_of("type"), rule, hint), *trigger.unread()]
+        return None, [trigger.reporter.lost(trigger.place_of("type"), rule, hint, names=(kind,)), *trigger.unread()]
     metadata = trigger.mapping("metadata", required=True)
     metadata.secret = True
     try:
         reading, remarks = READERS[kind](trigger, metadata, options)
     except Unsupported as e:
-        return None, [trigger.reporter.lost(e.place, e.rule, e.hint)]
+        return None, [trigger.reporter.lost(e.place, e.rule, e.hint, names=(kind,))]
     if trigger.flag("useCachedMetrics"):
         rule = "has no counterpart: each tick reads each source once"
         remarks.append(trigger.reporter.differs(trigger.place_of("useCachedMetrics"), rule))
