@@ -36,7 +36,7 @@ def target_of(spec: Cursor, namespace: str, api_version: str | None, kind: str |
     target = ResizeTarget(
         ref.text("apiVersion", api_version, required=api_version is None) or "apps/v1",
         ref.text("kind", kind, required=kind is None) or "Deployment",
-        ref.text("name", required=True) or "unnamed",
+        ref.text("name", required=True) or "",
         namespace,
     )
     ref.skip("envSourceContainerName")
@@ -78,7 +78,7 @@ def read(root: Cursor, spec: Cursor, name: str, options: MigrationOptions) -> Au
 def _bound(spec: Cursor, key: str, default: int | None, minimum: int) -> int:
     value = spec.integer(key, default, minimum=minimum)
     if value is None and not spec.has(key):
-        spec.report_error(key, "is required")
+        spec.report_missing(key)
     return minimum if value is None else value
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from scaler.config.document import Document, parse
 from scaler.config.files import Unreadable, decoded, files_of, read_all, read_text
@@ -29,6 +29,17 @@ def documents_of(paths: Sequence[Path]) -> tuple[list[Document], list[Problem]]:
         documents += parsed
         problems += [Problem(p.file, p.line, p.path, p.value, p.rule, hint or p.hint) for p in yaml_problems]
     return documents, problems
+
+
+def cluster_documents(objects: Iterable[Mapping[str, Any]]) -> list[Document]:
+    """Return objects of a cluster as documents, named by kind, namespace and name instead of file and line."""
+    return [Document(_object_name(o), o, {(): 0}) for o in objects]
+
+
+def _object_name(o: Mapping[str, Any]) -> str:
+    metadata = o.get("metadata")
+    names = [str(metadata[key]) for key in ("namespace", "name") if key in metadata] if isinstance(metadata, dict) else []
+    return f"{o.get('kind')} {'/'.join(names)}".rstrip()
 
 
 def _texts(paths: Sequence[Path], problems: list[Problem]) -> Iterator[tuple[str, str]]:

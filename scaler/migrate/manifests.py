@@ -21,7 +21,7 @@ from scaler.migrate import equivalent, hpa, keda, native, yaml_writer
 from scaler.migrate.autoscaler_ir import Autoscaler, ResizeTarget
 from scaler.migrate.findings import Findings, Reporter
 from scaler.migrate.inputs import documents_of
-from scaler.migrate.manifest_reader import Cursor
+from scaler.migrate.manifest_keys import ROOT
 from scaler.migrate.objects import AUTHENTICATIONS, Object, is_autoscaler, objects_of
 from scaler.migrate.options import Credentials, MigrationOptions, credentials
 
@@ -90,15 +90,15 @@ class Draft:
 
 def read(paths: Sequence[Path], prometheus: str | None, *, native_policies: bool) -> Imported:
     """Import the autoscalers in files, as `convert` does."""
-    return convert(*documents_of(paths), ImportOptions(prometheus, native_policies))
+    documents, problems = documents_of(paths)
+    return convert(documents, Findings(errors=problems), ImportOptions(prometheus, native_policies))
 
 
-def convert(documents: Sequence[Document], problems: Sequence[Problem], options: ImportOptions) -> Imported:
-    """Import the autoscalers in documents; `problems` are those of reading them.
+def convert(documents: Sequence[Document], findings: Findings, options: ImportOptions) -> Imported:
+    """Import the autoscalers in documents, and add to the findings of reading them.
 
     Raises `ConfigError` with every problem where no workload can be made.
     """
-    findings = Findings(errors=list(problems))
     objects = list(objects_of(documents, findings))
     scalers = [o for o in objects if is_autoscaler(o, objects, findings)]
     if not scalers and not findings.errors and not findings.lost:
@@ -143,7 +143,7 @@ def _draft(
     findings = Findings()
     if not o.name:
         rule = "is required" if o.metadata("name") is None else "must be text"
-        Reporter(o.document, findings).error((*o.place, "metadata", "name"), rule, "the workload has this name")
+        Reporter(o.document, findings).error((*o.place, "metadata", "name"), rule, "the workload is named after its object")
     migration = MigrationOptions(_target(o, findings), options.prometheus, known_credentials)
     autoscaler = _autoscaler(o, name, migration, findings, options.native_policies)
     if autoscaler.min_replicas > autoscaler.max_replicas:
@@ -172,6 +172,8 @@ def _exclude_shared_targets(drafts: Sequence[Draft]) -> None:
     holders: dict[Target, Draft] = {}
     for draft in drafts:
         target = draft.autoscaler.target
+        if not target.name:
+            continue
         resized = object_target(KubeCluster(), target.api_version, target.kind, target.namespace, target.name)
         first = holders.setdefault(resized, draft)
         if broken_rule := claims.claim([resized], draft.origin.location):
@@ -194,7 +196,7 @@ def _workload(draft: Draft, options: ImportOptions) -> ImportedWorkload:
 def _credentials(objects: Sequence[Object]) -> Iterator[tuple[tuple[str, str, str], Credentials]]:
     for o in objects:
         if o.kind in AUTHENTICATIONS:
-            cursor = Cursor(Reporter(o.document, Findings()), o.place, o.data)
+            cursor = o.cursor(Findings())
             namespace = "" if o.kind.startswith("Cluster") else o.namespace
             yield (o.kind, namespace, o.name), credentials(cursor, o.kind, o.name)
 
@@ -209,10 +211,15 @@ def _autoscaler(
     o: Object, name: str, options: MigrationOptions, findings: Findings, native_policies: bool
 ) -> Autoscaler:
     root = o.cursor(findings)
-    spec = Cursor(root.reporter, (*o.place, "spec"), o.data["spec"] if isinstance(o.data.get("spec"), dict) else {})
+    spec = root.below((*o.place, "spec"), o.data["spec"] if isinstance(o.data.get("spec"), dict) else {})
+    root.skip(*ROOT)
+    unread = list(root.unread())
     if o.kind == "ScaledObject":
-        return keda.read(root, spec, name, options, native=native_policies)
-    return hpa.read(root, spec, name, options)
+        autoscaler = keda.read(root, spec, name, options, native=native_policies)
+    else:
+        autoscaler = hpa.read(root, spec, name, options)
+    autoscaler.remark("", *unread)
+    return autoscaler
 
 
 def _names(scalers: Sequence[Object]) -> list[str]:

@@ -10,6 +10,7 @@ from scaler.config.document import Document
 from scaler.config.yaml_composer import Place
 from scaler.migrate import hpa, keda
 from scaler.migrate.findings import Findings, Reporter
+from scaler.migrate.manifest_keys import KEYS
 from scaler.migrate.manifest_reader import Cursor
 
 AUTHENTICATIONS: Final = ("TriggerAuthentication", "ClusterTriggerAuthentication")
@@ -51,14 +52,17 @@ class Object:
         return frozenset({self.name, f"{self.namespace}/{self.name}"})
 
     def location(self) -> str:
-        return f"{self.document.location(self.place)} {self.kind} {self.name}"
+        """Return its place in the manifests with kind and name, or only these for an object of a cluster."""
+        place = self.document.location(self.place)
+        return f"{place} {self.kind} {self.name}" if self.document.line(self.place) else place
 
     def metadata(self, key: str) -> Any:
         metadata = self.data.get("metadata")
         return metadata.get(key) if isinstance(metadata, dict) else None
 
     def cursor(self, findings: Findings) -> Cursor:
-        return Cursor(Reporter(self.document, findings), self.place, self.data)
+        reporter = Reporter(self.document, findings)
+        return Cursor(reporter, self.place, self.data, levels=KEYS.get(self.kind, {}), root=self.place)
 
 
 def objects_of(documents: Iterable[Document], findings: Findings) -> Iterator[Object]:

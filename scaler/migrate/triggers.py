@@ -160,7 +160,7 @@ def _cron(trigger: Cursor, metadata: Cursor, _: MigrationOptions) -> TriggerRead
     zone, replicas = metadata.text("timezone", required=True), metadata.integer("desiredReplicas", None)
     start, end = metadata.text("start", required=True), metadata.text("end", required=True)
     if not metadata.has("desiredReplicas"):
-        metadata.report_error("desiredReplicas", "is required")
+        metadata.report_missing("desiredReplicas")
     trigger.skip("authenticationRef")
     if zone is None or replicas is None or start is None or end is None:
         return None, []
