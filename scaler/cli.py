@@ -9,7 +9,6 @@ import logging
 import sys
 import textwrap
 import traceback
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 

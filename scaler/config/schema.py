@@ -130,8 +130,8 @@ def _choice(by_kind: ByKind) -> Any:
     kinds = REGISTRIES[by_kind.registry]
     models = tuple(model_of(resolve(by_kind.registry, kind), kind) for kind in kinds)
     name = Annotated[str, Field(pattern=NAME)]
-    entry = Annotated[Union[models], Field(discriminator="kind")]  # noqa: UP007 - built at run time
-    return Annotated[dict[name, entry], Field(min_length=int(by_kind.required))]  # type: ignore[valid-type]
+    entry = Annotated[Union[models], Field(discriminator="kind")]  # type: ignore[valid-type]  # noqa: UP007
+    return Annotated[dict[name, entry], Field(min_length=int(by_kind.required))]
 
 
 def plain_value(value: Any) -> Any:

@@ -76,9 +76,7 @@ class Reporter:
     def error(self, place: Place, rule: str, hint: str = "", value: object = ...) -> None:
         self.findings.errors.append(self.document.problem(place, rule, hint, value))
 
-    def lost(
-        self, place: Place, rule: str, hint: str = "", value: object = ..., names: tuple[str, ...] = ()
-    ) -> Remark:
+    def lost(self, place: Place, rule: str, hint: str = "", value: object = ..., names: tuple[str, ...] = ()) -> Remark:
         """Report an omission, by default under the last key of its place."""
         names = names or tuple(key for key in place if isinstance(key, str))[-1:]
         problem = self.document.problem(place, rule, hint, value)

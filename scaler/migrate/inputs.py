@@ -38,7 +38,8 @@ def cluster_documents(objects: Iterable[Mapping[str, Any]]) -> list[Document]:
 
 def _object_name(o: Mapping[str, Any]) -> str:
     metadata = o.get("metadata")
-    names = [str(metadata[key]) for key in ("namespace", "name") if key in metadata] if isinstance(metadata, dict) else []
+    metadata = metadata if isinstance(metadata, dict) else {}
+    names = [str(metadata[key]) for key in ("namespace", "name") if key in metadata]
     return f"{o.get('kind')} {'/'.join(names)}".rstrip()
 
 

@@ -64,7 +64,7 @@ def level_of(place: Place, root: Place) -> str:
 def hint(key: str, level: str, levels: Levels, known: Collection[str]) -> str:
     """Return the remedy for an unknown key: its right level or its right spelling; empty where none is near."""
     own = {*known, *levels.get(level, ())}
-    others = {name: other for other, names in reversed(levels.items()) if other != level for name in names}
+    others = {name: other for other, names in reversed(list(levels.items())) if other != level for name in names}
     if key in others:
         return f"it belongs under {others[key]}" if others[key] else "it belongs at the top of the object"
     if near := did_you_mean(key, sorted(own)):

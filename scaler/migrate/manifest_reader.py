@@ -53,8 +53,8 @@ class Cursor:
 
     Reading a key marks it as used, and `unread` reports the other ones.
 
-    With `secret`, values are never shown: the metadata of a trigger may hold credentials. `levels` are the known keys of
-    the object at `root`.
+    With `secret`, values are never shown: the metadata of a trigger may hold credentials. `levels` are the known keys
+    of the object at `root`.
     """
 
     reporter: Reporter

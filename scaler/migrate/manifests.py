@@ -106,9 +106,7 @@ def convert(documents: Sequence[Document], findings: Findings, options: ImportOp
         findings.errors.append(Problem(files, 1, "", "", NONE, "kubectl get hpa,scaledobject -o yaml"))
     known_credentials = dict(_credentials(objects))
     chosen = [o for o in scalers if not _is_left_out(o, options.skip, findings)]
-    drafts = [
-        _draft(o, name, options, known_credentials) for o, name in zip(chosen, _names(chosen), strict=True)
-    ]
+    drafts = [_draft(o, name, options, known_credentials) for o, name in zip(chosen, _names(chosen), strict=True)]
     _exclude_shared_targets(drafts)
     workloads = tuple(_workload(draft, options) for draft in drafts if not draft.excluded)
     for draft in drafts:
@@ -143,7 +141,8 @@ def _draft(
     findings = Findings()
     if not o.name:
         rule = "is required" if o.metadata("name") is None else "must be text"
-        Reporter(o.document, findings).error((*o.place, "metadata", "name"), rule, "the workload is named after its object")
+        place = (*o.place, "metadata", "name")
+        Reporter(o.document, findings).error(place, rule, "a workload is named after its object")
     migration = MigrationOptions(_target(o, findings), options.prometheus, known_credentials)
     autoscaler = _autoscaler(o, name, migration, findings, options.native_policies)
     if autoscaler.min_replicas > autoscaler.max_replicas:

@@ -105,7 +105,7 @@ def is_autoscaler(o: Object, objects: Sequence[Object], findings: Findings) -> b
             return True
         rule = "is not supported" + (": a ScaledJob starts jobs and has no size" if o.kind == "ScaledJob" else "")
         hint = f"supported: ScaledObject of {keda.VERSION}"
-        reporter.lost((*o.place, "kind"), rule, hint, o.kind, (o.kind, o.name) if o.name else (o.kind,))
+        reporter.lost((*o.place, "kind"), rule, hint, o.kind, (o.kind,))
     return False
 
 

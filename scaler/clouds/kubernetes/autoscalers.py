@@ -69,7 +69,7 @@ async def _list(cluster: Session, collection: Collection, namespace: str | None,
             continue
         while True:
             body = accepted_body(what, response)
-            items = (item for item in list_of(what, body, "items") if isinstance(item, dict))
+            items = list_of(what, body, "items")
             found.objects += [{"apiVersion": version, "kind": collection.kind, **item} for item in items]
             token = (body.get("metadata") or {}).get("continue")
             if not token:
@@ -79,4 +79,3 @@ async def _list(cluster: Session, collection: Collection, namespace: str | None,
 
 async def _page(cluster: Session, what: str, path: str, query: Mapping[str, str]) -> KubeResponse:
     return await cluster.request(what, "GET", path, LIST_S, query={"limit": str(PAGE), **query})
-

@@ -66,8 +66,15 @@ class Asg(AwsPool):
 
 @dataclass(frozen=True, kw_only=True)
 class AsgWarmPool(AwsPool):
-    """The warm pool of an EC2 Auto Scaling group. tier must be warm_node, slept or awake_spare."""
+    """The warm pool of an EC2 Auto Scaling group."""
 
+    tier: Annotated[
+        Literal["awake_spare", "slept", "warm_node"],
+        FieldMetadata(
+            "Role of the pool's replicas. Instances of a warm pool do not serve. Default: warm_node, as their engine"
+            " starts only in the group."
+        ),
+    ] = "warm_node"
     group: Annotated[
         str, FieldMetadata("Name of the Auto Scaling group.", pattern=GROUP_NAME, example="llama-chat-h100")
     ]

@@ -295,10 +295,6 @@ class TestStandby:
             await groups.patch(mig.path, {"targetStoppedSize": 3, "fingerprint": "fp-0="})
         assert mig.stopped == 0
 
-    async def test_standby_pool_with_tier_serving_is_refused(self, env: GcpEnvironment) -> None:
-        with pytest.raises(Misconfigured, match="tier must not be serving"):
-            await env.pool(self.spec(env, tier="serving", serves=None))
-
 
 async def test_listing_with_too_many_pages_is_unavailable(env: GcpEnvironment) -> None:
     mig, env.cloud.compute.page = env.mig(size=25), 1
