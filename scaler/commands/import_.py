@@ -21,7 +21,7 @@ from scaler.adapters import EXTRAS
 from scaler.clock import SystemClock
 from scaler.config.document import Document
 from scaler.config.files import files_of
-from scaler.config.problems import COMMAND_LINE, ConfigError, Problem
+from scaler.config.problems import COMMAND_LINE, NOT_SHOWN, ConfigError, Problem
 from scaler.migrate.findings import Findings, Omission
 from scaler.migrate.inputs import STDIN, cluster_documents, documents_of
 from scaler.migrate.manifests import Imported, ImportOptions, convert
@@ -87,7 +87,7 @@ def _overwritten(files: Sequence[Path], *, force: bool) -> Iterator[Problem]:
 
 
 def _from_files(manifests: Sequence[str]) -> tuple[list[Document], Findings]:
-    if not STDIN.isdisjoint(manifests) and sys.stdin.isatty():
+    if not STDIN.isdisjoint(manifests) and os.isatty(0):
         print("Reading manifests from the terminal; Ctrl-D ends them.", file=sys.stderr)
     documents, problems = documents_of([Path(p) for p in manifests])
     return documents, Findings(errors=problems)
@@ -160,7 +160,7 @@ def _print(imported: Imported, args: argparse.Namespace, files: Sequence[Path]) 
         ("Left out, as accepted by --skip", findings.accepted),
         ("Works differently", findings.differs),
     ):
-        _print_list(title, [str(problem) for problem in problems])
+        _print_list(title, [str(p) for p in sorted(problems, key=lambda p: (p.file, p.line))])
     if _is_directory(args.out or ""):
         names = {workload.name: workload.origin.location() for workload in imported.workloads}
         _print_list("Written", [f"{file}: {names[file.stem]}" for file in files])
@@ -175,7 +175,7 @@ def _print_list(title: str, lines: Sequence[str]) -> None:
 
 def _summary(imported: Imported, args: argparse.Namespace, files: Sequence[Path]) -> Iterator[str]:
     findings = imported.findings
-    known = dict.fromkeys(name for omission in findings.lost for name in omission.names)
+    known = dict.fromkeys(name for omission in findings.lost for name in omission.shown_names if name != NOT_SHOWN)
     used = {name for omission in findings.accepted for name in omission.names}
     for name in args.skip:
         if name not in used:

@@ -6,9 +6,10 @@ Each has its place in the manifest and the remedy.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from scaler.config.document import Document
-from scaler.config.problems import Problem, plain_key
+from scaler.config.problems import NOT_SHOWN, Problem, is_harmless, plain_key
 from scaler.config.yaml_composer import Place
 
 
@@ -20,6 +21,14 @@ class Omission(Problem):
     """
 
     names: tuple[str, ...] = ()
+
+    @property
+    def shown_names(self) -> tuple[str, ...]:
+        """The names without those that may be a secret in the wrong place."""
+        return tuple(n if n.isalpha() or is_harmless(n) else NOT_SHOWN for n in map(plain_key, self.names))
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "names": list(self.shown_names)}
 
 
 @dataclass(slots=True)
@@ -80,7 +89,7 @@ class Reporter:
         """Report an omission, by default under the last key of its place."""
         names = names or tuple(key for key in place if isinstance(key, str))[-1:]
         problem = self.document.problem(place, rule, hint, value)
-        omission = Omission(**asdict(problem), names=tuple(map(plain_key, names)))
+        omission = Omission(**asdict(problem), names=names)
         self.findings.lost.append(omission)
         return Remark("NOT CARRIED OVER: " + sentence(omission))
 
