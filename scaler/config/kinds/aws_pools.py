@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
 from policies.model.field_metadata import FieldMetadata
-from policies.model.pool import YIELD_S, OtherWriterYield, Pool, Target
+from policies.model.pool import YIELD_S, HeadroomPool, OtherWriterYield, Pool, Target
 from scaler.clouds.aws.account import AwsAccount, AwsNotices
 
 GROUP_NAME: Final = r"^[^/:\s]{1,255}$"
@@ -65,7 +65,7 @@ class Asg(AwsPool):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AsgWarmPool(AwsPool):
+class AsgWarmPool(HeadroomPool, AwsPool):
     """The warm pool of an EC2 Auto Scaling group."""
 
     tier: Annotated[

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
 from policies.model.field_metadata import FieldMetadata
-from policies.model.pool import YIELD_S, OtherWriterYield, Pool, Target
+from policies.model.pool import YIELD_S, HeadroomPool, OtherWriterYield, Pool, Target
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.gcp.settings import NAME, REGION, ZONE, GcpNotices, GcpReservation, instance_group_path
 
@@ -86,7 +86,7 @@ class GceMig(InstanceGroupPool):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GceMigStandby(InstanceGroupPool):
+class GceMigStandby(HeadroomPool, InstanceGroupPool):
     """The standby machines of a managed instance group."""
 
     tier: Annotated[

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
 from policies.model.field_metadata import FieldMetadata
-from policies.model.pool import YIELD_S, OtherWriterYield, Pool, Target
+from policies.model.pool import YIELD_S, HeadroomPool, OtherWriterYield, Pool, Target
 from policies.model.spec import NAME
 from scaler.clouds.kubernetes.cluster import KubeCluster, object_target
 from scaler.clouds.kubernetes.drain_settings import Drain
@@ -103,7 +103,7 @@ class KarpenterNodePool(Pool):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CapacityBuffer(Pool):
+class CapacityBuffer(HeadroomPool):
     """The pods that a CapacityBuffer reserves room for."""
 
     tier: Annotated[
