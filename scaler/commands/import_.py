@@ -94,9 +94,9 @@ def _from_files(manifests: Sequence[str]) -> tuple[list[Document], Findings]:
 
 
 def _from_cluster(namespace: str | None) -> tuple[list[Document], Findings]:
-    """Return the autoscaler objects of the cluster, and an omission for each kind that may not be listed.
+    """Return the autoscaler objects of the cluster.
 
-    Raises port errors and `ConfigError`.
+    A kind that may not be listed is an omission. Raises port errors and `ConfigError`.
     """
     try:
         list_autoscalers = import_object(LIST_AUTOSCALERS)

@@ -17,9 +17,9 @@ DESCRIPTORS: Final = "/dev/fd/"
 
 
 def documents_of(paths: Sequence[Path]) -> tuple[list[Document], list[Problem]]:
-    """Return the YAML documents of files, directories and pipes, and the problems of those that cannot be read.
+    """Return the YAML documents of files, directories and pipes, and the problems.
 
-    ``-`` stands for standard input.
+    ``-`` stands for standard input. A problem does not prevent the other documents.
     """
     documents: list[Document] = []
     problems: list[Problem] = []
@@ -32,7 +32,10 @@ def documents_of(paths: Sequence[Path]) -> tuple[list[Document], list[Problem]]:
 
 
 def cluster_documents(objects: Iterable[Mapping[str, Any]]) -> list[Document]:
-    """Return objects of a cluster as documents, named by kind, namespace and name instead of file and line."""
+    """Return objects of a cluster as documents.
+
+    Their findings have kind, namespace and name instead of file and line.
+    """
     return [Document(_object_name(o), o, {(): 0}) for o in objects]
 
 

@@ -1,4 +1,7 @@
-"""The keys of each kind of autoscaler by level, for hints on keys that are misspelled or at the wrong level."""
+"""The keys of each kind of autoscaler by level.
+
+They give hints on keys that are misspelled or at the wrong level.
+"""
 
 from __future__ import annotations
 
@@ -56,13 +59,19 @@ KEYS: Final[Mapping[str, Levels]] = {
 
 
 def level_of(place: Place, root: Place) -> str:
-    """Return the level of a place below its object: ``("spec", "triggers", 1)`` gives ``spec.triggers[]``."""
+    """Return the level of a place below its object.
+
+    Example: ``("spec", "triggers", 1)`` gives ``spec.triggers[]``.
+    """
     text = "".join("[]" if isinstance(key, int) else f".{key}" for key in place[len(root) :])
     return text.removeprefix(".")
 
 
 def hint(key: str, level: str, levels: Levels, known: Collection[str]) -> str:
-    """Return the remedy for an unknown key: its right level or its right spelling; empty where none is near."""
+    """Return the remedy for an unknown key: its right level or its right spelling.
+
+    It is empty where no key is similar.
+    """
     own = {*known, *levels.get(level, ())}
     others = {name: other for other, names in reversed(list(levels.items())) if other != level for name in names}
     if key in others:

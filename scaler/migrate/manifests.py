@@ -117,7 +117,10 @@ def convert(documents: Sequence[Document], findings: Findings, options: ImportOp
 
 
 def require_workloads(imported: Imported) -> Imported:
-    """Return an import that made at least one workload. Raises `ConfigError` with every problem for another one."""
+    """Return an import that made at least one workload.
+
+    Raises `ConfigError` with every problem for another one.
+    """
     if imported.workloads:
         return imported
     findings = imported.findings
@@ -137,7 +140,10 @@ def _is_left_out(o: Object, skip: frozenset[str], findings: Findings) -> bool:
 def _draft(
     o: Object, name: str, options: ImportOptions, known_credentials: dict[tuple[str, str, str], Credentials]
 ) -> Draft:
-    """Read one autoscaler. Its draft is excluded where it has an error, or no trigger that the import supports."""
+    """Read one autoscaler.
+
+    Its draft is excluded where it has an error, or no trigger that the import supports.
+    """
     findings = Findings()
     if not o.name:
         rule = "is required" if o.metadata("name") is None else "must be text"
@@ -155,7 +161,10 @@ def _draft(
 
 
 def _report_no_policy(autoscaler: Autoscaler, findings: Findings) -> None:
-    """Report an autoscaler without a supported trigger: an omission by its triggers' names, else an error."""
+    """Report an autoscaler without a supported trigger.
+
+    It is an omission by its triggers' names, or an error where it has no trigger.
+    """
     rule, hint = "has no metric or trigger that the import supports", "see the finding for each metric or trigger"
     below = tuple(dotted((*autoscaler.place, key)) for key in ("metrics", "triggers"))
     names = dict.fromkeys(name for lost in findings.lost if lost.path.startswith(below) for name in lost.names)

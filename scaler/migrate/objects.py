@@ -52,7 +52,10 @@ class Object:
         return frozenset({self.name, f"{self.namespace}/{self.name}"})
 
     def location(self) -> str:
-        """Return its place in the manifests with kind and name, or only these for an object of a cluster."""
+        """Return its place in the manifests with kind and name.
+
+        An object of a cluster has no place.
+        """
         place = self.document.location(self.place)
         return f"{place} {self.kind} {self.name}" if self.document.line(self.place) else place
 
@@ -125,7 +128,10 @@ def _is_owned_by_keda(o: Object, objects: Sequence[Object], reporter: Reporter) 
 
 
 def _owner(o: Object, scaled: set[str]) -> str | None:
-    """Return the name of the ScaledObject whose HPA this is, by its label, its owner or its name."""
+    """Return the name of the ScaledObject that owns an HPA.
+
+    It is in the label, the owner or the name of the HPA.
+    """
     labels, owners = o.metadata("labels"), o.metadata("ownerReferences")
     if isinstance(labels, dict) and labels.get(OWNER_LABEL) is not None:
         return str(labels[OWNER_LABEL])

@@ -1,4 +1,7 @@
-"""Loads imported workloads as the daemon does, together with the files that they will stand next to."""
+"""Loads imported workloads as the daemon does.
+
+Files in the same directory are loaded with them.
+"""
 
 from __future__ import annotations
 

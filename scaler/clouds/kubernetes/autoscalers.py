@@ -37,7 +37,10 @@ COLLECTIONS: Final = (
 
 @dataclass(slots=True)
 class ClusterObjects:
-    """The objects that were listed, and the API server's message for each plural that it refuses to list."""
+    """The objects that were listed, and the refused lists.
+
+    `refused` is the API server's message by plural.
+    """
 
     objects: list[Body] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
