@@ -23,11 +23,16 @@ def documents_of(paths: Sequence[Path]) -> tuple[list[Document], list[Problem]]:
     """
     documents: list[Document] = []
     problems: list[Problem] = []
+    names: list[str] = []
     for name, text in _texts(paths, problems):
+        names.append(name)
         parsed, yaml_problems = parse(name, text, old_numbers=True)
         hint = "render the template first: helm template" if "{{" in text else ""
         documents += parsed
         problems += [Problem(p.file, p.line, p.path, p.value, p.rule, hint or p.hint) for p in yaml_problems]
+    if not documents and not problems:
+        hint = "kubectl get hpa,scaledobject -o yaml"
+        problems.append(Problem(", ".join(names), 1, "", "", "contains no YAML document", hint))
     return documents, problems
 
 

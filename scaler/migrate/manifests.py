@@ -102,8 +102,9 @@ def convert(documents: Sequence[Document], findings: Findings, options: ImportOp
     objects = list(objects_of(documents, findings))
     scalers = [o for o in objects if is_autoscaler(o, objects, findings)]
     if not scalers and not findings.errors and not findings.lost:
-        files = ", ".join(dict.fromkeys(document.file for document in documents)) or "the input"
-        findings.errors.append(Problem(files, 1, "", "", NONE, "kubectl get hpa,scaledobject -o yaml"))
+        files = ", ".join(dict.fromkeys(document.file for document in documents if document.line(())))
+        origin, line = (files, 1) if files else ("the cluster", 0)
+        findings.errors.append(Problem(origin, line, "", "", NONE, "kubectl get hpa,scaledobject -o yaml"))
     known_credentials = dict(_credentials(objects))
     chosen = [o for o in scalers if not _is_left_out(o, options.skip, findings)]
     drafts = [_draft(o, name, options, known_credentials) for o, name in zip(chosen, _names(chosen), strict=True)]

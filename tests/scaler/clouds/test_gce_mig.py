@@ -137,7 +137,6 @@ async def test_distribution_shape_is_written_once_before_a_scale_out(env: GcpEnv
     [
         ({"shape": "any"}, "shape"),
         ({"machine_types": ("g2-standard-4",)}, "machine_types"),
-        ({"tier": "slept"}, "tier"),
     ],
 )
 def test_regional_settings_of_a_zonal_group_are_refused(settings: dict[str, Any], key: str) -> None:

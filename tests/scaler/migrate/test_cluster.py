@@ -166,6 +166,13 @@ async def test_cluster_without_keda_is_imported_in_pages(run: Any, tmp_path: Pat
     assert "260 of 260 autoscalers imported." in err
 
 
+async def test_cluster_without_autoscalers_is_an_error(run: Any, tmp_path: Path) -> None:
+    async with kube_fake() as fake:
+        code, files, err = await run(write_kubeconfig(tmp_path / "kubeconfig", fake.port))
+    assert (code, files) == (2, [])
+    assert "the cluster: holds no HorizontalPodAutoscaler" in err
+
+
 async def test_unreachable_cluster_is_an_error(run: Any, tmp_path: Path) -> None:
     kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", 1)
     code, files, err = await run(kubeconfig)

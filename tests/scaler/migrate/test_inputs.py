@@ -79,7 +79,7 @@ def test_problem_in_standard_input_has_its_line(forescale: Forescale) -> None:
 @pytest.mark.parametrize(
     ("data", "rule"),
     [
-        (b"", "holds no HorizontalPodAutoscaler"),
+        (b"", "stdin:1: contains no YAML document"),
         (b"\xff\xfe", "is not UTF-8"),
         (b"a: {{ .Values.x }}\n", "helm template"),
         (b"x" * (16 * 2**20 + 1), "the limit is 16,777,216"),
