@@ -71,8 +71,8 @@ class Pool:
     tier: Annotated[
         Literal["serving", "awake_spare", "slept", "warm_node"],
         FieldMetadata(
-            "Role of the pool's replicas. The default, serving, takes requests; the other tiers are headroom for the"
-            " pool named in serves."
+            "Role of the pool's replicas. The default, serving, takes requests, and at least one pool must. The other"
+            " tiers are headroom for the pool named in serves."
         ),
     ] = "serving"
     serves: Annotated[
@@ -114,7 +114,8 @@ class Pool:
         float,
         FieldMetadata(
             "Time from the decision to a serving replica, used until three starts have been measured. The default of"
-            " 120 is a rough guess. Set it to your typical start time. Seconds.",
+            " 120 is a rough guess. Set it to your typical start time; that of a headroom tier must be below that of"
+            " the pool in serves. Seconds.",
             ge=0,
             le=7200,
         ),
@@ -172,8 +173,8 @@ class HeadroomPool(Pool):
         float,
         FieldMetadata(
             "Time from the decision to a serving replica, used until three starts have been measured. The default of"
-            " 60, half of a serving pool's, assumes that only the engine starts. Set it to your typical start time."
-            " Seconds.",
+            " 60, half of a serving pool's, assumes that only the engine starts. Set it to your typical start time,"
+            " below that of the pool in serves. Seconds.",
             ge=0,
             le=7200,
         ),

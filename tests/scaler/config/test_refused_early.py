@@ -93,10 +93,26 @@ def test_azure_pool_without_a_subscription_is_refused_by_check(tmp_path: Path, p
     assert problems(tmp_path, workload({"gpus": {**pool, "account": AZURE}})) == []
 
 
-def test_schema_says_that_two_pools_may_not_resize_one_object() -> None:
+@pytest.mark.parametrize(
+    ("record", "key", "sentence"),
+    [
+        ("WorkloadSpec", "pools", "No two pools, of one or several workloads, may resize the same object."),
+        ("WorkloadSpec", "policies", "A policy with its own stabilization, such as hpa or keda, must be the only one."),
+        ("WorkloadSpec", "min_replicas", "which needs a policy that detects load at zero replicas."),
+        ("WorkloadSpec", "deadline_s", "to less than interval_s."),
+        ("Override", "replicas", "within min_replicas and max_replicas unless beyond_bounds is set."),
+        ("Budget", "gpus", "It must cover min_replicas."),
+        ("Budget", "usd_per_hour", "It must cover min_replicas, and every other pool then needs price_usd_per_hour."),
+        ("FleetLimits", "max_gpus", "which must cover their min_replicas"),
+        ("Kubernetes", "tier", "at least one pool must."),
+        ("Kubernetes", "lead_time_s", "that of a headroom tier must be below that of the pool in serves."),
+        ("Vmss", "account", "subscription_id is required."),
+    ],
+)
+def test_schema_describes_a_rule_that_it_cannot_express(record: str, key: str, sentence: str) -> None:
+    """An editor shows the description of a key."""
     schema = json.loads((ROOT / "config/schema.json").read_text())
-    text = schema["$defs"]["WorkloadSpec"]["properties"]["pools"]["description"]
-    assert "No two pools, of one or several workloads, may resize the same object." in text
+    assert sentence in schema["$defs"][record]["properties"][key]["description"]
 
 
 def test_workload_of_schedules_needs_no_source(tmp_path: Path) -> None:
