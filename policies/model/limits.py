@@ -25,8 +25,8 @@ class Budget:
     gpus: Annotated[
         int | None,
         FieldMetadata(
-            "Maximum GPUs of all pools together, counted by gpus_per_replica; null: no limit. It must cover min_replicas."
-            " GPUs.",
+            "Maximum GPUs of all pools together, counted by gpus_per_replica; null: no limit. It must cover"
+            " min_replicas. GPUs.",
             ge=0,
             le=1_000_000,
         ),

@@ -22,7 +22,7 @@ from scaler.migrate.autoscaler_ir import Autoscaler, ResizeTarget
 from scaler.migrate.findings import Findings, Reporter
 from scaler.migrate.inputs import documents_of
 from scaler.migrate.manifest_keys import ROOT
-from scaler.migrate.objects import AUTHENTICATIONS, Object, is_autoscaler, objects_of
+from scaler.migrate.objects import AUTHENTICATIONS, AUTOSCALERS, Object, is_autoscaler, objects_of
 from scaler.migrate.options import Credentials, MigrationOptions, credentials
 
 NAME_LENGTH: Final = 63
@@ -100,21 +100,24 @@ def convert(documents: Sequence[Document], findings: Findings, options: ImportOp
     Raises `ConfigError` with every problem where no workload can be made.
     """
     objects = list(objects_of(documents, findings))
-    scalers = [o for o in objects if is_autoscaler(o, objects, findings)]
+    left_out = [o for o in objects if o.kind in AUTOSCALERS and not options.skip.isdisjoint(o.names)]
+    for o in left_out:
+        names = tuple(o.names & options.skip)
+        Reporter(o.document, findings).lost((*o.place, "metadata", "name"), "is left out", "", o.name, names)
+    scalers = [o for o in objects if o not in left_out and is_autoscaler(o, objects, findings)]
     if not scalers and not findings.errors and not findings.lost:
         files = ", ".join(dict.fromkeys(document.file for document in documents if document.line(())))
         origin, line = (files, 1) if files else ("the cluster", 0)
         findings.errors.append(Problem(origin, line, "", "", NONE, "kubectl get hpa,scaledobject -o yaml"))
     known_credentials = dict(_credentials(objects))
-    chosen = [o for o in scalers if not _is_left_out(o, options.skip, findings)]
-    drafts = [_draft(o, name, options, known_credentials) for o, name in zip(chosen, _names(chosen), strict=True)]
+    drafts = [_draft(o, name, options, known_credentials) for o, name in zip(scalers, _names(scalers), strict=True)]
     _exclude_shared_targets(drafts)
     workloads = tuple(_workload(draft, options) for draft in drafts if not draft.excluded)
     for draft in drafts:
         draft.findings.differs = [] if draft.excluded else draft.findings.differs
         findings.extend(draft.findings)
     findings.accept(options.skip)
-    return require_workloads(Imported(workloads, findings, len(scalers)))
+    return require_workloads(Imported(workloads, findings, len(scalers) + len(left_out)))
 
 
 def require_workloads(imported: Imported) -> Imported:
@@ -127,15 +130,6 @@ def require_workloads(imported: Imported) -> Imported:
     findings = imported.findings
     left_out = Problem("--skip", 0, "", "", "leaves nothing to import", "remove one of the names")
     raise ConfigError([*findings.errors, *findings.lost] or [left_out])
-
-
-def _is_left_out(o: Object, skip: frozenset[str], findings: Findings) -> bool:
-    """Return whether the user leaves an object out by its name."""
-    named = bool(o.name) and not skip.isdisjoint(o.names)
-    if named:
-        names = tuple(o.names & skip)
-        Reporter(o.document, findings).lost((*o.place, "metadata", "name"), "is left out", "", o.name, names)
-    return named
 
 
 def _draft(
@@ -167,7 +161,7 @@ def _report_no_policy(autoscaler: Autoscaler, findings: Findings) -> None:
     It is an omission by its triggers' names, or an error where it has no trigger.
     """
     rule, hint = "has no metric or trigger that the import supports", "see the finding for each metric or trigger"
-    below = tuple(dotted((*autoscaler.place, key)) for key in ("metrics", "triggers"))
+    below = tuple(f"{dotted((*autoscaler.place, key))}[" for key in ("metrics", "triggers"))
     names = dict.fromkeys(name for lost in findings.lost if lost.path.startswith(below) for name in lost.names)
     if names:
         autoscaler.reporter.lost(autoscaler.place, f"{rule}: no workload is made of it", hint, names=tuple(names))

@@ -14,6 +14,7 @@ from scaler.migrate.manifest_keys import KEYS
 from scaler.migrate.manifest_reader import Cursor
 
 AUTHENTICATIONS: Final = ("TriggerAuthentication", "ClusterTriggerAuthentication")
+AUTOSCALERS: Final = frozenset({"HorizontalPodAutoscaler", "ScaledObject", "ScaledJob"})
 LISTS: Final = frozenset({"List", "HorizontalPodAutoscalerList", "ScaledObjectList"})
 OWNER_LABEL: Final = "scaledobject.keda.sh/name"
 OWNED_PREFIX: Final = "keda-hpa-"
@@ -48,8 +49,8 @@ class Object:
 
     @property
     def names(self) -> frozenset[str]:
-        """Names by which a person can leave the object out."""
-        return frozenset({self.name, f"{self.namespace}/{self.name}"})
+        """Names by which a person can leave the object out; empty where it has none."""
+        return frozenset({self.name, f"{self.namespace}/{self.name}"} if self.name else ())
 
     def location(self) -> str:
         """Return its place in the manifests with kind and name.

@@ -74,10 +74,12 @@ def test_supported_trigger_next_to_an_unsupported_one_is_imported(imported: Any,
         ([CHAT, scaled_object("events", KAFKA, {"type": "redis", "metadata": {}})], ["kafka", "redis"]),
         ([CHAT, changed(CHAT, metadata__name="second")], ["llm/second"]),
         ([CHAT, changed(NIGHT, spec__minReplicaCount=-1)], ["night"]),
+        ([CHAT, {**HPA, "metadata": {"name": "own", "labels": {"scaledobject.keda.sh/name": "gone"}}}], ["own"]),
     ],
     ids=[
         "trigger type", "object", "object with namespace", "one of two triggers", "unknown key", "formula", "ScaledJob",
         "all types of an object", "one of two on a target", "invalid object",
+        "an HPA of KEDA",
     ],
 )  # fmt: skip
 def test_skip_accepts_an_omission_by_its_name(imported: Any, documents: list[Any], skip: list[str]) -> None:
