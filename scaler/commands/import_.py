@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import yaml
 
+from policies.model.spec import NAME
 from scaler.adapters import EXTRAS
 from scaler.clock import SystemClock
 from scaler.config.document import Document
@@ -67,11 +68,12 @@ def _option_problems(args: argparse.Namespace) -> Iterator[Problem]:
         yield Problem(COMMAND_LINE, 1, "MANIFEST", "", "is required", hint)
     if args.namespace is not None and not args.cluster:
         yield Problem(COMMAND_LINE, 1, "--namespace", args.namespace, "requires --cluster", "add it, or remove this")
+    elif args.namespace is not None and not re.match(NAME, args.namespace):
+        rule = "must be at most 63 lowercase letters, digits and -"
+        yield Problem(COMMAND_LINE, 1, "--namespace", args.namespace, rule, "kubectl get namespaces")
     if args.out is not None and not _is_directory(args.out) and not Path(args.out).parent.is_dir():
         rule = "cannot be written: its directory does not exist"
         yield Problem(COMMAND_LINE, 1, "--out", args.out, rule, "create the directory first")
-    elif args.out is not None and not _is_directory(args.out):
-        yield from _overwritten([Path(args.out)], force=args.force)
 
 
 def _is_directory(out: str) -> bool:

@@ -35,7 +35,8 @@ def read(trigger: Cursor, options: MigrationOptions) -> tuple[Signal | CronSched
         return None, []
     if kind not in READERS:
         rule = f"{kind!r} is not a supported trigger"
-        hint = did_you_mean(kind, list(READERS)) or EXPORTED
+        near = did_you_mean(kind, list(READERS))
+        hint = f"{near} Otherwise {EXPORTED}" if near else EXPORTED
         trigger.skip("metadata", "authenticationRef", "metricType", "name", "useCachedMetrics")
         return None, [trigger.reporter.lost(trigger.place_of("type"), rule, hint, names=(kind,)), *trigger.unread()]
     metadata = trigger.mapping("metadata", required=True)

@@ -79,6 +79,7 @@ def test_workloads_of_one_name_get_their_namespace_as_prefix(
         (["--prometheus", "http://me:secret@p"], "must be an http or https URL"),
         (["--out", "{folder}/manifests.yaml"], "already exists, and a daemon may be running it"),
         (["--out", "{folder}/none/made.yaml"], "its directory does not exist"),
+        (["--out", "{folder}/manifests.yaml/"], "cannot be written: File exists"),
     ],
 )
 def test_invalid_arguments_are_reported_and_write_nothing(

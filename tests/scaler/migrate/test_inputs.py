@@ -135,6 +135,7 @@ def test_two_scaled_objects_of_one_target_in_two_files_are_refused(tmp_path: Pat
         ([], "MANIFEST: is required (name a file or a directory, - for standard input, or --cluster)"),
         (["--cluster", "-"], "--cluster: excludes manifests"),
         (["-", "--namespace", "llm"], "--namespace = llm: requires --cluster"),
+        (["--cluster", "--namespace", "../llm"], "--namespace = ../llm: must be at most 63 lowercase letters"),
     ],
 )
 def test_contradicting_options_are_refused(options: list[str], rule: str, forescale: Forescale) -> None:

@@ -92,6 +92,11 @@ def test_skip_accepts_an_omission_by_its_name(imported: Any, documents: list[Any
     assert "Not carried over" not in err
 
 
+def test_trigger_type_next_to_a_supported_one_has_both_remedies(imported: Any) -> None:
+    _, _, err = imported([scaled_object("chat", SQS, {"type": "artemis-queue", "metadata": {}})])
+    assert "(did you mean 'aws-sqs-queue'? Otherwise export it to Prometheus" in err
+
+
 def test_one_of_two_names_accepts_no_object_with_both(imported: Any) -> None:
     documents = [CHAT, scaled_object("events", KAFKA, {"type": "redis", "metadata": {}})]
     code, _, err = imported(documents, "--skip", "kafka")
