@@ -9,7 +9,6 @@ import logging
 import sys
 import textwrap
 import traceback
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -86,20 +85,7 @@ def parser(verb: str = "") -> argparse.ArgumentParser:
     explain.add_argument("--shadow", action="store_true", help="explain the shadow's tick (docs/how-to/shadow.md)")
     explain.add_argument("--json", action="store_true", help="print the recorded tick as JSON")
 
-    imported = parsers["import"]
-    imported.add_argument("manifest", nargs="+", metavar="MANIFEST", help="YAML file, or directory of YAML files")
-    imported.add_argument(
-        "--prometheus",
-        metavar="URL",
-        help="Prometheus server to query for what the HPA reads from Kubernetes' metrics APIs",
-    )
-    imported.add_argument(
-        "--native",
-        action="store_true",
-        help="propose Forescale's own policies (default: the same algorithm as the HPA or KEDA)",
-    )
-    imported.add_argument("--out", type=Path, metavar="FILE", help="new file to write (default: stdout)")
-    imported.add_argument("--json", action="store_true", help="print workloads and findings as JSON")
+    _add_import(parsers["import"])
 
     replay = parsers["replay"]
     replay.add_argument("journal", metavar="JOURNAL", help="journal directory, or one of its files")
@@ -112,6 +98,39 @@ def parser(verb: str = "") -> argparse.ArgumentParser:
     if verb in VERBS and VERBS[verb].module.startswith("simulators."):
         _module(VERBS[verb].module).arguments(parsers[verb])
     return top
+
+
+def _add_import(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("manifest", nargs="*", metavar="MANIFEST", help="YAML file, directory of YAML files, or - for standard input")
+    add("--cluster", action="store_true", help="read the objects of the current cluster instead, without writing")
+    add("--namespace", metavar="NAME", help="with --cluster: read only this namespace (default: all)")
+    add(
+        "--prometheus",
+        metavar="URL",
+        help="Prometheus server to query for what the HPA reads from Kubernetes' metrics APIs",
+    )
+    add(
+        "--native",
+        action="store_true",
+        help="propose Forescale's own policies (default: the same algorithm as the HPA or KEDA)",
+    )
+    add(
+        "--skip",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="leave out the object NAME or NAMESPACE/NAME, or accept that the trigger type or key NAME is not"
+        " carried over; repeatable",
+    )
+    add("--strict", action="store_true", help="write nothing unless everything is carried over")
+    add(
+        "--out",
+        metavar="PATH",
+        help="new file for all workloads, or a directory (PATH/) for one file per workload (default: stdout)",
+    )
+    add("--force", action="store_true", help="replace files that exist")
+    add("--json", action="store_true", help="print workloads and findings as JSON")
 
 
 def main(argv: list[str] | None = None) -> int:

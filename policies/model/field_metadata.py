@@ -32,3 +32,5 @@ class ByKind:
     """Mark of a field of policies, sources or pools: records that ``kind`` selects."""
 
     registry: str
+    required: bool = True
+    """Whether there must be at least one record."""

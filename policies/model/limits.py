@@ -25,14 +25,17 @@ class Budget:
     gpus: Annotated[
         int | None,
         FieldMetadata(
-            "Maximum GPUs of all pools together, counted by gpus_per_replica; null: no limit. GPUs.", ge=0, le=1_000_000
+            "Maximum GPUs of all pools together, counted by gpus_per_replica; null: no limit. It must cover"
+            " min_replicas. GPUs.",
+            ge=0,
+            le=1_000_000,
         ),
     ] = None
     usd_per_hour: Annotated[
         float | None,
         FieldMetadata(
             "Maximum price of all replicas except those of reserved pools, which are paid for anyway; null: no"
-            " limit. Every other pool then needs price_usd_per_hour. USD per hour.",
+            " limit. It must cover min_replicas, and every other pool then needs price_usd_per_hour. USD per hour.",
             ge=0,
             le=1e9,
         ),
@@ -140,7 +143,14 @@ class Maintenance:
 class Override:
     """A temporary size set by hand."""
 
-    replicas: Annotated[int, FieldMetadata("Size to hold. Replica equivalents.", ge=0, le=100_000)]
+    replicas: Annotated[
+        int,
+        FieldMetadata(
+            "Size to hold, within min_replicas and max_replicas unless beyond_bounds is set. Replica equivalents.",
+            ge=0,
+            le=100_000,
+        ),
+    ]
     until: Annotated[str, FieldMetadata("End of the override in ISO 8601 with a UTC offset, as in 2026-06-01T10:00Z.")]
     reason: Annotated[
         str, FieldMetadata("Reason for the override, which decisions and logs show. The default is empty.")

@@ -71,8 +71,8 @@ class Pool:
     tier: Annotated[
         Literal["serving", "awake_spare", "slept", "warm_node"],
         FieldMetadata(
-            "Role of the pool's replicas. The default, serving, takes requests; the other tiers are headroom for the"
-            " pool named in serves."
+            "Role of the pool's replicas. The default, serving, takes requests, and at least one pool must. The other"
+            " tiers are headroom for the pool named in serves."
         ),
     ] = "serving"
     serves: Annotated[
@@ -114,7 +114,8 @@ class Pool:
         float,
         FieldMetadata(
             "Time from the decision to a serving replica, used until three starts have been measured. The default of"
-            " 120 is a rough guess. Set it to your typical start time. Seconds.",
+            " 120 is a rough guess. Set it to your typical start time; that of a headroom tier must be below that of"
+            " the pool in serves. Seconds.",
             ge=0,
             le=7200,
         ),
@@ -156,3 +157,25 @@ class Pool:
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
         """Return the sizes that this pool writes, by its names; every kind defines its own."""
         raise NotImplementedError(f"{type(self).__name__} states no target")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadroomPool(Pool):
+    """Settings of the kinds of pools whose replicas never serve by themselves."""
+
+    serves: Annotated[
+        PoolName | None,
+        FieldMetadata(
+            "Serving pool whose scale-out uses the replicas of this pool. Null is refused.", example="kubernetes"
+        ),
+    ] = None
+    lead_time_s: Annotated[
+        float,
+        FieldMetadata(
+            "Time from the decision to a serving replica, used until three starts have been measured. The default of"
+            " 60, half of a serving pool's, assumes that only the engine starts. Set it to your typical start time,"
+            " below that of the pool in serves. Seconds.",
+            ge=0,
+            le=7200,
+        ),
+    ] = 60.0

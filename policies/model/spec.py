@@ -205,25 +205,32 @@ class WorkloadSpec:
             example=20,
         ),
     ]
-    sources: Annotated[Mapping[str, Any], ByKind("source"), FieldMetadata("Sources of readings, by name.")]
+    sources: Annotated[
+        Mapping[str, Any],
+        ByKind("source", required=False),
+        FieldMetadata("Sources of readings, by name. The default of none fits a workload that follows a schedule."),
+    ] = field(default_factory=dict)
     policies: Annotated[
         Mapping[PolicyName, Any],
         ByKind("policy"),
-        FieldMetadata("Policies, by name. Each recommends a size, and the largest one wins."),
+        FieldMetadata(
+            "Policies, by name. Each recommends a size, and the largest one wins. A policy with its own stabilization,"
+            " such as hpa or keda, must be the only one."
+        ),
     ]
     pools: Annotated[
         Mapping[PoolName, Any],
         ByKind("pool"),
         FieldMetadata(
             "Pools to resize, by name. Pools that do not differ in market, price or capacity are filled in the order"
-            " listed."
+            " listed. No two pools, of one or several workloads, may resize the same object."
         ),
     ]
     min_replicas: Annotated[
         int,
         FieldMetadata(
-            "Minimum size. The default of 1 keeps one replica when there is no work. Set 0 to allow scale to zero."
-            " Replica equivalents.",
+            "Minimum size. The default of 1 keeps one replica when there is no work. Set 0 to allow scale to zero,"
+            " which needs a policy that detects load at zero replicas. Replica equivalents.",
             ge=0,
         ),
     ] = 1
@@ -240,7 +247,7 @@ class WorkloadSpec:
         float,
         FieldMetadata(
             "Maximum time for each read and each write of a tick; a read that takes longer counts as failed. The"
-            " default of 10 fits into the default interval. Raise it for slow APIs. Seconds.",
+            " default of 10 fits into the default interval. Raise it for slow APIs, to less than interval_s. Seconds.",
             gt=0,
             le=300,
         ),

@@ -40,7 +40,10 @@ class FleetLimits:
     """Limits on all workloads together; their priorities decide which need is met first."""
 
     max_gpus: Annotated[
-        int | None, FieldMetadata("Maximum GPUs of all workloads together; null: no limit. GPUs.", ge=0)
+        int | None,
+        FieldMetadata(
+            "Maximum GPUs of all workloads together, which must cover their min_replicas; null: no limit. GPUs.", ge=0
+        ),
     ] = None
     max_usd_per_hour: Annotated[
         float | None,

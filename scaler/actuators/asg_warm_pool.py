@@ -15,16 +15,13 @@ from scaler.clouds.aws.auto_scaling_groups import AutoScalingGroup, AutoScalingG
 from scaler.clouds.aws.instances import Ec2Instance
 from scaler.clouds.aws.resizer import AwsResizer
 from scaler.config.kinds.aws_pools import AsgWarmPool
-from scaler.ports import Conflict, Context, Misconfigured
+from scaler.ports import Conflict, Context
 
 
 async def open_asg_warm_pool(
     spec: AsgWarmPool, context: Context, workload: WorkloadName, pool: PoolName
 ) -> WarmResizer:
-    """Open the warm pool of an Auto Scaling group. Raises `Misconfigured`."""
-    if spec.tier == "serving":
-        hint = "set tier to warm_node or slept, and serves to the pool of the group itself"
-        raise Misconfigured(f"{pool}: tier must not be serving: instances of a warm pool do not serve; {hint}")
+    """Open the warm pool of an Auto Scaling group."""
     return await WarmResizer(spec, context).connect()
 
 

@@ -20,7 +20,7 @@ from scaler.clouds.kubernetes.session import Session
 from scaler.clouds.kubernetes.sizes import ScaleObserver
 from scaler.clouds.timestamps import seconds_of
 from scaler.config.kinds.kubernetes import CAPACITY_BUFFER_GROUP, CapacityBuffer
-from scaler.ports import Context, Misconfigured, Permit
+from scaler.ports import Context, Permit
 
 FITS: Final = "FitsExistingCapacity"
 GROWS: Final = "RequiresNewCapacity"
@@ -32,10 +32,7 @@ HINT: Final = "set spec.replicas (a percentage or limits may be set too)"
 async def open_capacity_buffer(
     spec: CapacityBuffer, context: Context, workload: WorkloadName, pool: PoolName
 ) -> BufferResizer:
-    """Open a CapacityBuffer. Raises `Misconfigured`."""
-    if spec.tier != "warm_node":
-        hint = "set tier to warm_node, and serves to the pool whose pods it reserves room for"
-        raise Misconfigured(f"{pool}: tier must not be {spec.tier}: a buffer holds empty capacity; {hint}")
+    """Open a CapacityBuffer."""
     session = await kube.session(context, spec.cluster)
     timeout_s = CALL_SHARE * context.deadline_s
     path = f"/apis/{CAPACITY_BUFFER_GROUP}/{spec.api_version}/namespaces/{spec.namespace}/capacitybuffers"

@@ -18,7 +18,7 @@ from scaler.clouds.gcp.instance_groups import InstanceGroup
 from scaler.clouds.gcp.settings import GcpNotices
 from scaler.clouds.response_validation import validated
 from scaler.config.kinds.gcp_pools import GceMigStandby
-from scaler.ports import Context, Misconfigured, Permit
+from scaler.ports import Context, Permit
 
 PERMISSIONS: Final = (instance_groups.READ, instance_groups.WRITE)
 """Permissions that the pool needs."""
@@ -31,10 +31,7 @@ STANDBY_STATUSES = {"suspended": {"SUSPENDED"}, "stopped": {"STOPPED", "TERMINAT
 async def open_gce_mig_standby(
     spec: GceMigStandby, context: Context, workload: WorkloadName, pool: PoolName
 ) -> GceMigStandbyResizer:
-    """Open the standby machines of a managed instance group. Raises `Misconfigured`."""
-    if spec.tier in {"serving", "awake_spare"}:
-        hint = "set tier to warm_node or slept, and serves to the pool that takes machines from it"
-        raise Misconfigured(f"{pool}: tier must not be {spec.tier}: standby machines are not running; {hint}")
+    """Open the standby machines of a managed instance group."""
     return GceMigStandbyResizer(
         spec,
         context,

@@ -21,7 +21,7 @@ from scaler.clouds.engines.sleep import SleepMode
 from scaler.clouds.http_client import session
 from scaler.clouds.singleflight import Singleflight
 from scaler.config.kinds.engines import VllmSleep
-from scaler.ports import Clock, Conflict, Context, Misconfigured, OutOfCapacity, Permit, PortError, Unavailable
+from scaler.ports import Clock, Conflict, Context, OutOfCapacity, Permit, PortError, Unavailable
 
 READ_SHARE: Final = 0.35
 """Share of a tick's deadline for each of an engine's two reads."""
@@ -55,11 +55,7 @@ class EngineState:
 async def open_vllm_sleep(
     spec: VllmSleep, context: Context, workload: WorkloadName, pool: PoolName
 ) -> VllmSleepResizer:
-    """Open the engines of one pool. Raises `Misconfigured`."""
-    if spec.tier != "serving":
-        raise Misconfigured(
-            f"{pool}: tier must be serving, not {spec.tier}: the size is the number of awake engines; remove tier"
-        )
+    """Open the engines of one pool."""
     http = await session(context, ("vllm sleep", spec.urls), spec.access.ca_file)
     read_limit_s = READ_SHARE * context.deadline_s
     mode = SleepMode(context, http, spec.access, read_limit_s)

@@ -62,10 +62,12 @@ VERBS: Final = {
     "import": Verb(
         "scaler.commands.import_",
         "convert HPAs and KEDA ScaledObjects to workload files",
-        "Convert HorizontalPodAutoscalers and KEDA ScaledObjects to a workload file (docs/how-to/import.md).\n"
-        "Differences are listed on stderr and in the file. Exit code 1: a setting was not carried over.",
+        "Convert HorizontalPodAutoscalers and KEDA ScaledObjects to workload files (docs/how-to/import.md).\n"
+        "Differences are listed on stderr and in the files. Exit code 1: something was not carried over.\n"
+        "Exit code 2: no workload can be made.",
         "forescale import hpa.yaml --out chat.yaml\n"
-        "forescale import manifests/ --native --prometheus http://prometheus:9090",
+        "kubectl get hpa,scaledobject -A -o yaml | forescale import - --out workloads/\n"
+        "forescale import --cluster --namespace llm --out workloads/ --prometheus http://prometheus:9090",
     ),
     "replay": Verb(
         "scaler.commands.replay",

@@ -200,7 +200,8 @@ def _remedy(sources: Mapping[str, Any], needs: Iterable[str], named: str | None 
             note = f", which defaults to {default}" if default else ""
             return f"add {', '.join(lacking)} to sources.{name}.read{note}"
     provided = {name: ", ".join(sorted(source.quantities())) for name, source in sources.items()}
-    return "; ".join(f"{name} provides {quantities or 'nothing'}" for name, quantities in provided.items())
+    text = "; ".join(f"{name} provides {quantities or 'nothing'}" for name, quantities in provided.items())
+    return text or "add a source under sources; config/example lists every kind"
 
 
 def _fits(pool: Pool, cap: int) -> bool:

@@ -14,7 +14,10 @@ from scaler.config.yaml_composer import Composer, Place, dotted
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One YAML document: its data, and the line of each key in its file."""
+    """One YAML document: its data, and the line of each key in its file.
+
+    An object that comes from no file, as one of a cluster, has line 0 everywhere.
+    """
 
     file: str
     data: Any
@@ -25,6 +28,11 @@ class Document:
         while place and place not in self.lines:
             place = place[:-1]
         return self.lines.get(place, 1)
+
+    def location(self, place: Place) -> str:
+        """Return the file and the line of `place`."""
+        line = self.line(place)
+        return f"{self.file}:{line}" if line else self.file
 
     def problem(self, place: Place, rule: str, hint: str = "", value: object = ...) -> Problem:
         text = "" if value is ... else shown_at(place, value)

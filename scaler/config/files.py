@@ -81,7 +81,7 @@ def read_bytes(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             _require_regular(os.fstat(descriptor))
-            data = _read_all(descriptor)
+            data = read_all(descriptor)
         finally:
             os.close(descriptor)
     except Unreadable:
@@ -93,8 +93,8 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
-def _read_all(descriptor: int) -> bytes:
-    """Return the content of a file, which may grow while it is read.
+def read_all(descriptor: int) -> bytes:
+    """Return the content of an open file, which may grow while it is read.
 
     Raises `Unreadable` beyond the limit.
     """
@@ -109,8 +109,13 @@ def _read_all(descriptor: int) -> bytes:
 
 def read_text(path: Path) -> str:
     """Return a file's UTF-8 text within the limits of `read_bytes`. Raises `Unreadable`."""
+    return decoded(read_bytes(path))
+
+
+def decoded(data: bytes) -> str:
+    """Return UTF-8 text. Raises `Unreadable`."""
     try:
-        return read_bytes(path).decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError as e:
         raise Unreadable(f"is not UTF-8: {e.reason} at byte {e.start}", "save it as UTF-8") from e
 

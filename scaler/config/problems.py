@@ -42,7 +42,8 @@ KEY: Final = re.compile(r"[^\s:=@'\"]{1,100}")
 class Problem:
     """One problem of a configuration.
 
-    It has the dotted key `path`, its configured `value`, the broken `rule`, and the remedy `hint`.
+    It has the dotted key `path`, its configured `value`, the broken `rule`, and the remedy `hint`. Line 0 stands for a
+    place without lines.
     """
 
     file: str
@@ -63,7 +64,7 @@ class Problem:
         object.__setattr__(self, "hint", _escaped(masked_rule(_cut(self.hint))))
 
     def __str__(self) -> str:
-        place = self.file if self.file in NOT_FILES else f"{self.file}:{self.line}"
+        place = self.file if self.file in NOT_FILES or not self.line else f"{self.file}:{self.line}"
         key = f"{self.path or 'the document'} = {self.value}" if self.value else self.path
         return ": ".join(filter(None, (place, key, self.rule))) + (f" ({self.hint})" if self.hint else "")
 

@@ -98,7 +98,7 @@ def _translate(hint: Any) -> Any:
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         by_kind = next((m for m in args[1:] if isinstance(m, ByKind)), None)
-        return _choice(by_kind.registry) if by_kind else _translate(args[0])
+        return _choice(by_kind) if by_kind else _translate(args[0])
     if origin in {Union, types.UnionType}:
         return Union[tuple(_translate(a) for a in args)]  # noqa: UP007 - built at run time
     if origin is tuple:
@@ -122,14 +122,16 @@ def _is_kind_of(cls: Any, parent: type) -> bool:
     return isinstance(cls, type) and issubclass(cls, parent)
 
 
-def _choice(registry: str) -> Any:
+def _choice(by_kind: ByKind) -> Any:
     """Return the type of a mapping from names to any of a registry's kinds.
 
     The discriminator is ``kind``.
     """
-    models = tuple(model_of(resolve(registry, kind), kind) for kind in REGISTRIES[registry])
+    kinds = REGISTRIES[by_kind.registry]
+    models = tuple(model_of(resolve(by_kind.registry, kind), kind) for kind in kinds)
     name = Annotated[str, Field(pattern=NAME)]
-    return Annotated[dict[name, Annotated[Union[models], Field(discriminator="kind")]], Field(min_length=1)]  # type: ignore[valid-type]  # noqa: UP007
+    entry = Annotated[Union[models], Field(discriminator="kind")]  # type: ignore[valid-type]  # noqa: UP007
+    return Annotated[dict[name, entry], Field(min_length=int(by_kind.required))]
 
 
 def plain_value(value: Any) -> Any:

@@ -62,7 +62,7 @@ def problem_of(document: Document, error: ErrorDetails, place: Place, model: typ
     elif kind == "literal_error":
         options = re.findall(r"'([^']*)'", context["expected"])
         rule, hint = (
-            f"must be one of {', '.join(options)}",
+            f"must be {'one of ' * (len(options) > 1)}{', '.join(options)}",
             did_you_mean(value, options) if isinstance(value, str) else "",
         )
     elif kind == "string_pattern_mismatch":

@@ -61,7 +61,7 @@ def _policy(cursor: Cursor) -> dict[str, Any]:
     amount, period_s = cursor.integer("value", None, minimum=1), cursor.integer("periodSeconds", None, minimum=1)
     for key, value in (("value", amount), ("periodSeconds", period_s)):
         if value is None and (cursor.raw(key) is None or cursor.raw(key) == ""):
-            cursor.report_error(key, "is required")
+            cursor.report_missing(key)
     if period_s is not None and period_s > MAX_PERIOD_S:
         cursor.report_error("periodSeconds", f"must be at most {MAX_PERIOD_S}, Kubernetes' limit")
     for _ in cursor.unread():

@@ -14,7 +14,6 @@ SYNC_S: Final = 15
 DEADLINE_S: Final = 5
 NAMES: Final = {"prometheus": "prometheus", "cloudwatch": "cloudwatch"}
 """Names of sources by kind. All other kinds are queues."""
-UP_QUERY: Final = "count(up == 1)"
 
 
 def top_level(autoscaler: Autoscaler, *remarks: Remark) -> Block:
@@ -62,21 +61,6 @@ def sources(names: Mapping[SourceDraft, str], signals: Sequence[Signal]) -> Bloc
                 inner.add(key, queries)
         block.add(name, inner)
     return block
-
-
-def idle_settings(autoscaler: Autoscaler, prometheus: str | None) -> Block:
-    """Return a source for a workload of schedules only: each workload needs one.
-
-    Its reading has no effect.
-    """
-    if prometheus is None:
-        rule = "reads no metric, and a workload needs at least one source"
-        autoscaler.reporter.error(autoscaler.schedules[0].place, rule, "add --prometheus URL; any server works")
-    inner = Block().add("kind", "prometheus").add("url", prometheus or "http://prometheus")
-    return Block().add(
-        "prometheus",
-        inner.add("queries", Block().add("up", UP_QUERY, "required, but a schedule does not use it")),
-    )
 
 
 def pools(autoscaler: Autoscaler) -> Block:

@@ -13,13 +13,12 @@ from scaler.migrate.autoscaler_ir import Autoscaler, CronSchedule, Signal, Sourc
 from scaler.migrate.yaml_writer import Block
 
 
-def block(autoscaler: Autoscaler, prometheus: str | None) -> Block:
+def block(autoscaler: Autoscaler) -> Block:
     """Return the workload's document."""
     workload = common.top_level(autoscaler)
     names = common.name_sources([signal.source for signal in autoscaler.signals])
-    workload.add(
-        "sources", common.sources(names, autoscaler.signals) if names else common.idle_settings(autoscaler, prometheus)
-    )
+    if names:
+        workload.add("sources", common.sources(names, autoscaler.signals))
     policy = _hpa(autoscaler, names) if autoscaler.kind == "hpa" else _keda(autoscaler, names)
     workload.add("policies", Block().add("hpa" if autoscaler.kind == "hpa" else "scaledobject", policy))
     return workload.add("pools", common.pools(autoscaler))

@@ -36,7 +36,7 @@ def target_of(spec: Cursor, namespace: str, api_version: str | None, kind: str |
     target = ResizeTarget(
         ref.text("apiVersion", api_version, required=api_version is None) or "apps/v1",
         ref.text("kind", kind, required=kind is None) or "Deployment",
-        ref.text("name", required=True) or "unnamed",
+        ref.text("name", required=True) or "",
         namespace,
     )
     ref.skip("envSourceContainerName")
@@ -78,7 +78,7 @@ def read(root: Cursor, spec: Cursor, name: str, options: MigrationOptions) -> Au
 def _bound(spec: Cursor, key: str, default: int | None, minimum: int) -> int:
     value = spec.integer(key, default, minimum=minimum)
     if value is None and not spec.has(key):
-        spec.report_error(key, "is required")
+        spec.report_missing(key)
     return minimum if value is None else value
 
 
@@ -184,7 +184,8 @@ def _resource(inner: Cursor, autoscaler: Autoscaler, options: MigrationOptions) 
     if name not in {"cpu", "memory"}:
         rule = f"the HPA reads {name} from an adapter; its query is not in the manifest"
         autoscaler.remark(
-            "policies", inner.reporter.lost(inner.place_of("name"), rule, "add a query for it to a source")
+            "policies",
+            inner.reporter.lost(inner.place_of("name"), rule, "add a query for it to a source", names=(name,)),
         )
         return None
     kind, value = target
@@ -252,7 +253,7 @@ def _adapter_signal(
     if query is None:
         rule = "is a name that only the adapter knows; its query is not in the manifest"
         hint = "if KEDA serves it, import the ScaledObject; otherwise add a source for it"
-        autoscaler.remark("policies", inner.reporter.lost(place, rule, hint, metric.name))
+        autoscaler.remark("policies", inner.reporter.lost(place, rule, hint, metric.name, (metric.name,)))
         return None
     series = promql.series(metric.name)
     quantity = promql.identifier(series[0] if series else metric.name, options.quantity_names)

@@ -104,7 +104,7 @@ def _fallback(spec: Cursor, autoscaler: Autoscaler) -> None:
     threshold, replicas = fallback.integer("failureThreshold", None), fallback.integer("replicas", None)
     for key in ("failureThreshold", "replicas"):
         if not fallback.has(key):
-            fallback.report_error(key, "is required")
+            fallback.report_missing(key)
     if fallback.data.get("behavior") == "scalingModifiers":
         fallback.skip("behavior")
         rule = "passes missing values to the formula, which is not carried over"

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
+from scaler.config.problems import plain_key
 from scaler.config.yaml_composer import Place
 from scaler.migrate.findings import Remark, Reporter
+from scaler.migrate.manifest_keys import Levels, hint, level_of
 from scaler.registry import did_you_mean
 
 QUANTITY: Final = re.compile(r"^([+-]?[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")
@@ -51,14 +53,21 @@ class Cursor:
 
     Reading a key marks it as used, and `unread` reports the other ones.
 
-    With `secret`, values are never shown: the metadata of a trigger may hold credentials.
+    With `secret`, values are never shown: the metadata of a trigger may hold credentials. `levels` are the known keys
+    of the object at `root`.
     """
 
     reporter: Reporter
     place: Place
     data: Mapping[str, Any]
     secret: bool = False
+    levels: Levels = field(default_factory=dict)
+    root: Place = ()
     used: set[str] = field(default_factory=set)
+
+    def below(self, place: Place, data: Mapping[str, Any]) -> Cursor:
+        """Return a cursor at a mapping below this one."""
+        return Cursor(self.reporter, place, data, self.secret, self.levels, self.root)
 
     def place_of(self, key: str) -> Place:
         return (*self.place, key)
@@ -73,12 +82,19 @@ class Cursor:
     def report_error(self, key: str, rule: str, hint: str = "") -> None:
         self.reporter.error(self.place_of(key), rule, hint, ... if self.secret else self.data.get(key, ...))
 
+    def report_missing(self, key: str, kind: str = "") -> None:
+        """Report a required key, with the unknown key that may be meant."""
+        unknown = set(self.data) - set(self.levels.get(level_of(self.place, self.root), ())) - self.used
+        meant = next((other for other in sorted(map(str, unknown)) if did_you_mean(key, [other])), None)
+        hint = f"rename {plain_key(meant)} to {key}" if meant else ""
+        self.report_error(key, f"is required{kind}", hint)
+
     def text(self, key: str, default: str | None = None, *, required: bool = False) -> str | None:
         """Return a text. A number without quotation marks is returned as text."""
         value = self.raw(key)
         if value is None or value == "":
             if required:
-                self.report_error(key, "is required")
+                self.report_missing(key)
             return default
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             self.report_error(key, "must be text")
@@ -93,7 +109,7 @@ class Cursor:
         value = self.raw(key)
         if value is None or value == "":
             if default is None:
-                self.report_error(key, "is required: a number")
+                self.report_missing(key, ": a number")
             return default
         number = quantity(value)
         if number is None or number < minimum or (exclusive and number == minimum):
@@ -138,12 +154,12 @@ class Cursor:
         value = self.raw(key)
         if value is None:
             if required:
-                self.report_error(key, "is required")
+                self.report_missing(key)
             value = {}
         if not isinstance(value, dict):
             self.report_error(key, "must be a mapping")
             value = {}
-        return Cursor(self.reporter, self.place_of(key), value, self.secret)
+        return self.below(self.place_of(key), value)
 
     def items(self, key: str) -> list[Cursor]:
         """Return a cursor at each mapping in the list under a key."""
@@ -156,7 +172,7 @@ class Cursor:
         cursors = []
         for i, item in enumerate(value):
             if isinstance(item, dict):
-                cursors.append(Cursor(self.reporter, (*self.place_of(key), i), item, self.secret))
+                cursors.append(self.below((*self.place_of(key), i), item))
             else:
                 self.reporter.error((*self.place_of(key), i), "must be a mapping")
         return cursors
@@ -169,6 +185,7 @@ class Cursor:
         """Yield a remark for each key that was not read. `known` are valid keys for the hint."""
         for key in self.data:
             if key not in self.used:
-                hint = did_you_mean(str(key), sorted({*known, *self.used})) or "see docs/how-to/import.md"
+                level = level_of(self.place, self.root)
+                remedy = hint(str(key), level, self.levels, {*known, *self.used}) or "see docs/how-to/import.md"
                 value = ... if self.secret else self.data[key]
-                yield self.reporter.lost(self.place_of(str(key)), "is not supported by the import", hint, value)
+                yield self.reporter.lost(self.place_of(str(key)), "is not supported by the import", remedy, value)

@@ -1,6 +1,6 @@
 """Imports Kubernetes manifests as workload files.
 
-It finds the autoscalers, reads them and writes their workloads.
+Each autoscaler becomes a workload by itself: an error in one of them does not prevent the others.
 """
 
 from __future__ import annotations
@@ -9,24 +9,22 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from policies.model.pool import Target
 from scaler.clouds.kubernetes.cluster import KubeCluster, object_target
 from scaler.config.document import Document
-from scaler.config.document import read as read_yaml
-from scaler.config.files import Unreadable, files_of, read_bytes
 from scaler.config.problems import ConfigError, Problem
 from scaler.config.resize_claims import Claims
-from scaler.config.yaml_composer import Place
+from scaler.config.yaml_composer import dotted
 from scaler.migrate import equivalent, hpa, keda, native, yaml_writer
 from scaler.migrate.autoscaler_ir import Autoscaler, ResizeTarget
 from scaler.migrate.findings import Findings, Reporter
-from scaler.migrate.manifest_reader import Cursor
+from scaler.migrate.inputs import documents_of
+from scaler.migrate.manifest_keys import ROOT
+from scaler.migrate.objects import AUTHENTICATIONS, AUTOSCALERS, Object, is_autoscaler, objects_of
 from scaler.migrate.options import Credentials, MigrationOptions, credentials
 
-AUTHENTICATIONS: Final = ("TriggerAuthentication", "ClusterTriggerAuthentication")
-OWNED: Final = "scaledobject.keda.sh/name"
-"""The label of HPAs that KEDA created."""
 NAME_LENGTH: Final = 63
 HEAD: Final = (
     "Made by `forescale import` from {source}: the policy {kind} repeats that object's algorithm.",
@@ -36,176 +34,174 @@ BEFORE: Final = (
     "Try it next to the {what}: forescale run THIS_FILE --dry-run. Before Forescale may resize, delete the {what}:"
     " while it writes sizes, Forescale yields to it."
 )
+NONE: Final = "holds no HorizontalPodAutoscaler (autoscaling/v1, v2) and no ScaledObject (keda.sh/v1alpha1)"
 
 
 @dataclass(frozen=True, slots=True)
-class Object:
-    """One Kubernetes object, with its place in a document."""
+class ImportOptions:
+    """How manifests are imported.
 
-    document: Document
-    place: Place
-    data: dict[str, Any]
+    `skip` are names of objects to leave out, and of omissions that are accepted.
+    """
 
-    @property
-    def version(self) -> str:
-        return str(self.data.get("apiVersion", ""))
+    prometheus: str | None = None
+    native_policies: bool = False
+    skip: frozenset[str] = frozenset()
 
-    @property
-    def kind(self) -> str:
-        return str(self.data.get("kind", ""))
 
-    @property
-    def namespace(self) -> str:
-        return str(self.metadata("namespace") or "default")
+@dataclass(frozen=True, slots=True)
+class ImportedWorkload:
+    """A workload's name, the text of its file, and the object that it comes from."""
 
-    @property
-    def identity(self) -> tuple[str, str]:
-        """Namespace and name."""
-        return self.namespace, str(self.metadata("name"))
-
-    def location(self) -> str:
-        return f"{self.document.file}:{self.document.line(self.place)} {self.kind} {self.metadata('name')}"
-
-    def metadata(self, key: str) -> Any:
-        metadata = self.data.get("metadata")
-        return metadata.get(key) if isinstance(metadata, dict) else None
-
-    def cursor(self, findings: Findings) -> Cursor:
-        return Cursor(Reporter(self.document, findings), self.place, self.data)
+    name: str
+    text: str
+    origin: Object
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """The workload file, the findings of the import, and the workloads' names."""
+    """The workloads, the findings of the import, and the number of autoscalers in the manifests."""
 
-    text: str
+    workloads: tuple[ImportedWorkload, ...]
     findings: Findings
-    names: tuple[str, ...]
+    autoscalers: int
+
+    @property
+    def text(self) -> str:
+        """All workloads as one file."""
+        return "---\n".join(workload.text for workload in self.workloads)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(workload.name for workload in self.workloads)
+
+
+@dataclass(slots=True)
+class Draft:
+    """An autoscaler object that is being imported, with its own findings."""
+
+    origin: Object
+    name: str
+    autoscaler: Autoscaler
+    findings: Findings
+    excluded: bool = False
+    """Whether no workload can be made of it. Its findings or those of another object give the reason."""
 
 
 def read(paths: Sequence[Path], prometheus: str | None, *, native_policies: bool) -> Imported:
-    """Import all autoscalers in these files. Raises `ConfigError` with every problem."""
-    files, problems = files_of(list(paths))
-    findings = Findings(errors=problems)
-    objects = [o for file in files for o in _objects(file, findings)]
-    known_credentials = dict(_credentials(objects))
-    scalers = [o for o in objects if _is_autoscaler(o, objects, findings)]
-    if not scalers and not findings.errors:
-        rule = "holds no HorizontalPodAutoscaler (autoscaling/v1, v2) and no ScaledObject (keda.sh/v1alpha1)"
-        findings.errors.append(
-            Problem(", ".join(map(str, files)), 1, "", "", rule, "kubectl get hpa,scaledobject -o yaml")
-        )
-    names = _names(scalers)
-    autoscalers: list[tuple[Object, Autoscaler]] = []
-    claims = Claims()
-    for o, name in zip(scalers, names, strict=True):
-        autoscaler = _autoscaler(
-            o, name, MigrationOptions(_target(o, findings), prometheus, known_credentials), findings, native_policies
-        )
-        target = autoscaler.target
-        resized = object_target(KubeCluster(), target.api_version, target.kind, target.namespace, target.name)
-        if broken_rule := claims.claim([resized], o.location):
-            autoscaler.reporter.error((*autoscaler.place, "scaleTargetRef"), broken_rule, "import one of the two")
-        if autoscaler.min_replicas > autoscaler.max_replicas:
-            rule = f"the minimum, {autoscaler.min_replicas}, is above the maximum, {autoscaler.max_replicas}"
-            autoscaler.reporter.error(autoscaler.place, rule)
-        if not autoscaler.signals and not autoscaler.schedules:
-            rule = "has no metric or trigger that the import supports"
-            autoscaler.reporter.error(autoscaler.place, rule, "see the finding for each metric or trigger")
-            continue
-        autoscalers.append((o, autoscaler))
-    # No workload is written after an error: an invalid value has no replacement.
-    texts = (
-        [] if findings.errors else [_text(o, autoscaler, prometheus, native_policies) for o, autoscaler in autoscalers]
-    )
-    if findings.errors:
-        raise ConfigError([*findings.errors, *findings.lost])
-    return Imported("---\n".join(texts), findings, tuple(names))
+    """Import the autoscalers in files, as `convert` does."""
+    documents, problems = documents_of(paths)
+    return convert(documents, Findings(errors=problems), ImportOptions(prometheus, native_policies))
 
 
-def _text(o: Object, autoscaler: Autoscaler, prometheus: str | None, native_policies: bool) -> str:
-    workload = (native if native_policies else equivalent).block(autoscaler, prometheus)
-    source = f"{o.kind} {autoscaler.target.namespace}/{o.metadata('name')}"
-    head = [HEAD[native_policies].format(source=source, kind=autoscaler.kind), BEFORE.format(what=o.kind)]
-    return yaml_writer.document(head, workload)
+def convert(documents: Sequence[Document], findings: Findings, options: ImportOptions) -> Imported:
+    """Import the autoscalers in documents, and add to the findings of reading them.
 
-
-def _objects(file: Path, findings: Findings) -> Iterator[Object]:
-    """Yield the objects of a file, and the items of its lists."""
-    documents, problems = read_yaml(file, old_numbers=True)
-    for problem in problems:
-        hint = "render the template first: helm template" if _is_template(file) else problem.hint
-        findings.errors.append(Problem(problem.file, problem.line, problem.path, problem.value, problem.rule, hint))
-    for document in documents:
-        if not isinstance(document.data, dict) or "kind" not in document.data:
-            findings.errors.append(document.problem((), "is not a Kubernetes object: it has no kind"))
-        elif str(document.data["kind"]) in {"List", "HorizontalPodAutoscalerList", "ScaledObjectList"}:
-            items = document.data.get("items") or []
-            if not isinstance(items, list):
-                findings.errors.append(document.problem(("items",), "must be a list"))
-                continue
-            for i, item in enumerate(items):
-                if isinstance(item, dict):
-                    yield Object(document, ("items", i), item)
-                else:
-                    findings.errors.append(document.problem(("items", i), "must be a mapping"))
-        else:
-            yield Object(document, (), document.data)
-
-
-def _is_template(file: Path) -> bool:
-    try:
-        return b"{{" in read_bytes(file)
-    except Unreadable:
-        return False
-
-
-def _is_autoscaler(o: Object, objects: Sequence[Object], findings: Findings) -> bool:
-    """Return whether an object is an autoscaler that can be imported.
-
-    Other autoscalers are reported.
+    Raises `ConfigError` with every problem where no workload can be made.
     """
-    reporter = Reporter(o.document, findings)
-    if o.kind == "HorizontalPodAutoscaler":
-        if o.version not in hpa.VERSIONS:
-            rule = f"must be one of {', '.join(hpa.VERSIONS)}"
-            reporter.error((*o.place, "apiVersion"), rule, "kubectl get hpa.v2.autoscaling -o yaml", o.version)
-            return False
-        return not _is_owned_by_keda(o, objects, reporter)
-    if o.version.startswith("keda.sh/") and o.kind not in AUTHENTICATIONS:
-        if o.kind == "ScaledObject" and o.version == keda.VERSION:
-            return True
-        rule = "is not supported" + (": a ScaledJob starts jobs and has no size" if o.kind == "ScaledJob" else "")
-        reporter.lost((*o.place, "kind"), rule, f"supported: ScaledObject of {keda.VERSION}", o.kind)
-    return False
+    objects = list(objects_of(documents, findings))
+    left_out = [o for o in objects if o.kind in AUTOSCALERS and not options.skip.isdisjoint(o.names)]
+    for o in left_out:
+        names = tuple(o.names & options.skip)
+        Reporter(o.document, findings).lost((*o.place, "metadata", "name"), "is left out", "", o.name, names)
+    scalers = [o for o in objects if o not in left_out and is_autoscaler(o, objects, findings)]
+    if not scalers and not findings.errors and not findings.lost:
+        files = ", ".join(dict.fromkeys(document.file for document in documents if document.line(())))
+        origin, line = (files, 1) if files else ("the cluster", 0)
+        findings.errors.append(Problem(origin, line, "", "", NONE, "kubectl get hpa,scaledobject -o yaml"))
+    known_credentials = dict(_credentials(objects))
+    drafts = [_draft(o, name, options, known_credentials) for o, name in zip(scalers, _names(scalers), strict=True)]
+    _exclude_shared_targets(drafts)
+    workloads = tuple(_workload(draft, options) for draft in drafts if not draft.excluded)
+    for draft in drafts:
+        draft.findings.differs = [] if draft.excluded else draft.findings.differs
+        findings.extend(draft.findings)
+    findings.accept(options.skip)
+    return require_workloads(Imported(workloads, findings, len(scalers) + len(left_out)))
 
 
-def _is_owned_by_keda(o: Object, objects: Sequence[Object], reporter: Reporter) -> bool:
-    """Return whether KEDA created an HPA. Its ScaledObject is imported in its place."""
-    labels = o.metadata("labels")
-    owner = labels.get(OWNED) if isinstance(labels, dict) else None
-    if owner is None:
-        return False
-    if any(other.kind == "ScaledObject" and other.identity == (o.namespace, owner) for other in objects):
-        reporter.differs(
-            (*o.place, "metadata", "labels"),
-            f"KEDA's own HPA of ScaledObject {owner}, which is imported instead",
-        )
+def require_workloads(imported: Imported) -> Imported:
+    """Return an import that made at least one workload.
+
+    Raises `ConfigError` with every problem for another one.
+    """
+    if imported.workloads:
+        return imported
+    findings = imported.findings
+    left_out = Problem("--skip", 0, "", "", "leaves nothing to import", "remove one of the names")
+    raise ConfigError([*findings.errors, *findings.lost] or [left_out])
+
+
+def _draft(
+    o: Object, name: str, options: ImportOptions, known_credentials: dict[tuple[str, str, str], Credentials]
+) -> Draft:
+    """Read one autoscaler.
+
+    Its draft is excluded where it has an error, or no trigger that the import supports.
+    """
+    findings = Findings()
+    if not o.name:
+        rule = "is required" if o.metadata("name") is None else "must be text"
+        place = (*o.place, "metadata", "name")
+        Reporter(o.document, findings).error(place, rule, "a workload is named after its object")
+    migration = MigrationOptions(_target(o, findings), options.prometheus, known_credentials)
+    autoscaler = _autoscaler(o, name, migration, findings, options.native_policies)
+    if autoscaler.min_replicas > autoscaler.max_replicas:
+        rule = f"the minimum, {autoscaler.min_replicas}, is above the maximum, {autoscaler.max_replicas}"
+        autoscaler.reporter.error(autoscaler.place, rule)
+    has_policy = bool(autoscaler.signals or autoscaler.schedules)
+    if not has_policy:
+        _report_no_policy(autoscaler, findings)
+    return Draft(o, name, autoscaler, findings, excluded=bool(findings.errors) or not has_policy)
+
+
+def _report_no_policy(autoscaler: Autoscaler, findings: Findings) -> None:
+    """Report an autoscaler without a supported trigger.
+
+    It is an omission by its triggers' names, or an error where it has no trigger.
+    """
+    rule, hint = "has no metric or trigger that the import supports", "see the finding for each metric or trigger"
+    below = tuple(f"{dotted((*autoscaler.place, key))}[" for key in ("metrics", "triggers"))
+    names = dict.fromkeys(name for lost in findings.lost if lost.path.startswith(below) for name in lost.names)
+    if names:
+        autoscaler.reporter.lost(autoscaler.place, f"{rule}: no workload is made of it", hint, names=tuple(names))
     else:
-        rule = f"KEDA's own HPA of ScaledObject {owner}"
-        reporter.error(
-            (*o.place, "metadata", "labels"), rule, f"import that object: kubectl get scaledobject {owner} -o yaml"
-        )
-    return True
+        autoscaler.reporter.error(autoscaler.place, rule, hint)
+
+
+def _exclude_shared_targets(drafts: Sequence[Draft]) -> None:
+    """Exclude autoscalers that resize the same object: only a person knows which of them counts."""
+    claims = Claims()
+    holders: dict[Target, Draft] = {}
+    for draft in drafts:
+        target = draft.autoscaler.target
+        if not target.name:
+            continue
+        resized = object_target(KubeCluster(), target.api_version, target.kind, target.namespace, target.name)
+        first = holders.setdefault(resized, draft)
+        if broken_rule := claims.claim([resized], draft.origin.location):
+            names = " or ".join(f"--skip {d.origin.namespace}/{d.origin.name}" for d in (first, draft))
+            place = (*draft.autoscaler.place, "scaleTargetRef")
+            draft.autoscaler.reporter.error(
+                place, f"{broken_rule}; neither is imported", f"import one of the two: {names}"
+            )
+            first.excluded = draft.excluded = True
+
+
+def _workload(draft: Draft, options: ImportOptions) -> ImportedWorkload:
+    o, autoscaler = draft.origin, draft.autoscaler
+    workload = (native if options.native_policies else equivalent).block(autoscaler)
+    source = f"{o.kind} {autoscaler.target.namespace}/{o.name}"
+    head = [HEAD[options.native_policies].format(source=source, kind=autoscaler.kind), BEFORE.format(what=o.kind)]
+    return ImportedWorkload(draft.name, yaml_writer.document(head, workload), o)
 
 
 def _credentials(objects: Sequence[Object]) -> Iterator[tuple[tuple[str, str, str], Credentials]]:
     for o in objects:
         if o.kind in AUTHENTICATIONS:
-            cursor = Cursor(Reporter(o.document, Findings()), o.place, o.data)
+            cursor = o.cursor(Findings())
             namespace = "" if o.kind.startswith("Cluster") else o.namespace
-            name = str(o.metadata("name"))
-            yield (o.kind, namespace, name), credentials(cursor, o.kind, name)
+            yield (o.kind, namespace, o.name), credentials(cursor, o.kind, o.name)
 
 
 def _target(o: Object, findings: Findings) -> ResizeTarget:
@@ -218,10 +214,15 @@ def _autoscaler(
     o: Object, name: str, options: MigrationOptions, findings: Findings, native_policies: bool
 ) -> Autoscaler:
     root = o.cursor(findings)
-    spec = Cursor(root.reporter, (*o.place, "spec"), o.data["spec"] if isinstance(o.data.get("spec"), dict) else {})
+    spec = root.below((*o.place, "spec"), o.data["spec"] if isinstance(o.data.get("spec"), dict) else {})
+    root.skip(*ROOT)
+    unread = list(root.unread())
     if o.kind == "ScaledObject":
-        return keda.read(root, spec, name, options, native=native_policies)
-    return hpa.read(root, spec, name, options)
+        autoscaler = keda.read(root, spec, name, options, native=native_policies)
+    else:
+        autoscaler = hpa.read(root, spec, name, options)
+    autoscaler.remark("", *unread)
+    return autoscaler
 
 
 def _names(scalers: Sequence[Object]) -> list[str]:
@@ -229,7 +230,7 @@ def _names(scalers: Sequence[Object]) -> list[str]:
 
     It is the object's own name, with the namespace where that is not unique.
     """
-    own_names = [_label(str(o.metadata("name") or "workload")) for o in scalers]
+    own_names = [_label(o.name) for o in scalers]
     names: list[str] = []
     for o, name in zip(scalers, own_names, strict=True):
         candidate = name if own_names.count(name) == 1 else _label(f"{o.namespace}-{name}")

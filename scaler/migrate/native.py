@@ -18,7 +18,7 @@ AGE: Final = "oldest_age_s"
 """The quantity of a queue that is not a count of messages."""
 
 
-def block(autoscaler: Autoscaler, prometheus: str | None) -> Block:
+def block(autoscaler: Autoscaler) -> Block:
     """Return the workload's document."""
     recognized = [_preset(signal) for signal in autoscaler.signals]
     signals = [signal for signal, _ in recognized]
@@ -33,12 +33,16 @@ def block(autoscaler: Autoscaler, prometheus: str | None) -> Block:
         rule = "0 needs a policy that measures work at zero replicas; these policies measure replicas"
         place = autoscaler.signals[0].place if autoscaler.signals else ()
         autoscaler.remark(
-            "min_replicas", autoscaler.reporter.lost(place, rule, "add queue_depth, or metric on a gateway's total")
+            "min_replicas",
+            autoscaler.reporter.lost(
+                place, rule, "add queue_depth, or metric on a gateway's total", names=("scale-to-zero",)
+            ),
         )
         autoscaler.min_replicas = 1
     workload = common.top_level(autoscaler, *_keda_differences(autoscaler))
     add_stabilization(workload, autoscaler)
-    workload.add("sources", _sources(names, recognized) if names else common.idle_settings(autoscaler, prometheus))
+    if names:
+        workload.add("sources", _sources(names, recognized))
     return workload.add("policies", policies).add("pools", common.pools(autoscaler))
 
 

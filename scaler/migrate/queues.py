@@ -75,7 +75,9 @@ def by_role(metadata: Cursor, statement: str) -> list[Remark]:
     if metadata.has("awsAccessKeyID", "awsSecretAccessKey", "awsAccessKeyIDFromEnv", "awsSecretAccessKeyFromEnv"):
         keys = ", ".join(k for k in metadata.data if k.startswith(("awsAccessKey", "awsSecret")))
         rule = f"{keys}: access keys are not copied; the SDK finds credentials (role, profile, environment)"
-        remarks.append(metadata.reporter.lost(metadata.place, rule, "grant access to the daemon's role"))
+        remarks.append(
+            metadata.reporter.lost(metadata.place, rule, "grant access to the daemon's role", names=("access-keys",))
+        )
     if metadata.has("identityOwner"):
         rule = "has no counterpart: the daemon uses its own role"
         hint = f"that role needs {statement} of config/deploy/aws-iam.json"
@@ -166,7 +168,7 @@ def azure_servicebus(trigger: Cursor, metadata: Cursor, options: MigrationOption
         place = next(
             (metadata.place_of(k) for k in ("connection", "connectionFromEnv") if metadata.has(k)), metadata.place
         )
-        remarks.append(metadata.reporter.lost(place, rule, hint))
+        remarks.append(metadata.reporter.lost(place, rule, hint, names=("connection",)))
     if metadata.flag("useRegex"):
         metadata.skip(*metadata.data)
         raise Unsupported(

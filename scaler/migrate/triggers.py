@@ -35,15 +35,16 @@ def read(trigger: Cursor, options: MigrationOptions) -> tuple[Signal | CronSched
         return None, []
     if kind not in READERS:
         rule = f"{kind!r} is not a supported trigger"
-        hint = did_you_mean(kind, list(READERS)) or EXPORTED
+        near = did_you_mean(kind, list(READERS))
+        hint = f"{near} Otherwise {EXPORTED}" if near else EXPORTED
         trigger.skip("metadata", "authenticationRef", "metricType", "name", "useCachedMetrics")
-        return None, [trigger.reporter.lost(trigger.place_of("type"), rule, hint), *trigger.unread()]
+        return None, [trigger.reporter.lost(trigger.place_of("type"), rule, hint, names=(kind,)), *trigger.unread()]
     metadata = trigger.mapping("metadata", required=True)
     metadata.secret = True
     try:
         reading, remarks = READERS[kind](trigger, metadata, options)
     except Unsupported as e:
-        return None, [trigger.reporter.lost(e.place, e.rule, e.hint)]
+        return None, [trigger.reporter.lost(e.place, e.rule, e.hint, names=(kind,))]
     if trigger.flag("useCachedMetrics"):
         rule = "has no counterpart: each tick reads each source once"
         remarks.append(trigger.reporter.differs(trigger.place_of("useCachedMetrics"), rule))
@@ -160,7 +161,7 @@ def _cron(trigger: Cursor, metadata: Cursor, _: MigrationOptions) -> TriggerRead
     zone, replicas = metadata.text("timezone", required=True), metadata.integer("desiredReplicas", None)
     start, end = metadata.text("start", required=True), metadata.text("end", required=True)
     if not metadata.has("desiredReplicas"):
-        metadata.report_error("desiredReplicas", "is required")
+        metadata.report_missing("desiredReplicas")
     trigger.skip("authenticationRef")
     if zone is None or replicas is None or start is None or end is None:
         return None, []

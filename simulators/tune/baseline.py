@@ -84,6 +84,8 @@ def _imported(source: Path, prometheus: str | None, *, native: bool) -> tuple[st
     Also return its differences from the manifests.
     """
     migrated = manifests.read([source], prometheus, native_policies=native)
+    if migrated.findings.errors:
+        raise ConfigError(migrated.findings.errors)
     if len(migrated.names) != 1:
         rule = f"contains {len(migrated.names)} workloads ({', '.join(migrated.names)}), but tune handles one"
         raise _problem("--from", str(source), rule, "use a file with one workload")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
 from policies.model.field_metadata import FieldMetadata
-from policies.model.pool import YIELD_S, OtherWriterYield, Pool, Target
+from policies.model.pool import YIELD_S, HeadroomPool, OtherWriterYield, Pool, Target
 from scaler.clouds.aws.account import AwsAccount, AwsNotices
 
 GROUP_NAME: Final = r"^[^/:\s]{1,255}$"
@@ -65,9 +65,16 @@ class Asg(AwsPool):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AsgWarmPool(AwsPool):
-    """The warm pool of an EC2 Auto Scaling group. tier must be warm_node, slept or awake_spare."""
+class AsgWarmPool(HeadroomPool, AwsPool):
+    """The warm pool of an EC2 Auto Scaling group."""
 
+    tier: Annotated[
+        Literal["awake_spare", "slept", "warm_node"],
+        FieldMetadata(
+            "Role of the pool's replicas. Instances of a warm pool do not serve. Default: warm_node, as their engine"
+            " starts only in the group."
+        ),
+    ] = "warm_node"
     group: Annotated[
         str, FieldMetadata("Name of the Auto Scaling group.", pattern=GROUP_NAME, example="llama-chat-h100")
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -19,7 +20,20 @@ from scaler.clouds.azure.account import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class AksAgentPool(Pool):
+class AzurePool(Pool):
+    """Settings of every pool on Azure."""
+
+    account: Annotated[
+        AzureAccount, FieldMetadata("Azure subscription, identity and endpoints. subscription_id is required.")
+    ] = field(default_factory=AzureAccount)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.account.subscription_id is None:
+            yield "account", "requires subscription_id, the ID of the Azure subscription; az account show prints it"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AksAgentPool(AzurePool):
     """The nodes of an AKS agent pool."""
 
     resource_group: Annotated[
@@ -32,9 +46,6 @@ class AksAgentPool(Pool):
     agent_pool: Annotated[
         str, FieldMetadata("Name of the agent pool.", pattern=r"^[a-z][a-z0-9]{0,11}$", example="h100spot")
     ]
-    account: Annotated[AzureAccount, FieldMetadata("Azure subscription, identity and endpoints.")] = field(
-        default_factory=AzureAccount
-    )
     events_url: Annotated[str | None, FieldMetadata(EVENTS_DOC, pattern=EVENTS_URL, example=EVENTS_EXAMPLE)] = None
 
     @property
@@ -52,14 +63,11 @@ class AksAgentPool(Pool):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vmss(Pool):
+class Vmss(AzurePool):
     """The virtual machines of an Azure scale set."""
 
     resource_group: Annotated[str, FieldMetadata("Resource group of the scale set.", pattern=GROUP, example="llm")]
     name: Annotated[str, FieldMetadata("Name of the scale set.", pattern=NAME, example="llama-spot")]
-    account: Annotated[AzureAccount, FieldMetadata("Azure subscription, identity and endpoints.")] = field(
-        default_factory=AzureAccount
-    )
     events_url: Annotated[str | None, FieldMetadata(EVENTS_DOC, pattern=EVENTS_URL, example=EVENTS_EXAMPLE)] = None
 
     @property
@@ -72,14 +80,11 @@ class Vmss(Pool):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VmssStandbyPool(Pool):
+class VmssStandbyPool(AzurePool):
     """An Azure standby pool of a scale set: running, deallocated or hibernated virtual machines."""
 
     resource_group: Annotated[str, FieldMetadata("Resource group of the standby pool.", pattern=GROUP, example="llm")]
     name: Annotated[str, FieldMetadata("Name of the standby pool.", pattern=NAME, example="llama-standby")]
-    account: Annotated[AzureAccount, FieldMetadata("Azure subscription, identity and endpoints.")] = field(
-        default_factory=AzureAccount
-    )
 
     @property
     def path(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from yarl import URL
 
@@ -77,8 +77,12 @@ class Scrape:
 
 @dataclass(frozen=True, kw_only=True)
 class VllmSleep(Pool):
-    """vLLM engines with sleep mode. The size is the number of awake engines; tier: serving only."""
+    """vLLM engines with sleep mode. The size is the number of awake engines."""
 
+    tier: Annotated[
+        Literal["serving"],
+        FieldMetadata("Role of the pool's replicas. Its size is the number of awake engines, which always serve."),
+    ] = "serving"
     urls: Annotated[
         tuple[str, ...],
         FieldMetadata(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
 from policies.model.field_metadata import FieldMetadata
-from policies.model.pool import YIELD_S, OtherWriterYield, Pool, Target
+from policies.model.pool import YIELD_S, HeadroomPool, OtherWriterYield, Pool, Target
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.gcp.settings import NAME, REGION, ZONE, GcpNotices, GcpReservation, instance_group_path
 
@@ -47,6 +47,13 @@ class InstanceGroupPool(Pool):
 class GceMig(InstanceGroupPool):
     """The machines of a managed instance group."""
 
+    tier: Annotated[
+        Literal["serving", "awake_spare"],
+        FieldMetadata(
+            "Role of the pool's replicas. The machines run; for suspended or stopped ones use kind gce_mig_standby."
+            " Default: serving."
+        ),
+    ] = "serving"
     shape: Annotated[
         Literal["any", "any_single_zone", "balanced", "even"] | None,
         FieldMetadata(
@@ -66,11 +73,6 @@ class GceMig(InstanceGroupPool):
     other_writer_yield_s: OtherWriterYield = YIELD_S
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        if self.tier in {"slept", "warm_node"}:
-            yield (
-                "tier",
-                f"must not be {self.tier} for running machines; use kind gce_mig_standby for suspended or stopped ones",
-            )
         if self.location.count("-") == 2:
             for key in ("shape", "machine_types"):
                 if getattr(self, key):
@@ -84,9 +86,16 @@ class GceMig(InstanceGroupPool):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GceMigStandby(InstanceGroupPool):
-    """The standby machines of a managed instance group. tier must be slept or warm_node."""
+class GceMigStandby(HeadroomPool, InstanceGroupPool):
+    """The standby machines of a managed instance group."""
 
+    tier: Annotated[
+        Literal["slept", "warm_node"],
+        FieldMetadata(
+            "Role of the pool's replicas. Standby machines do not run. Default: warm_node, as their engine starts with"
+            " the machine."
+        ),
+    ] = "warm_node"
     name: Annotated[str, FieldMetadata("Name of the managed instance group.", pattern=NAME, example="vllm-l4")]
     state: Annotated[
         Literal["suspended", "stopped"],

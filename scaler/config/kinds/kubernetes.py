@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from policies.model.field_metadata import FieldMetadata
-from policies.model.pool import YIELD_S, OtherWriterYield, Pool, Target
+from policies.model.pool import YIELD_S, HeadroomPool, OtherWriterYield, Pool, Target
 from policies.model.spec import NAME
 from scaler.clouds.kubernetes.cluster import KubeCluster, object_target
 from scaler.clouds.kubernetes.drain_settings import Drain
@@ -103,9 +103,13 @@ class KarpenterNodePool(Pool):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CapacityBuffer(Pool):
-    """The pods that a CapacityBuffer reserves room for. tier must be warm_node."""
+class CapacityBuffer(HeadroomPool):
+    """The pods that a CapacityBuffer reserves room for."""
 
+    tier: Annotated[
+        Literal["warm_node"],
+        FieldMetadata("Role of the pool's replicas. A buffer holds empty capacity, so it is always warm_node."),
+    ] = "warm_node"
     name: Annotated[str, FieldMetadata("Name of the CapacityBuffer.", pattern=NAME, example="llama-chat-room")]
     namespace: Annotated[str, FieldMetadata("Namespace of the CapacityBuffer. Default: default.", pattern=NAME)] = (
         "default"

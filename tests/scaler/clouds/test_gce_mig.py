@@ -137,7 +137,6 @@ async def test_distribution_shape_is_written_once_before_a_scale_out(env: GcpEnv
     [
         ({"shape": "any"}, "shape"),
         ({"machine_types": ("g2-standard-4",)}, "machine_types"),
-        ({"tier": "slept"}, "tier"),
     ],
 )
 def test_regional_settings_of_a_zonal_group_are_refused(settings: dict[str, Any], key: str) -> None:
@@ -294,10 +293,6 @@ class TestStandby:
         with pytest.raises(Conflict):
             await groups.patch(mig.path, {"targetStoppedSize": 3, "fingerprint": "fp-0="})
         assert mig.stopped == 0
-
-    async def test_standby_pool_with_tier_serving_is_refused(self, env: GcpEnvironment) -> None:
-        with pytest.raises(Misconfigured, match="tier must not be serving"):
-            await env.pool(self.spec(env, tier="serving", serves=None))
 
 
 async def test_listing_with_too_many_pages_is_unavailable(env: GcpEnvironment) -> None:

@@ -11,7 +11,6 @@ import pytest
 from policies.model import Part, PoolName, WorkloadName
 from scaler.actuators.capacity_buffer import BufferResizer, open_capacity_buffer
 from scaler.actuators.karpenter_node_pool import KarpenterResizer, open_karpenter_node_pool
-from scaler.adapters import open_pool
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.timestamps import text_of
 from scaler.config.kinds.kubernetes import CapacityBuffer, KarpenterNodePool
@@ -213,8 +212,3 @@ async def test_node_pool_and_buffer_report_their_permissions(
     assert nodes["watch events in namespace default"] is None
     granted = {permit.action: permit.granted for permit in await buffer.permits()}
     assert granted["patch capacitybuffers.autoscaling.x-k8s.io in namespace default"] is False
-
-
-async def test_buffer_with_tier_serving_is_refused(context: AdapterContext) -> None:
-    with pytest.raises(Misconfigured, match="room: tier must not be serving: a buffer holds empty capacity"):
-        await open_pool(CapacityBuffer(name="room"), context, WorkloadName("chat"), PoolName("room"))

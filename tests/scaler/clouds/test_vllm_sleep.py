@@ -152,12 +152,3 @@ def test_replica_bounds_beyond_the_number_of_engines_are_refused() -> None:
         "min_replicas",
         "max_replicas",
     ]
-
-
-async def test_sleeping_engines_as_a_headroom_tier_are_refused(engines: SleepingEngines) -> None:
-    spec = VllmSleep(urls=engines.urls, tier="slept", serves=PoolName("gpus"))
-    async with Resources() as resources:
-        with pytest.raises(Misconfigured, match="tier must be serving"):
-            await open_pool(
-                spec, AdapterContext(resources, ManualClock(), 1.0), WorkloadName("chat"), PoolName("engines")
-            )

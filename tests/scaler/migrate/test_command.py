@@ -47,7 +47,10 @@ def test_import_writes_a_manifest_folder_to_one_file(tmp_path: Path, capsys: pyt
     workload_file = tmp_path / "made.yaml"
     code, out, err = run(capsys, "import", MANIFESTS, "--prometheus", SERVER, "--out", workload_file)
     assert (code, out) == (1, ""), "one manifest has an unsupported kafka trigger"
-    assert f"{workload_file}: 5 workloads. Next: forescale run {workload_file} --dry-run" in err
+    next_step = f"Next: forescale check {workload_file}, then forescale run --dry-run {workload_file}"
+    assert err.endswith(
+        f"To accept what is not carried over: --skip kafka\n5 of 5 autoscalers imported.\n{next_step}\n"
+    )
     assert "Not carried over:" in err
     assert sorted(load([workload_file]).workloads) == ["embedder", "gemma-server", "llm-workers", "vllm", "vllm-llama"]
 
@@ -76,6 +79,7 @@ def test_workloads_of_one_name_get_their_namespace_as_prefix(
         (["--prometheus", "http://me:secret@p"], "must be an http or https URL"),
         (["--out", "{folder}/manifests.yaml"], "already exists, and a daemon may be running it"),
         (["--out", "{folder}/none/made.yaml"], "its directory does not exist"),
+        (["--out", "{folder}/manifests.yaml/"], "cannot be written: File exists"),
     ],
 )
 def test_invalid_arguments_are_reported_and_write_nothing(

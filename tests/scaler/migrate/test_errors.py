@@ -104,8 +104,12 @@ spec:
 def test_two_autoscalers_of_one_target_are_rejected(tmp_path: Path) -> None:
     other = changed(HPA, metadata__name="second")
     (problem,) = errors(tmp_path, HPA, other)
-    assert (problem.path, problem.hint) == ("spec.scaleTargetRef", "import one of the two")
+    assert (problem.path, problem.hint) == (
+        "spec.scaleTargetRef",
+        "import one of the two: --skip llm/vllm or --skip llm/second",
+    )
     assert "HorizontalPodAutoscaler vllm" in problem.rule
+    assert problem.rule.endswith("neither is imported")
 
 
 def test_metrics_api_metric_needs_a_prometheus_server(tmp_path: Path) -> None:

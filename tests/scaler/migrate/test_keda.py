@@ -11,9 +11,10 @@ from policies.model.spec import WorkloadSpec
 from policies.recommend.peers.hpa import Hpa
 from policies.recommend.peers.keda import Fallback, Keda, Trigger
 from policies.recommend.peers.keda_cron import Cron
-from scaler.config.problems import ConfigError
+from policies.recommend.schedule import Schedule
 from scaler.migrate.manifests import read
 from tests.scaler.migrate.importing import (
+    HPA,
     KEDA,
     MANIFESTS,
     SERVER,
@@ -112,15 +113,21 @@ def test_cpu_trigger_alone_becomes_an_hpa_with_one_minimum_replica(tmp_path: Pat
     assert any(p.path == "spec.minReplicaCount" for p in result.findings.differs)
 
 
-def test_cron_trigger_alone_is_imported(tmp_path: Path) -> None:
+def test_cron_trigger_alone_is_imported_without_a_source(tmp_path: Path) -> None:
     clock = {
         "type": "cron",
         "metadata": {"timezone": "Asia/Tokyo", "start": "0 9 * * *", "end": "0 17 * * *", "desiredReplicas": "3"},
     }
-    policy = keda_of(workload(tmp_path, changed(KEDA, spec__triggers=[clock])))
+    only = changed(KEDA, spec__triggers=[clock])
+    (spec,) = load_imported(tmp_path, import_manifests(tmp_path, only, prometheus=None))
+    policy = keda_of(spec)
+    assert not spec.sources
     assert [(c.replicas, c.time_zone) for c in policy.crons] == [(3, "Asia/Tokyo")]
     assert isinstance(policy.crons[0], Cron)
     assert not policy.triggers
+    proposed = workload(tmp_path, only, native=True)
+    assert not proposed.sources
+    assert [type(policy) for policy in proposed.policies.values()] == [Schedule]
 
 
 def test_imported_file_contains_no_secret(tmp_path: Path) -> None:
@@ -199,5 +206,20 @@ def test_keda_generated_hpa_is_skipped_with_its_scaled_object(tmp_path: Path) ->
     result = import_manifests(tmp_path, KEDA, own)
     assert result.names == ("workers",)
     assert "KEDA's own HPA" in result.findings.differs[0].rule
-    with pytest.raises(ConfigError, match="import that object: kubectl get scaledobject workers"):
-        import_manifests(tmp_path, changed(KEDA, metadata__namespace="elsewhere"), own)
+    result = import_manifests(tmp_path, changed(KEDA, metadata__namespace="elsewhere"), own)
+    assert [p.hint for p in result.findings.errors] == ["import that object: kubectl get scaledobject workers -o yaml"]
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"name": "chosen", "labels": {"scaledobject.keda.sh/name": "workers"}},
+        {"name": "chosen", "ownerReferences": [{"kind": "ScaledObject", "name": "workers"}]},
+        {"name": "keda-hpa-workers"},
+    ],
+    ids=["label", "owner", "name"],
+)
+def test_keda_generated_hpa_is_recognized(tmp_path: Path, metadata: dict[str, Any]) -> None:
+    own = {**HPA, "metadata": {"namespace": "llm", **metadata}}
+    result = import_manifests(tmp_path, own, KEDA)
+    assert (result.names, result.findings.errors) == (("workers",), [])

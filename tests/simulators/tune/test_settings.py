@@ -237,3 +237,10 @@ def test_a_metric_without_a_simulated_quantity_is_rejected_by_name(case: Case, t
     (tmp_path / "today.yaml").write_text(HPA.replace("vllm:num_requests_running", "my_own_metric"))
     with pytest.raises(ConfigError, match=r"the workload imported from .*the simulator does not provide my_own_metric"):
         load_baseline(case, tmp_path / "today.yaml", "http://prom:9090", native=False)
+
+
+def test_a_manifest_of_which_a_part_is_invalid_is_rejected(case: Case, tmp_path: Path) -> None:
+    nameless = SCALED_OBJECT.replace("name: ", "nmae: ", 1)
+    (tmp_path / "today.yaml").write_text(f"{HPA}\n---\n{nameless}")
+    with pytest.raises(ConfigError, match=r"metadata\.name: is required"):
+        load_baseline(case, tmp_path / "today.yaml", "http://prom:9090", native=False)
