@@ -30,6 +30,8 @@ from scaler.config.yaml_composer import MAX_PROBLEMS, Place
 from scaler.masking import masked
 from scaler.registry import REGISTRIES, did_you_mean
 
+IMPORTED_KINDS: Final = ("HorizontalPodAutoscaler", "ScaledObject")
+"""Kubernetes kinds that `forescale import` reads."""
 KINDS: Final = {"sources": "source", "policies": "policy", "pools": "pool"}
 """Keys whose entries have a kind, each with its registry."""
 
@@ -221,7 +223,8 @@ def _other_kind(document: Document) -> Problem | None:
         rule, hint = "is a scenario, not a workload", f"run forescale simulate {document.file}"
         return document.problem(("scenario",), rule, hint)
     if document.data.keys() >= {"apiVersion", "kind"}:
-        imported = document.data["kind"] in ("HorizontalPodAutoscaler", "ScaledObject")
+        objects = items if isinstance(items := document.data.get("items"), list) else [document.data]
+        imported = any(isinstance(o, dict) and o.get("kind") in IMPORTED_KINDS for o in objects)
         remedy = f"run forescale import {document.file}" if imported else "remove it from the configuration"
         return document.problem(("kind",), "is a Kubernetes object, not a workload", remedy, document.data["kind"])
     return None

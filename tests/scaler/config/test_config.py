@@ -126,6 +126,7 @@ def test_missing_quantity_names_the_setting_that_adds_it(
     ("text", "path", "line", "rule", "hint"),
     [
         ("apiVersion: keda.sh/v1alpha1\nkind: ScaledObject\n", "kind", 2, "a Kubernetes object", "forescale import {}"),
+        ("apiVersion: v1\nkind: List\nitems: [{kind: ScaledObject}]\n", "kind", 2, "a Kubernetes", "import {}"),
         ("apiVersion: v1\nkind: ConfigMap\n", "kind", 2, "a Kubernetes object", "remove it from the configuration"),
         ("scenario: day\nworkload: w.yaml\n", "scenario", 1, "is a scenario", "forescale simulate {}"),
     ],
