@@ -162,7 +162,7 @@ class Table:
         elif absent.any():
             counts = counts.copy()
             counts[absent] = lengths.draw(int(absent.sum()), self._rng[role])
-            self.cleaner.repairs[f"{role} tokens from --{role}-tokens"] += int(absent.sum())
+            self.cleaner.repairs[f"{role} tokens set by --{role}-tokens"] += int(absent.sum())
         return counts
 
     def _rows_to_keep(self, columns: Mapping[str, Any]) -> Any:

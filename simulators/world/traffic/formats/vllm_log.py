@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from scaler.config.problems import value_text
 from simulators.world.traffic.formats.json_rows import fill
 from simulators.world.traffic.formats.json_values import numbered_lines
 from simulators.world.traffic.formats.layouts import Layout
@@ -56,11 +55,11 @@ MAX_DIGITS: Final = 6
 
 @dataclass(slots=True)
 class Line:
-    """A line about a request: its place, time, and the request's id, or its text."""
+    """A line about a request: its place and time, and the request's id or path."""
 
     place: str
     time: str | None
-    text: str
+    name: str
 
 
 @dataclass(slots=True)
@@ -92,7 +91,7 @@ class Log:
             succeeded = access[2].startswith("2")
             self.failed += not succeeded
             if succeeded:
-                self.access.append(Line(place, time, access[0]))
+                self.access.append(Line(place, time, access[1]))
 
     def _add_prompt(self, request: str, text: str) -> None:
         count = _listed(text, "prompt_token_ids: ")
@@ -108,11 +107,11 @@ class Log:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield the requests' cells, in the order of the log."""
-        siblings = Counter(_prompt_of(line.text)[0] for line in self.received)
+        siblings = Counter(_prompt_of(line.name)[0] for line in self.received)
         for line in self.received or self.access:
             prompt = output = None
             if self.received:
-                prompt, output = self.prompts.get(line.text), self._output(line.text, siblings)
+                prompt, output = self.prompts.get(line.name), self._output(line.name, siblings)
             yield {LAYOUT.arrival: line.time, LAYOUT.prompt: prompt, LAYOUT.output: output}
 
     def _output(self, request: str, siblings: Counter[str]) -> int | None:
@@ -172,8 +171,8 @@ def read(path: Path, options: ReadOptions, name: str) -> RequestTrace:
         rule = "has no request: start vLLM with --enable-log-requests, or keep the access lines of its HTTP server"
         raise TraceError(f"{path}: {rule}")
     if all(line.time is None for line in lines):
-        rule = f"{value_text(lines[0].text)} has no time, and so have all {len(lines):,} requests"
-        remedy = "collect the log with times, as kubectl logs --timestamps does, or set --enable-log-requests"
+        rule = f"the request has no time, and neither have the other {len(lines) - 1:,}"
+        remedy = "collect the log with times (kubectl logs --timestamps), or start vLLM with --enable-log-requests"
         raise TraceError(f"{path}, {lines[0].place}: {rule}: {remedy}")
     rows = list(log.rows())
     _check_tokens(path, rows, options)
@@ -187,10 +186,17 @@ def read(path: Path, options: ReadOptions, name: str) -> RequestTrace:
 
 def _check_tokens(path: Path, rows: list[dict[str, Any]], options: ReadOptions) -> None:
     """Raise `TraceError` where the log has no token counts of a role and the options do not set them."""
-    for role, column, flags in TOKEN_FLAGS:
-        if options.lengths(role) is None and all(row[column] is None for row in rows):
-            remedy = f"set --{role}-tokens N, or have vLLM log them: {flags}"
-            raise TraceError(f"{path}: does not have the {role} tokens of its {len(rows):,} requests: {remedy}")
+    missing = [
+        (role, flags)
+        for role, column, flags in TOKEN_FLAGS
+        if options.lengths(role) is None and all(row[column] is None for row in rows)
+    ]
+    if missing:
+        roles = " and ".join(role for role, _ in missing)
+        given = " ".join(f"--{role}-tokens N" for role, _ in missing)
+        logged = "; ".join(f"{role} tokens with {flags}" for role, flags in missing)
+        remedy = f"set them with forescale trace convert {given}, or have vLLM log the {logged}"
+        raise TraceError(f"{path}: does not have the {roles} tokens of its {len(rows):,} requests: {remedy}")
 
 
 def _scan(path: Path, options: ReadOptions) -> Log:
