@@ -199,7 +199,7 @@ class Table:
             raise TraceError(f"{self._path}: choose one run with --run{_choices(run, self._runs, OWN_START)}")
         if model is not None and not self._model:
             raise TraceError(f"{self._path}: --model-name {model}: the file does not name the model of a request")
-        if self._models and not (_matching(self._models, model) if model else len(self._models) == 1):
+        if not _matching(self._models, model) if model else len(set(self._models) - {""}) > 1:
             rule = "choose one model with --model-name, or all with --model-name '*'"
             raise TraceError(f"{self._path}: {rule}{_choices(model, self._models, OWN_ENGINE)}")
         for role, count in self._without_tokens.items():
