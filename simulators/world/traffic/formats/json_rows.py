@@ -25,6 +25,9 @@ LIST: Final = "data"
 HEADER_RECORDS: Final = 100
 """Number of first records whose keys determine the layout: some may lack the usage."""
 MAX_DEPTH: Final = 5
+MAX_COLUMNS: Final = 1000
+MAX_COLUMN_LENGTH: Final = 200
+"""Maximum length of a dotted path in characters. A longer one holds no token count."""
 BATCH_ROWS: Final = 10_000
 
 
@@ -32,7 +35,8 @@ def read(path: Path, values: Iterable[tuple[str, Any]], options: ReadOptions, na
     """Return a trace of JSON records. Raises `TraceError` with the known layouts."""
     rows = _records(values)
     first = list(islice(rows, HEADER_RECORDS))
-    header = list(dict.fromkeys(key for _, record in first for key in _columns(record)))
+    keys = dict.fromkeys(key for _, record in first for key in _columns(record))
+    header = list(islice(keys, MAX_COLUMNS))
     if not (options.columns or options.format or fitting(header)):
         shown = header or [f"a {type(value).__name__}" for _, value in first] or ["a list"]
         raise TraceError(f"{path}: unknown JSON format with the keys {value_text(shown)}; {_known(header)}")
@@ -92,7 +96,7 @@ def _columns(record: Any, place: str = "", depth: int = MAX_DEPTH) -> Iterator[s
     if isinstance(record, Mapping) and depth:
         for key, value in record.items():
             yield from _columns(value, f"{place}.{key}".removeprefix("."), depth - 1)
-    elif place:
+    elif 0 < len(place) <= MAX_COLUMN_LENGTH:
         yield place
 
 

@@ -32,6 +32,8 @@ SIMILAR: Final[Mapping[str, str]] = {
     "output": r"(completion|output|generat|response|^out_).*(tok|len)",
 }
 """Pattern of the names that suggest each role."""
+MAX_KEY: Final = 100
+"""Characters of a name that the patterns search."""
 LISTED_COLUMNS: Final = 20
 
 
@@ -199,7 +201,7 @@ def help_text(header: list[str]) -> str:
 
 def _similar(header: list[str]) -> dict[str, str]:
     """Return the first column for each role whose last key looks like it."""
-    keys = {column: column.lower().rpartition(".")[2] for column in header}
+    keys = {column: column.lower().rpartition(".")[2][:MAX_KEY] for column in header}
     fit = {role: [c for c, key in keys.items() if re.search(pattern, key)] for role, pattern in SIMILAR.items()}
     return {role: columns[0] for role, columns in fit.items() if columns}
 

@@ -204,9 +204,8 @@ class Table:
             raise TraceError(f"{self._path}: {rule}{_choices(model, self._models, OWN_ENGINE)}")
         for role, count in self._without_tokens.items():
             if count:
-                self.cleaner.remedies.append(
-                    f"--{role}-tokens N sets the {role} tokens of {count:,} requests without any"
-                )
+                remedy = f"forescale trace convert --{role}-tokens N sets missing {role} tokens: {count:,}"
+                self.cleaner.remedies.append(remedy)
         trace = self.cleaner.trace(f"{name}:{run}" if run else name, str(self._path))
         return spread_in_buckets(trace, 1.0, self._options) if self._layout.cut_to_s else trace
 
