@@ -1,4 +1,7 @@
-"""MkDocs hook: generate the reference pages from the schema, the argument parser and the model catalogue."""
+"""MkDocs hook: generate the reference pages.
+
+Their sources are the schema, the argument parser and the catalogue of service models.
+"""
 
 from __future__ import annotations
 
@@ -148,7 +151,7 @@ def _cell(text: str) -> str:
 
 
 def _models() -> Iterator[str]:
-    """Yield the catalogue of service models: a table, the meaning of its columns, and the source of each model."""
+    """Yield a table of the service models, the meaning of its columns, and each source."""
     yield from ("# Service models", "", "Generated from the shipped catalogue (`forescale models`).", "")
     yield from (
         "A scenario names a model as `model` of a pool, and `forescale simulate --model` takes it directly.",

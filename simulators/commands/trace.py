@@ -79,14 +79,18 @@ def _token_arguments(action: argparse.ArgumentParser) -> None:
 
 def _lengths(text: str) -> Lengths:
     """Return token counts: a constant, or the settings of a distribution."""
-    settings = f"mean_tokens={text},cv=0" if text.isdecimal() else text
+    settings = f"mean_tokens={text},cv=0,max_tokens={text}" if text.isdecimal() else text
+    pairs = [setting.partition("=") for setting in settings.split(",")]
     try:
-        data = {key.strip(): value_in(value) for key, _, value in (s.partition("=") for s in settings.split(","))}
-        return cast("Lengths", read_record(Lengths, data))
+        data = {key.strip(): value_in(value) for key, _, value in pairs}
+        if all(equals for _, equals, _ in pairs):
+            return cast("Lengths", read_record(Lengths, data))
     except ConfigError as e:
-        raise argparse.ArgumentTypeError("; ".join(f"{p.path} {p.rule}" for p in e.problems)) from e
-    except ValueError as e:
-        raise argparse.ArgumentTypeError(f"{text!r}: must be a number, or KEY=NUMBER,KEY=NUMBER") from e
+        problems = (f"{p.path} {p.rule}" + (f" ({p.hint})" if p.hint else "") for p in e.problems)
+        raise argparse.ArgumentTypeError("; ".join(problems)) from e
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number, or KEY=NUMBER,KEY=NUMBER")
 
 
 def command(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The catalogue of service models as a list: accelerator, engine, token rates, error and source of each."""
+"""The catalogue of service models as a list, with token rates, errors and sources."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ HEADER: Final = ("model", "accelerator", "engine", "prompt/s", "output/s", "erro
 
 
 class Source(NamedTuple):
-    """A kind of source: its short name, the beginning of its provenance, its data, and the meaning of the error."""
+    """A kind of source: its short name, its data, and the meaning of the error.
+
+    `begins` is the beginning of the provenance of its models.
+    """
 
     name: str
     begins: str
@@ -78,7 +81,7 @@ def entry(name: str) -> Entry:
         engine=ENGINES.get(parts["engine"] or "", "vLLM") if parts else None,
         prompt_tokens_per_s=rates.prompt_tokens_per_s,
         output_tokens_per_s=rates.generation_tokens_per_s,
-        error=float(error[1] or error[2]) / 100 if error else None,
+        error=round(float(error[1] or error[2]) / 100, 4) if error else None,
         source=next((s for s in SOURCES if model.provenance.startswith(s.begins)), None),
         model=model,
     )

@@ -73,7 +73,10 @@ def _header(path: Path, start: bytes) -> list[str]:
 
 
 def _is_log(start: bytes) -> bool:
-    """Return whether the beginning of a file is a server's log and not a table with such text in a column."""
+    """Return whether the beginning of a file is a server's log.
+
+    A table with such text in a column is none.
+    """
     header = start.split(b"\n", 1)[0].decode(errors="replace").strip().split(",")
     return vllm_log.fits(start) and fitting(header) is None
 

@@ -71,7 +71,7 @@ class Layout:
 
 
 def _openai() -> tuple[Layout, ...]:
-    """Return the layouts of OpenAI's responses: the usage in them, or beside them."""
+    """Return the layouts of OpenAI's responses: the usage in them, or next to the time."""
     pairs = (("prompt_tokens", "completion_tokens"), ("input_tokens", "output_tokens"))
     return tuple(
         Layout(

@@ -1,4 +1,6 @@
-"""Reader of OpenTelemetry spans of GenAI requests: OTLP JSON, one document or one object a line, and Jaeger's JSON.
+"""Reader of OpenTelemetry spans of GenAI requests: OTLP JSON and Jaeger's JSON.
+
+OTLP JSON is one document, or one object a line.
 
 A request is a span with token counts. Of nested ones, such as an agent's span around the client's around the engine's,
 only the innermost counts: the same tokens would count twice.
@@ -68,7 +70,10 @@ def fits(value: Any) -> bool:
 
 
 def read(path: Path, values: Iterable[tuple[str, Any]], options: ReadOptions, name: str) -> RequestTrace:
-    """Return a trace of the innermost requests. Raises `TraceError` for spans without token counts."""
+    """Return a trace of the innermost requests.
+
+    Raises `TraceError` for spans without token counts.
+    """
     requests: list[Span] = []
     bad: list[tuple[str, Any]] = []
     parents: dict[SpanKey, tuple[SpanKey, ...]] = {}

@@ -191,7 +191,10 @@ class Table:
         return pc.and_not(keep, rows)
 
     def trace(self, name: str) -> RequestTrace:
-        """Return the trace of all rows. Raises `TraceError` where the options do not select one run and model."""
+        """Return the trace of all rows.
+
+        Raises `TraceError` where the options do not select one run and model.
+        """
         run, model = self._options.run, self._options.model
         if run is not None and not self._layout.run:
             raise TraceError(f"{self._path}: --run {run}: this format has no runs")

@@ -1,9 +1,10 @@
-"""Reader of a vLLM server's log: its own request lines, or the access lines of its HTTP server.
+"""Reader of a vLLM server's log: its request lines, or its HTTP server's access lines.
 
-vLLM logs token ids only at some settings: those of the prompt in versions before 0.10, or at the log level DEBUG; those
-of the output with ``--enable-log-outputs``. Access lines have none, and their time is that of the response.
+vLLM logs token ids only at some settings. Older versions log those of the prompt with each request, newer ones at the
+log level DEBUG; those of the output are logged with ``--enable-log-outputs``. Access lines have none, and their time is
+that of the response.
 
-Sources: vllm-project/vllm, `RequestLogger` in vllm/entrypoints/logger.py (0.4 to 0.24), vllm/logger.py,
+Sources: vllm-project/vllm, `RequestLogger` in vllm/entrypoints/logger.py, vllm/logger.py,
 vllm/logging_utils/formatter.py; uvicorn, `AccessFormatter`.
 """
 
@@ -161,7 +162,7 @@ def fits(start: bytes) -> bool:
 
 
 def read(path: Path, options: ReadOptions, name: str) -> RequestTrace:
-    """Return a trace of the received requests, or of the successful access lines if there are none.
+    """Return a trace of the received requests, else of the successful access lines.
 
     Raises `TraceError` where the log has no requests, no times, or no token counts and the options do not set them.
     """
@@ -185,7 +186,7 @@ def read(path: Path, options: ReadOptions, name: str) -> RequestTrace:
 
 
 def _check_tokens(path: Path, rows: list[dict[str, Any]], options: ReadOptions) -> None:
-    """Raise `TraceError` where the log has no token counts of a role and the options do not set them."""
+    """Raise `TraceError` for token counts that neither the log nor the options have."""
     missing = [
         (role, flags)
         for role, column, flags in TOKEN_FLAGS
@@ -210,7 +211,7 @@ def _scan(path: Path, options: ReadOptions) -> Log:
 
 
 def _prompt_of(request: str) -> tuple[str, int]:
-    """Return the id of a request of several prompts, and the number of the prompt: ``cmpl-1-0`` is ``cmpl-1``, 0."""
+    """Return the id of a request and the number of its prompt: ``cmpl-1-0`` is ``cmpl-1``, 0."""
     base, dash, number = request.rpartition("-")
     return (base, int(number)) if dash and number.isdecimal() and len(number) <= MAX_DIGITS else (request, 0)
 
