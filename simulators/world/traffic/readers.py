@@ -47,7 +47,7 @@ def read(path: Path, options: ReadOptions = DEFAULT) -> RequestTrace:
         return tables.read_parquet(path, options, name_of(path))
     if start.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in {b"{", b"["}:
         return _json(path, options)
-    if options.format == "vllm-log" or (options.format is None and not options.columns and _is_log(start)):
+    if options.format == "vllm-log" or (options.format is None and not options.columns and _is_log(start, options)):
         return vllm_log.read(path, options, name_of(path))
     return tables.read_csv(path, _header(path, start), options, name_of(path))
 
@@ -72,13 +72,13 @@ def _header(path: Path, start: bytes) -> list[str]:
         raise TraceError(f"{path}, line 1: is not a CSV header: {e}") from e
 
 
-def _is_log(start: bytes) -> bool:
+def _is_log(start: bytes, options: ReadOptions) -> bool:
     """Return whether the beginning of a file is a server's log.
 
     A table with such text in a column is none.
     """
     header = start.split(b"\n", 1)[0].decode(errors="replace").strip().split(",")
-    return vllm_log.fits(start) and fitting(header) is None
+    return vllm_log.fits(start) and fitting(header, options) is None
 
 
 def _json(path: Path, options: ReadOptions) -> RequestTrace:

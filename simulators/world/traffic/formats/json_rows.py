@@ -37,7 +37,7 @@ def read(path: Path, values: Iterable[tuple[str, Any]], options: ReadOptions, na
     first = list(islice(rows, HEADER_RECORDS))
     keys = dict.fromkeys(key for _, record in first for key in _columns(record))
     header = list(islice(keys, MAX_COLUMNS))
-    if not (options.columns or options.format or fitting(header)):
+    if not (options.columns or options.format or fitting(header, options)):
         shown = header or [f"a {type(value).__name__}" for _, value in first] or ["a list"]
         raise TraceError(f"{path}: unknown JSON format with the keys {value_text(shown)}; {_known(header)}")
     table = Table(path, layout_of(path, header, options), header, options)

@@ -15,13 +15,12 @@ from scaler.registry import did_you_mean
 from simulators.world.traffic.formats.options import ReadOptions, Unit
 from simulators.world.traffic.trace import TraceError
 
-ROLES: Final[Mapping[str, str]] = {
+REQUIRED_ROLES: Final[Mapping[str, str]] = {
     "arrival": "arrival_s",
     "prompt": "prompt_tokens",
     "output": "output_tokens",
-    "cached": "cached_tokens",
-    "client": "client",
 }
+ROLES: Final[Mapping[str, str]] = {**REQUIRED_ROLES, "cached": "cached_tokens", "client": "client"}
 """Names of the trace's fields in ``--columns``."""
 MODEL: Final = "model"
 """Name of the model's column in ``--columns``. It selects rows and is no field of the trace."""
@@ -67,7 +66,7 @@ class Layout:
     def present(self, header: list[str]) -> dict[str, str]:
         """Return the columns that the file has, by field."""
         named = {field: getattr(self, role) for role, field in ROLES.items()}
-        return {field: column for field, column in named.items() if column in header}
+        return {field: column for field, column in named.items() if column and column in header}
 
 
 def _openai() -> tuple[Layout, ...]:
@@ -118,10 +117,17 @@ LAYOUTS: Final[Mapping[str, tuple[Layout, ...]]] = {
 }
 
 
-def fitting(header: list[str]) -> Layout | None:
-    """Return the first known layout whose columns are all in the header."""
-    known = (layout for layouts in LAYOUTS.values() for layout in layouts)
-    return next((layout for layout in known if set(layout.required) <= set(header)), None)
+def fitting(header: list[str], options: ReadOptions) -> Layout | None:
+    """Return the first known layout whose columns are in the header.
+
+    Without one, the first that lacks only the token counts of one role, and the options set them.
+    """
+    known = [layout for layouts in LAYOUTS.values() for layout in layouts]
+    for given in ((), *((role,) for role in TOKEN_ROLES if options.lengths(role))):
+        for layout in known:
+            if set(layout.required) - {getattr(layout, role) for role in given} <= set(header):
+                return layout
+    return None
 
 
 def layout_of(path: Path, header: list[str], options: ReadOptions) -> Layout:
@@ -129,20 +135,20 @@ def layout_of(path: Path, header: list[str], options: ReadOptions) -> Layout:
 
     Raises `TraceError` with the actual and the expected columns.
     """
-    given = {role for role in TOKEN_ROLES if options.lengths(role)}
+    given = {role for role in TOKEN_ROLES if options.lengths(role) and role not in options.columns}
     if options.columns:
         layout = _mapped(path, options, given)
     elif options.format is not None:
         layout = _named(path, options.format, header)
     else:
-        layout = _detected(path, header)
+        layout = _detected(path, header, options)
     absent = {getattr(layout, role) for role in given}
     needed = [*layout.required, *(c for r, c in options.columns.items() if r in {"cached", "client", MODEL})]
     missing = [c for c in needed if c not in header and c not in absent]
     if missing:
         hints = [f"{c!r}" + (f" ({hint})" if (hint := did_you_mean(c, header)) else "") for c in missing]
         raise TraceError(f"{path}: missing columns: {', '.join(hints)}; the file has {listed(header)}")
-    duplicated = [c for c in needed if header.count(c) > 1]
+    duplicated = [c for c in needed if c and header.count(c) > 1]
     if duplicated:
         raise TraceError(f"{path}: the column {duplicated[0]!r} occurs twice; rename one")
     return layout
@@ -155,9 +161,9 @@ def _named(path: Path, name: str, header: list[str]) -> Layout:
     return max(LAYOUTS[name], key=lambda layout: len(set(layout.required) & set(header)))
 
 
-def _detected(path: Path, header: list[str]) -> Layout:
+def _detected(path: Path, header: list[str], options: ReadOptions) -> Layout:
     """Return the first layout that fits. Raises `TraceError` with the known ones."""
-    layout = fitting(header)
+    layout = fitting(header, options)
     if layout is not None:
         return layout
     if {"t_s", "rate_rps"} <= set(header):
@@ -186,12 +192,16 @@ def help_text(header: list[str]) -> str:
     """Return the known layouts, and the columns of the header that look like the needed ones."""
     known = "\n".join(f"  {name}: {', '.join(layouts[0].required)}" for name, layouts in LAYOUTS.items())
     similar = _similar(header)
-    if len(set(similar.values())) == len(SIMILAR):
-        mapping = ",".join(f"{role}={column}" for role, column in similar.items())
+    if all(similar.values()):
+        mapping = ",".join(f"{role}={columns[0]}" for role, columns in similar.items())
         return f"{known}\nor name the columns, perhaps: --columns {mapping}"
-    names = LAYOUTS["forescale"][0].required
-    others = [c for c in header if c not in names]
-    slips = [f"{c!r}: {hint}" for c in names if c not in header and (hint := did_you_mean(c, others))]
+    unlike = [c for c in header if not any(c in columns for columns in similar.values())]
+    needed = {role: column for role, column in REQUIRED_ROLES.items() if column not in header}
+    slips = [
+        f"{column!r}: {hint}"
+        for role, column in needed.items()
+        if (hint := did_you_mean(column, [*unlike, *similar[role]]))
+    ]
     return (
         f"{known}\n"
         + (f"{'; '.join(slips)}\n" if slips else "")
@@ -199,11 +209,10 @@ def help_text(header: list[str]) -> str:
     )
 
 
-def _similar(header: list[str]) -> dict[str, str]:
-    """Return the first column for each role whose last key looks like it."""
+def _similar(header: list[str]) -> dict[str, list[str]]:
+    """Return the columns whose last key looks like each role."""
     keys = {column: column.lower().rpartition(".")[2][:MAX_KEY] for column in header}
-    fit = {role: [c for c, key in keys.items() if re.search(pattern, key)] for role, pattern in SIMILAR.items()}
-    return {role: columns[0] for role, columns in fit.items() if columns}
+    return {role: [c for c, key in keys.items() if re.search(pattern, key)] for role, pattern in SIMILAR.items()}
 
 
 def listed(header: list[str]) -> str:

@@ -168,6 +168,10 @@ def test_missing_token_counts_are_set_on_request_only(tmp_path: Path) -> None:
         read(file, ReadOptions(columns=columns))
     both = ReadOptions(columns=columns, prompt=FIXED.prompt, output=FIXED.output)
     assert rows_of(read(file, both)) == [(0, 800, 200), (2, 800, 200)]
+    with pytest.raises(TraceError, match=r"missing columns: 'statuses' \(did you mean 'status'\?\)"):
+        read(file, ReadOptions(columns={**columns, "prompt": "statuses"}, prompt=FIXED.prompt, output=FIXED.output))
+    prompts = text(tmp_path / "prompts.csv", "timestamp,prompt_tokens,,\n1.5,10,x,\n")
+    assert rows_of(read(prompts, ReadOptions(output=FIXED.output))) == [(1.5, 10, 200)]
 
 
 @pytest.mark.parametrize(
@@ -184,6 +188,11 @@ def test_missing_token_counts_are_set_on_request_only(tmp_path: Path) -> None:
             id="JSON",
         ),
         pytest.param(
+            lines({"timestamp": 1, "usage": {"prompt_tokens": 2}}),
+            "arrival=COLUMN,prompt=COLUMN",
+            id="no output tokens",
+        ),
+        pytest.param(
             "when_at,prompt_tokens,completion_tokens\n1,2,3\n",
             "arrival=COLUMN,prompt=COLUMN,output=COLUMN",
             id="no time",
@@ -194,7 +203,7 @@ def test_the_hint_for_an_unknown_log_names_columns_by_role(tmp_path: Path, conte
     with pytest.raises(TraceError) as raised:
         read(text(tmp_path / "log", content))
     assert hint in str(raised.value)
-    assert "did you mean 'prompt_tokens'" not in str(raised.value)
+    assert "'output_tokens': did you mean" not in str(raised.value)
 
 
 def test_dotted_columns_are_found_below_keys_that_have_dots_themselves(tmp_path: Path) -> None:
