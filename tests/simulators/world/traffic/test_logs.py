@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +204,7 @@ def test_the_hint_for_an_unknown_log_names_columns_by_role(tmp_path: Path, conte
     with pytest.raises(TraceError) as raised:
         read(text(tmp_path / "log", content))
     assert hint in str(raised.value)
-    assert "'output_tokens': did you mean" not in str(raised.value)
+    assert not re.search("'output_tokens': did you mean '[a-z_.]*prompt", str(raised.value))
 
 
 def test_dotted_columns_are_found_below_keys_that_have_dots_themselves(tmp_path: Path) -> None:
