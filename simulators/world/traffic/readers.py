@@ -92,9 +92,11 @@ def _json(path: Path, options: ReadOptions) -> RequestTrace:
             break
     keys = set(first) if isinstance(first, Mapping) else set()
     if _is(options, "mooncake", fits="input_length" in keys):
+        _check_complete(path, "mooncake", options)
         return mooncake.read(path, options, name)
     for known, (key, reader) in DOCUMENTS.items():
         if _is(options, known, fits=key in keys):
+            _check_complete(path, known, options)
             return reader(path, _only(path, known, leading, values), options, name)
     if _is(options, "otel", fits=otel.fits(first)):
         return otel.read(path, chain(leading, values), options, name)
@@ -104,6 +106,14 @@ def _json(path: Path, options: ReadOptions) -> RequestTrace:
 def _is(options: ReadOptions, name: str, *, fits: bool) -> bool:
     """Return whether a file has a format: the one of the options, else one that fits."""
     return options.format == name or (options.format is None and not options.columns and fits)
+
+
+def _check_complete(path: Path, name: str, options: ReadOptions) -> None:
+    """Raise `TraceError` for options that select or complete requests, in a format that needs none of them."""
+    given = {"--model-name": options.model, "--prompt-tokens": options.prompt, "--output-tokens": options.output}
+    for option, value in given.items():
+        if value is not None:
+            raise TraceError(f"{path}: {option}: the format {name} has one model and all token counts; omit it")
 
 
 def _only(path: Path, name: str, leading: list[tuple[str, Any]], values: Iterator[tuple[str, Any]]) -> Any:

@@ -22,6 +22,8 @@ YEAR_2286_S: Final = 1e10
 NAT: Final = np.iinfo(np.int64).min
 MAX_EXACT_NS: Final = 9e18
 """Maximum exact difference of two dates. Dates range from 1678 to 2262, so differences can exceed 64 bits."""
+MAX_NAME: Final = 80
+"""Maximum length of a name in an error, in characters."""
 MAX_CODE: Final = np.iinfo(np.int32).max
 
 
@@ -43,6 +45,11 @@ def plain(cell: Any) -> Any:
         return cell.as_py()
     except (OverflowError, ValueError):
         return f"a {cell.type} out of range"
+
+
+def printable(text: str) -> str:
+    """Return a name of a file as it is, or quoted and cut where it is long or not printable."""
+    return text if text.isprintable() and len(text) <= MAX_NAME else repr(text[:MAX_NAME])
 
 
 def _number(cell: Any) -> float:

@@ -6,6 +6,7 @@ A column of a JSON record is the dotted path of its keys, such as ``usage.prompt
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,7 +195,7 @@ def help_text(header: list[str]) -> str:
     similar = _similar(header)
     if all(similar.values()):
         mapping = ",".join(f"{role}={columns[0]}" for role, columns in similar.items())
-        return f"{known}\nor name the columns, perhaps: --columns {mapping}"
+        return f"{known}\nor name the columns, perhaps: --columns {shlex.quote(mapping)}"
     unlike = [c for c in header if not any(c in columns for columns in similar.values())]
     needed = {role: column for role, column in REQUIRED_ROLES.items() if column not in header}
     slips = [
@@ -211,7 +212,7 @@ def help_text(header: list[str]) -> str:
 
 def _similar(header: list[str]) -> dict[str, list[str]]:
     """Return the columns whose last key looks like each role."""
-    keys = {column: column.lower().rpartition(".")[2][:MAX_KEY] for column in header}
+    keys = {column: column.lower().rpartition(".")[2][:MAX_KEY] for column in header if column.isprintable()}
     return {role: [c for c, key in keys.items() if re.search(pattern, key)] for role, pattern in SIMILAR.items()}
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from scaler.config.problems import value_text
+from simulators.world.traffic.formats.cells import printable
 from simulators.world.traffic.formats.json_rows import LIST, fill
 from simulators.world.traffic.formats.json_values import Unreadable
 from simulators.world.traffic.formats.layouts import Layout
@@ -142,7 +143,7 @@ def _otlp(place: str, span: Mapping[str, Any]) -> Span:
     trace_id, span_id, parent = str(span.get("traceId")), str(span.get("spanId")), span.get("parentSpanId")
     status = span.get("status")
     return Span(
-        f"{place}, span {span_id}",
+        f"{place}, span {printable(span_id)}",
         (trace_id, span_id),
         ((trace_id, str(parent)),) if parent else (),
         span.get("startTimeUnixNano"),
@@ -163,7 +164,7 @@ def _jaeger(place: str, span: Mapping[str, Any]) -> Span:
     references = [r for r in _entries(span, "references") if isinstance(r, Mapping)]
     attributes = _attributes(span, "tags")
     return Span(
-        f"{place}, span {span_id}",
+        f"{place}, span {printable(span_id)}",
         (trace_id, span_id),
         tuple((trace_id, str(r.get("spanID"))) for r in references),
         span.get("startTime"),

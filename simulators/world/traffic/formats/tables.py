@@ -23,7 +23,7 @@ import pyarrow.parquet
 
 from scaler.registry import did_you_mean
 from simulators.world.traffic.cleaning import Cleaner, Rows
-from simulators.world.traffic.formats.cells import ArrivalClock, Clients, floats, plain
+from simulators.world.traffic.formats.cells import ArrivalClock, Clients, floats, plain, printable
 from simulators.world.traffic.formats.layouts import ROLES, TOKEN_ROLES, Layout, layout_of
 from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.formats.quantised import spread_in_buckets
@@ -146,8 +146,9 @@ class Table:
         except TraceError as e:
             raise TraceError(f"{self._path}: {e}") from e
         self.cleaner.time_of_day = self._clock.time_of_day
-        tokens = {field: floats(cells[field]) for field in cells if field.endswith("_tokens")}
-        tokens |= {ROLES[role]: self._counts(role, cells, len(numbers)) for role in TOKEN_ROLES}
+        tokens = {ROLES[role]: self._counts(role, cells, len(numbers)) for role in TOKEN_ROLES}
+        if "cached_tokens" in cells:
+            tokens["cached_tokens"] = floats(cells["cached_tokens"])
         raw = {field: _Cells(values) for field, values in cells.items()}
         self.cleaner.add(Rows(arrival, tokens, client, raw, lambda i: place(first_row + int(numbers[i]))))
 
@@ -231,7 +232,7 @@ def _matching(names: Iterable[str], wanted: str) -> list[str]:
 def _choices(wanted: str | None, counts: Counter[str], why: str) -> str:
     """Return the reason to choose and the values to choose from, with their rows."""
     hint = (did_you_mean(wanted, list(counts)) or f"{wanted!r} is not in the file") if wanted else why
-    values = [f"{value or '(none)'} ({count})" for value, count in list(counts.items())[:MAX_LISTED]]
+    values = [f"{printable(value) or '(none)'} ({count})" for value, count in list(counts.items())[:MAX_LISTED]]
     return f" ({hint}): {', '.join(values)}" + (", ..." if len(counts) > MAX_LISTED else "")
 
 

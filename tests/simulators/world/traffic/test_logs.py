@@ -222,6 +222,26 @@ def test_a_line_above_the_limit_is_rejected(tmp_path: Path) -> None:
         list(numbered_lines(stream, file, max_bytes=100))
 
 
+def test_names_in_a_file_are_shown_printable(tmp_path: Path) -> None:
+    rows = [{"timestamp": i, "model": name, **usage(10, 5)} for i, name in enumerate(("a\x1b[2J", "b" * 999))]
+    with pytest.raises(TraceError) as raised:
+        read(json_lines(tmp_path / "m.jsonl", rows))
+    assert "'a\\x1b[2J' (1)" in str(raised.value)
+    assert len(str(raised.value)) < 500
+    row = {"created; rm": 1, "prompt_tokens\x1b": 2, "prompt_len": 2, "output_len": 3}
+    with pytest.raises(TraceError, match="--columns 'arrival=created; rm,prompt=prompt_len,output=output_len'"):
+        read(json_lines(tmp_path / "m.jsonl", [row]))
+
+
+def test_options_for_requests_are_rejected_where_the_format_needs_none(tmp_path: Path) -> None:
+    mooncake = json_lines(tmp_path / "m.jsonl", [{"timestamp": 1, "input_length": 1, "output_length": 1}])
+    vllm = text(tmp_path / "v.json", json.dumps({"start_times": [0.0], "input_lens": [1], "output_lens": [1]}))
+    with pytest.raises(TraceError, match="--model-name: the format mooncake has one model"):
+        read(mooncake, ReadOptions(model="m"))
+    with pytest.raises(TraceError, match="--prompt-tokens: the format vllm has one model and all token counts"):
+        read(vllm, FIXED)
+
+
 # --- LiteLLM
 
 
