@@ -6,7 +6,7 @@ A record is a line, or an entry of a list, or of the list ``data`` of an API's r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
@@ -54,15 +54,15 @@ def _known(header: list[str]) -> str:
 
 
 def fill(table: Table, rows: Iterable[tuple[str, Any]]) -> None:
-    """Add rows, mappings of columns to values, to a table. Other values are bad rows."""
+    """Add rows, dicts of columns to values, to a table. Other values are bad rows."""
     total = 0
     remaining = iter(rows)
     while chunk := list(islice(remaining, BATCH_ROWS)):
-        good = [(place, row) for place, row in chunk if isinstance(row, Mapping)]
+        good = [(place, row) for place, row in chunk if isinstance(row, dict)]
         for place, row in chunk:
             if isinstance(row, Unreadable):
                 table.cleaner.bad_row(place, row.rule, row.text)
-            elif not isinstance(row, Mapping):
+            elif not isinstance(row, dict):
                 table.cleaner.bad_row(place, "must be a JSON object", value_text(row))
         columns = [[_cell(value_at(row, name)) for _, row in good] for name in table.column_names]
         batch = pa.RecordBatch.from_arrays([pa.array(c, pa.string()) for c in columns], names=table.column_names)
@@ -70,21 +70,23 @@ def fill(table: Table, rows: Iterable[tuple[str, Any]]) -> None:
         total += len(good)
 
 
-def value_at(record: Mapping[str, Any], path: str) -> Any:
+def value_at(record: dict[str, Any], path: str) -> Any:
     """Return the value at a dotted path, None if there is none. Keys may have dots themselves."""
     if path in record:
         return record[path]
-    for i, character in enumerate(path):
-        if character == "." and isinstance(inner := record.get(path[:i]), Mapping):
-            value = value_at(inner, path[i + 1 :])
-            if value is not None:
-                return value
+    dot = path.find(".")
+    while dot >= 0:
+        inner = record.get(path[:dot])
+        value = value_at(inner, path[dot + 1 :]) if isinstance(inner, dict) else None
+        if value is not None:
+            return value
+        dot = path.find(".", dot + 1)
     return None
 
 
 def _records(values: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
     for place, value in values:
-        listed = value.get(LIST) if isinstance(value, Mapping) else value
+        listed = value.get(LIST) if isinstance(value, dict) else value
         if isinstance(listed, list):
             yield from ((f"{place}, entry {i}".removeprefix(", "), entry) for i, entry in enumerate(listed, 1))
         else:
@@ -93,7 +95,7 @@ def _records(values: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
 
 def _columns(record: Any, place: str = "", depth: int = MAX_DEPTH) -> Iterator[str]:
     """Yield the dotted paths of a record's values."""
-    if isinstance(record, Mapping) and depth:
+    if isinstance(record, dict) and depth:
         for key, value in record.items():
             yield from _columns(value, f"{place}.{key}".removeprefix("."), depth - 1)
     elif 0 < len(place) <= MAX_COLUMN_LENGTH:
@@ -104,5 +106,7 @@ def _cell(value: Any) -> str | None:
     """Return a value as the text of a table's cell, None for an empty one."""
     if value is None or value == "":
         return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return repr(value)
     text = value if isinstance(value, str) else json.dumps(value)
     return text.encode(errors="backslashreplace").decode()  # an unpaired surrogate cannot be encoded

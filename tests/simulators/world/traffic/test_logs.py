@@ -137,7 +137,7 @@ GOOD = {"timestamp": 1.5, **usage(10, 5)}
             json.dumps({"timestamp": 1, "usage": None}), "column 'prompt_tokens' = null: must be", id="no usage"
         ),
         pytest.param(json.dumps({**GOOD, "prompt_tokens": -5}), "'prompt_tokens' = \"-5\": must be at", id="negative"),
-        pytest.param(json.dumps({**GOOD, "prompt_tokens": float("nan")}), '= "NaN": must be a number', id="NaN"),
+        pytest.param(json.dumps({**GOOD, "prompt_tokens": float("nan")}), '= "nan": must be a number', id="NaN"),
         pytest.param(json.dumps({**GOOD, "completion_tokens": 10**30}), "must be at most 100000000", id="overflow"),
         pytest.param(json.dumps({**GOOD, "prompt_tokens": True}), '= "true": must be a number', id="true"),
         pytest.param(json.dumps({**GOOD, "timestamp": "\ud800"}), "must be a finite time", id="half a character"),
