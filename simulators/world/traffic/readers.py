@@ -109,7 +109,7 @@ def _is(options: ReadOptions, name: str, *, fits: bool) -> bool:
 
 
 def _check_complete(path: Path, name: str, options: ReadOptions) -> None:
-    """Raise `TraceError` for options that select or complete requests, in a format that needs none of them."""
+    """Raise `TraceError` for options about requests in a format that needs none of them."""
     given = {"--model-name": options.model, "--prompt-tokens": options.prompt, "--output-tokens": options.output}
     for option, value in given.items():
         if value is not None:
