@@ -1,4 +1,7 @@
-"""MkDocs hook: generate the reference pages from the schema and the argument parser."""
+"""MkDocs hook: generate the reference pages.
+
+Their sources are the schema, the argument parser and the catalogue of service models.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from mkdocs.structure.files import File, Files
 from scaler.cli import parser
 from scaler.commands.verbs import VERBS
 from scaler.config.load import json_schema
+from simulators.engine.models import listing
 
 NO_BOUND: Final = 1e15
 """Bound of a number without a documented one."""
@@ -40,6 +44,7 @@ def pages() -> dict[str, str]:
     by_section = {section: _kinds(records["WorkloadSpec"]["properties"][section]) for section in SECTIONS}
     of_kinds = {record for kinds in by_section.values() for record in kinds.values()}
     texts = {"cli": "\n".join(_command_line()), "workload": "\n".join(_page("Workload", records, ["WorkloadSpec"]))}
+    texts["models"] = "\n".join(_models())
     texts["daemon"] = "\n".join(_page("Daemon", records, ["DaemonSpec"]))
     for section, kinds in by_section.items():
         texts[section] = "\n".join(_page(SECTIONS[section], records, list(kinds.values()), of_kinds))
@@ -143,6 +148,29 @@ def _yaml(value: Any) -> str:
 def _cell(text: str) -> str:
     """Return a text that can stand in a table's cell."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;").replace("{{", "{ {")
+
+
+def _models() -> Iterator[str]:
+    """Yield a table of the service models, the meaning of its columns, and each source."""
+    yield from ("# Service models", "", "Generated from the shipped catalogue (`forescale models`).", "")
+    yield from (
+        "A scenario names a model as `model` of a pool, and `forescale simulate --model` takes it directly.",
+        "",
+    )
+    yield from (f"| {' | '.join(listing.HEADER)} |", "|---|---|---|---:|---:|---:|---|")
+    entries = listing.entries()
+    for entry in entries:
+        name, *others = listing.cells(entry)
+        yield f"| [`{name}`](#{_anchor(name)}) | {' | '.join(others)} |"
+    yield ""
+    yield from (f"- {note}" for note in listing.notes())
+    yield from ("", "## Sources", "")
+    for entry in entries:
+        yield from (f"### `{entry.name}` {{#{_anchor(entry.name)}}}", "", _cell(entry.model.provenance), "")
+
+
+def _anchor(name: str) -> str:
+    return name.replace(".", "")
 
 
 def _command_line() -> Iterator[str]:

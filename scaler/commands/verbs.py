@@ -69,6 +69,13 @@ VERBS: Final = {
         "kubectl get hpa,scaledobject -A -o yaml | forescale import - --out workloads/\n"
         "forescale import --cluster --namespace llm --out workloads/ --prometheus http://prometheus:9090",
     ),
+    "models": Verb(
+        "simulators.commands.models",
+        "list the service models of the simulator",
+        "List the shipped service models with their token rates, errors and sources, or show one\n"
+        "of them, or a file of forescale calibrate (docs/reference/models.md).",
+        "forescale models\nforescale models llama-3.1-8b-h100-vllm\nforescale models --format json",
+    ),
     "replay": Verb(
         "scaler.commands.replay",
         "repeat recorded decisions and compare them",

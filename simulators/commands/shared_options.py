@@ -30,14 +30,22 @@ def trace_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--run", metavar="NAME", help="run to read, if the trace file holds several")
     parser.add_argument("--skip-bad", action="store_true", help="skip malformed rows of the trace and count them")
+    model_argument(parser)
     parser.add_argument(
         "--speed", type=float, metavar="FACTOR", help="replay the trace this many times as fast (default: 1)"
     )
 
 
+def model_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option that selects the requests to one model."""
+    parser.add_argument(
+        "--model-name", metavar="NAME", help="keep only requests to this model; a shell pattern, '*' for all"
+    )
+
+
 def trace_option_problems(args: argparse.Namespace) -> Iterator[Problem]:
     """Yield the problems of trace options without ``--trace``."""
-    for option in ("run", "speed", "skip_bad"):
+    for option in ("run", "speed", "skip_bad", "model_name"):
         value = getattr(args, option)
         if args.trace is None and value is not None and value is not False:
             rule = "requires --trace"
@@ -46,7 +54,7 @@ def trace_option_problems(args: argparse.Namespace) -> Iterator[Problem]:
 
 def read_trace(args: argparse.Namespace) -> RequestTrace:
     """Read the trace of the command line. Raises `TraceError`."""
-    trace = read(args.trace, ReadOptions(run=args.run, skip_bad=args.skip_bad))
+    trace = read(args.trace, ReadOptions(run=args.run, skip_bad=args.skip_bad, model=args.model_name))
     return running.checked(trace if args.speed is None else trace.speed(args.speed))
 
 

@@ -7,17 +7,21 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from scaler.config.document import value_in
 from scaler.config.problems import ConfigError, Problem
 from scaler.registry import did_you_mean
+from simulators.commands.shared_options import model_argument
 from simulators.experiments.spec_loader import COMMAND_LINE, read_file, read_kind
+from simulators.experiments.spec_loader import read as read_record
 from simulators.reporting.progress import ProgressBar
 from simulators.world.rng import streams
 from simulators.world.traffic.describe import describe, lines
+from simulators.world.traffic.formats.layouts import TOKEN_ROLES
 from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.generate import GENERATORS
+from simulators.world.traffic.lengths import Lengths
 from simulators.world.traffic.readers import read
 from simulators.world.traffic.trace import RequestTrace, TraceError
 from simulators.world.traffic.writers import replacing, write, writer_of
@@ -41,17 +45,52 @@ def arguments(trace: argparse.ArgumentParser) -> None:
         action.add_argument(
             "--columns",
             metavar="ROLE=COLUMN,...",
-            help="column names for the roles arrival, prompt, output and, optionally, client",
+            help="column names for the roles arrival, prompt, output and, optionally, cached, client, model;"
+            " in JSON, dotted keys",
         )
-        action.add_argument("--unit", choices=["s", "ms", "us", "ns"], help="unit of the arrival times")
+        action.add_argument(
+            "--unit", choices=["s", "ms", "us", "ns"], help="unit of the arrival times (default: detected)"
+        )
         action.add_argument("--run", metavar="NAME", help="run to read, if the file holds several")
         action.add_argument("--skip-bad", action="store_true", help="skip malformed rows and count them")
-        action.add_argument("--seed", type=int, default=0, help="random seed for spreading coarse arrival times")
+        model_argument(action)
+        _token_arguments(action)
+        action.add_argument(
+            "--seed", type=int, default=0, help="random seed of spread arrivals and drawn tokens (default: 0)"
+        )
     generate = actions.add_parser("generate", help="generate a trace")
     generate.add_argument("what", metavar="SPEC", help="YAML file, or kind of generator (docs/how-to/traffic.md)")
     generate.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings of the kind")
     generate.add_argument("--out", required=True, metavar="FILE", help="file to write: .csv, .csv.gz or .parquet")
     generate.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+
+
+def _token_arguments(action: argparse.ArgumentParser) -> None:
+    """Add the options that set the token counts that a file does not have."""
+    for role in TOKEN_ROLES:
+        action.add_argument(
+            f"--{role}-tokens",
+            type=_lengths,
+            metavar="N",
+            help=f"{role} tokens of requests without any in the file: a constant, or a distribution to draw from,"
+            " mean_tokens=N,cv=X or p50_tokens=N,p95_tokens=N",
+        )
+
+
+def _lengths(text: str) -> Lengths:
+    """Return token counts: a constant, or the settings of a distribution."""
+    settings = f"mean_tokens={text},cv=0,max_tokens={text}" if text.isdecimal() else text
+    pairs = [setting.partition("=") for setting in settings.split(",")]
+    try:
+        data = {key.strip(): value_in(value) for key, _, value in pairs}
+        if all(equals for _, equals, _ in pairs):
+            return cast("Lengths", read_record(Lengths, data))
+    except ConfigError as e:
+        problems = (f"{p.path} {p.rule}" + (f" ({p.hint})" if p.hint else "") for p in e.problems)
+        raise argparse.ArgumentTypeError("; ".join(problems)) from e
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number, or KEY=NUMBER,KEY=NUMBER")
 
 
 def command(args: argparse.Namespace) -> int:
@@ -105,6 +144,9 @@ def _read(args: argparse.Namespace) -> RequestTrace:
             skip_bad=args.skip_bad,
             rng_for=streams(args.seed),
             progress=bar.large,
+            model=args.model_name,
+            prompt=args.prompt_tokens,
+            output=args.output_tokens,
         )
         return read(Path(args.file), options)
 

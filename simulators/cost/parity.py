@@ -5,9 +5,7 @@ Today's replica is the one that the workload runs on.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from typing import Final
 
 from simulators.backtest.engines import scaled_times
 from simulators.cost.evidence import WorkloadEvidence
@@ -16,22 +14,21 @@ from simulators.cost.offers import engine
 from simulators.cost.trial import TYPICAL_FACTOR, RatedOffer, Trial
 from simulators.engine.models import catalogue
 
-NAME: Final = re.compile(
-    r"^(?P<base>[a-z0-9.-]+?-[0-9]+b)-(?P<gpu>[a-z0-9-]+?)(?P<engine>-(sglang|trtllm|vllm.*|llm.*))?$"
-)
-"""Parts of a catalogue name: the weights, the GPUs of a replica, and the engine if it is not the usual one."""
-
 
 def comparable_models(name: str, excluded: set[str]) -> list[str]:
     """Return the catalogue's models of the same weights on other GPUs.
 
     They have the usual engine, and their GPU is that of none of `excluded`.
     """
-    parts = NAME.match(name)
+    parts = catalogue.NAME.match(name)
     if parts is None:
         return []
-    known = {match["gpu"] for other in excluded if (match := NAME.match(other)) and match["base"] == parts["base"]}
-    same_weights = [m for other in catalogue.names() if (m := NAME.match(other)) and m["base"] == parts["base"]]
+    known = {
+        match["gpu"] for other in excluded if (match := catalogue.NAME.match(other)) and match["base"] == parts["base"]
+    }
+    same_weights = [
+        m for other in catalogue.names() if (m := catalogue.NAME.match(other)) and m["base"] == parts["base"]
+    ]
     return [match[0] for match in same_weights if not match["engine"] and match["gpu"] not in known]
 
 

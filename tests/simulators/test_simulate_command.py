@@ -334,6 +334,7 @@ def test_a_file_that_is_not_a_trace_is_reported(
         (["s", "--speed", "0"], "--speed = 0.0: requires --trace"),
         (["s", "--run", "x"], "--run = x: requires --trace"),
         (["s", "--skip-bad"], "--skip-bad = True: requires --trace"),
+        (["s", "--model-name", "m"], "--model-name = m: requires --trace"),
         (["s", "--replicas", "3"], "--replicas = 3: cannot be combined with a scenario"),
         (["s", "--model", "x"], "--model = x: cannot be combined with a scenario"),
         (["s", "--trace", "told.csv", "--speed", "0"], "speed 0.0 must be above 0"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,10 @@ HOST: Final = (
     "front_base_s", "front_seq_s", "pipelined",
 )  # fmt: skip
 """Fields of a service model that describe the host, independent of the GPU."""
+NAME: Final = re.compile(
+    r"^(?P<base>[a-z0-9.-]+?-[0-9]+b)-(?P<gpu>[a-z0-9-]+?)(?P<engine>-(sglang|trtllm|vllm.*|llm.*))?$"
+)
+"""Parts of a name: the weights, the GPUs of a replica, and the engine if it is not the usual one."""
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 

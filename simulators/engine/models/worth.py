@@ -6,8 +6,12 @@ They are a policy's prior before it learns.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from simulators.engine.models.service import ServiceModel
+
+CONTEXT_TOKENS: Final = 1200
+"""Tokens of each sequence, by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +22,7 @@ class SaturationRates:
     generation_tokens_per_s: float
 
 
-def saturation_rates(model: ServiceModel, context_tokens: int = 1200) -> SaturationRates:
+def saturation_rates(model: ServiceModel, context_tokens: int = CONTEXT_TOKENS) -> SaturationRates:
     """Return the rates of full prefill steps and of a full decode batch.
 
     Each sequence has `context_tokens`. The prefill rate is step tokens / step time: 2048 tokens in 50.2 ms are 40,800

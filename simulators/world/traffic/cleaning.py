@@ -53,6 +53,7 @@ class Cleaner:
         """`columns` names the file's column for each field, for errors."""
         self.repairs: Counter[str] = Counter()
         self.time_of_day = False
+        self.remedies = ["--skip-bad skips malformed rows and counts them"]
         self._file = file
         self._columns = columns
         self._skip_bad = skip_bad
@@ -116,19 +117,24 @@ class Cleaner:
         if self._bad_rows and not self._skip_bad:
             more = self._bad_rows - len(self._problems)
             omitted = f"\n... and {more} more" if more > 0 else ""
-            raise TraceError(
-                "\n".join(self._problems) + omitted + "\n(--skip-bad skips malformed rows and counts them)"
-            )
+            raise TraceError("\n".join(self._problems) + omitted + f"\n({'; '.join(self.remedies)})")
         arrival = self._arrival.values()
         if not len(arrival):
-            example = f": all {self._bad_rows} rows are malformed, as in: {self._problems[0]}" if self._bad_rows else ""
-            raise TraceError(f"{self._file}: has no request{example}")
+            raise TraceError(f"{self._file}: has no request{self._left_out()}")
         self.repairs[DROPPED] += self._bad_rows
         self.repairs["unordered rows sorted"] += self._out_of_order
         if self.time_of_day:
             arrival -= arrival.min()
         columns = {field: column.values() for field, column in self._int_columns.items()}
         return ordered(columns, arrival, name, origin, self.repairs)
+
+    def _left_out(self) -> str:
+        """Return what became of the rows of a file without a request."""
+        repairs = "".join(f"; {what}: {count:,}" for what, count in self.repairs.items() if count)
+        if not self._bad_rows:
+            return repairs
+        example = f": all {self._bad_rows} rows are malformed, as in: {self._problems[0]}"
+        return f"{example}\n({'; '.join(self.remedies[1:])})" if self.remedies[1:] else example
 
 
 class _Column:

@@ -197,6 +197,13 @@ class TraceFile:
     run: Annotated[
         str | None, FieldMetadata("Run to read. Default: null, the only run of the file.", example="conv_a")
     ] = None
+    model_name: Annotated[
+        str | None,
+        FieldMetadata(
+            "Keep only requests to this model, a name or a shell pattern. Default: null, the only model of the file.",
+            example="llama-*",
+        ),
+    ] = None
     start_s: Annotated[float, FieldMetadata("Start of the window in the file. Seconds.", ge=0, le=MAX_ARRIVAL_S)] = 0.0
     end_s: Annotated[
         float | None,
@@ -225,12 +232,12 @@ class TraceFile:
         """
         if self.end_s is not None:
             return (self.end_s - self.start_s) / self.speed
-        trace = load(self.file, self.run)
+        trace = load(self.file, self.run, self.model_name)
         remaining_s = trace.duration_s * (1 + 1 / max(len(trace) - 1, 1)) - self.start_s
         return max(round(remaining_s / self.speed, 3), 0.001)
 
     def _window(self) -> RequestTrace:
-        return load_window(self.file, self.run, self.start_s, self.end_s, self.speed)
+        return load_window(self)
 
     def rate_rps(self, t_s: Floats) -> Floats:
         """Return the mean rate in the minute of the file around each time."""
@@ -263,12 +270,13 @@ def kind_of(generator: Generator) -> str:
 
 
 @lru_cache(maxsize=8)
-def load_window(file: str, run: str | None, start_s: float, end_s: float | None, speed: float) -> RequestTrace:
+def load_window(source: TraceFile) -> RequestTrace:
     """Return the requests of a window of a file, at another speed. Cached per process."""
-    return load(file, run).window(start_s, math.inf if end_s is None else end_s).speed(speed)
+    trace = load(source.file, source.run, source.model_name)
+    return trace.window(source.start_s, math.inf if source.end_s is None else source.end_s).speed(source.speed)
 
 
 @lru_cache(maxsize=8)
-def load(file: str, run: str | None = None) -> RequestTrace:
+def load(file: str, run: str | None = None, model: str | None = None) -> RequestTrace:
     """Return the trace in a file. Cached per process."""
-    return read(Path(file), ReadOptions(run=run))
+    return read(Path(file), ReadOptions(run=run, model=model))

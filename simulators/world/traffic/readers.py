@@ -5,17 +5,18 @@ The content determines the format, not the file name.
 
 from __future__ import annotations
 
+import codecs
 import csv
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from scaler.config.problems import value_text
 from scaler.registry import did_you_mean
-from simulators.world.traffic.formats import guidellm, mooncake, tables, vllm
+from simulators.world.traffic.formats import guidellm, json_rows, mooncake, otel, tables, vllm, vllm_log
+from simulators.world.traffic.formats.json_values import Unreadable, json_values
+from simulators.world.traffic.formats.layouts import LAYOUTS, fitting
 from simulators.world.traffic.formats.options import ReadOptions
-from simulators.world.traffic.formats.records import document
 from simulators.world.traffic.formats.stream import head
 from simulators.world.traffic.trace import RequestTrace, TraceError
 
@@ -26,9 +27,9 @@ DOCUMENTS: Final[Mapping[str, tuple[str, Documents]]] = {
     "vllm": ("input_lens", vllm.read),
 }
 """Formats that are one JSON document: the key that identifies each, and its reader."""
-FORMATS: Final = ("azure", "burstgpt", "forescale", "guidellm", "mooncake", "runs", "servegen", "vllm")
-"""All formats: table layouts, JSON documents, and Mooncake's JSON lines."""
-SUFFIXES: Final = (".gz", ".csv", ".parquet", ".jsonl", ".json")
+FORMATS: Final = tuple(sorted([*LAYOUTS, *DOCUMENTS, "mooncake", "otel", "vllm-log"]))
+"""All formats: layouts of tables and JSON records, JSON documents, Mooncake's JSON lines, spans and logs."""
+SUFFIXES: Final = (".gz", ".csv", ".parquet", ".jsonl", ".ndjson", ".json", ".log")
 DEFAULT: Final = ReadOptions()
 
 
@@ -44,8 +45,10 @@ def read(path: Path, options: ReadOptions = DEFAULT) -> RequestTrace:
         raise TraceError(f"{path}: is empty")
     if start.startswith(tables.PARQUET):
         return tables.read_parquet(path, options, name_of(path))
-    if start.lstrip()[:1] in {b"{", b"["}:
-        return _json(path, start, options)
+    if start.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in {b"{", b"["}:
+        return _json(path, options)
+    if options.format == "vllm-log" or (options.format is None and not options.columns and _is_log(start, options)):
+        return vllm_log.read(path, options, name_of(path))
     return tables.read_csv(path, _header(path, start), options, name_of(path))
 
 
@@ -69,23 +72,53 @@ def _header(path: Path, start: bytes) -> list[str]:
         raise TraceError(f"{path}, line 1: is not a CSV header: {e}") from e
 
 
-def _json(path: Path, start: bytes, options: ReadOptions) -> RequestTrace:
-    if options.format == "mooncake" or (options.format is None and _is_lines(start)):
-        return mooncake.read(path, options, name_of(path))
-    data = document(path, options)
-    keys = list(data) if isinstance(data, dict) else [f"a {type(data).__name__}"]
-    for name, (key, reader) in DOCUMENTS.items():
-        if options.format == name or (options.format is None and key in keys):
-            return reader(path, data if isinstance(data, dict) else {}, options, name_of(path))
-    known = "; ".join(f"{name} has {key}" for name, (key, _) in DOCUMENTS.items())
-    lines = f"mooncake has lines with {', '.join(mooncake.KEYS)}"
-    raise TraceError(f"{path}: unknown JSON format with the keys {value_text(keys)}; known formats: {known}; {lines}")
+def _is_log(start: bytes, options: ReadOptions) -> bool:
+    """Return whether the beginning of a file is a server's log.
+
+    A table with such text in a column is none.
+    """
+    header = start.split(b"\n", 1)[0].decode(errors="replace").strip().split(",")
+    return vllm_log.fits(start) and fitting(header, options) is None
 
 
-def _is_lines(start: bytes) -> bool:
-    """Return whether the first line is a JSON object of one request."""
-    try:
-        first = json.loads(start.split(b"\n", 1)[0])
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(first, dict) and "input_length" in first
+def _json(path: Path, options: ReadOptions) -> RequestTrace:
+    values = json_values(path, options)
+    name = name_of(path)
+    leading: list[tuple[str, Any]] = []
+    first: Any = None
+    for place, first in values:
+        leading.append((place, first))
+        if not isinstance(first, Unreadable):
+            break
+    keys = set(first) if isinstance(first, Mapping) else set()
+    if _is(options, "mooncake", fits="input_length" in keys):
+        _check_complete(path, "mooncake", options)
+        return mooncake.read(path, options, name)
+    for known, (key, reader) in DOCUMENTS.items():
+        if _is(options, known, fits=key in keys):
+            _check_complete(path, known, options)
+            return reader(path, _only(path, known, leading, values), options, name)
+    if _is(options, "otel", fits=otel.fits(first)):
+        return otel.read(path, chain(leading, values), options, name)
+    return json_rows.read(path, chain(leading, values), options, name)
+
+
+def _is(options: ReadOptions, name: str, *, fits: bool) -> bool:
+    """Return whether a file has a format: the one of the options, else one that fits."""
+    return options.format == name or (options.format is None and not options.columns and fits)
+
+
+def _check_complete(path: Path, name: str, options: ReadOptions) -> None:
+    """Raise `TraceError` for options about requests in a format that needs none of them."""
+    given = {"--model-name": options.model, "--prompt-tokens": options.prompt, "--output-tokens": options.output}
+    for option, value in given.items():
+        if value is not None:
+            raise TraceError(f"{path}: {option}: the format {name} has one model and all token counts; omit it")
+
+
+def _only(path: Path, name: str, leading: list[tuple[str, Any]], values: Iterator[tuple[str, Any]]) -> Any:
+    """Return the one document of a file. Raises `TraceError` for several lines."""
+    if len(leading) + len(list(islice(values, 1))) > 1:
+        raise TraceError(f"{path}: is not a complete JSON document: {name} has one document, not several lines")
+    data = leading[0][1]
+    return data if isinstance(data, Mapping) else {}

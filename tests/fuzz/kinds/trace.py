@@ -33,6 +33,25 @@ VLLM: Final[dict[str, Any]] = {
     "start_times": [0.0, 1.0, 2.0],
     "errors": ["", "", ""],
 }
+CHAT: Final[dict[str, Any]] = {"created": 1.7e9, "model": "m", "usage": {"prompt_tokens": 9, "completion_tokens": 5}}
+SPEND: Final[dict[str, Any]] = {
+    "startTime": "2026-01-01T00:00:00Z", "model": "m", "prompt_tokens": 9, "completion_tokens": 5, "cache_hit": "False",
+}  # fmt: skip
+SPAN: Final[dict[str, Any]] = {
+    "traceId": "1", "spanId": "2", "parentSpanId": "1", "startTimeUnixNano": "1700000000000000000",
+    "attributes": [
+        {"key": "gen_ai.usage.input_tokens", "value": {"intValue": "9"}},
+        {"key": "gen_ai.usage.output_tokens", "value": {"intValue": "5"}},
+    ],
+}  # fmt: skip
+OTLP: Final[dict[str, Any]] = {"resourceSpans": [{"scopeSpans": [{"spans": [SPAN]}]}]}
+RECEIVED: Final = b"Received request cmpl-%d-0: prompt: 'x', params: SamplingParams(), prompt_token_ids: [1, 2, 3], "
+GENERATED: Final = b"Generated response cmpl-%d: output: 'y', output_token_ids: [4, 5], finish_reason: stop"
+SERVER_LOG: Final = b"".join(
+    b"INFO 11-30 22:11:%02d [logger.py:39] %s\n" % (k, message % k)
+    for k in range(8)
+    for message in (RECEIVED, GENERATED)
+)
 TOKENS: Final = (
     b"NaN",
     b"inf",
@@ -60,8 +79,11 @@ TOKENS: Final = (
 )
 
 
-def _mooncake(rng: Rng) -> bytes:
-    rows = [{"timestamp": 1000 * k, "input_length": 600, "output_length": 50, "hash_ids": [1, k]} for k in range(12)]
+def _lines(rng: Rng) -> bytes:
+    mooncake = [
+        {"timestamp": 1000 * k, "input_length": 600, "output_length": 50, "hash_ids": [1, k]} for k in range(12)
+    ]
+    rows: list[Any] = rng.choice((mooncake, [CHAT] * 12, [SPEND] * 12, [OTLP] * 3))
     k = rng.randrange(len(rows))
     return b"".join((json_text(rng, row) if i == k else json.dumps(row).encode()) + b"\n" for i, row in enumerate(rows))
 
@@ -69,10 +91,10 @@ def _mooncake(rng: Rng) -> bytes:
 def mutated(rng: Rng) -> bytes:
     match rng.randint(0, 3):
         case 0:
-            return _mooncake(rng)
+            return _lines(rng)
         case 1:
-            return json_text(rng, VLLM)
-    return text(rng, rng.choice((OWN, AZURE, BURST)), TOKENS, changes=4)
+            return json_text(rng, rng.choice((VLLM, OTLP, {"data": [SPEND, CHAT]})))
+    return text(rng, rng.choice((OWN, AZURE, BURST, SERVER_LOG)), TOKENS, changes=4)
 
 
 def check(data: bytes) -> str:

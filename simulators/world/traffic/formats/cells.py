@@ -12,15 +12,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from simulators.world.traffic.formats.options import PER_SECOND, Unit
+from simulators.world.traffic.formats.options import PER_SECOND, UNITS, Unit
 from simulators.world.traffic.trace import MAX_ARRIVAL_S, Floats, Ints, TraceError
 
 NS_PER_S: Final = 1e9
+YEAR_2000_S: Final = 946_684_800.0
 YEAR_2286_S: Final = 1e10
 """A Unix time above this is in a smaller unit than seconds."""
 NAT: Final = np.iinfo(np.int64).min
 MAX_EXACT_NS: Final = 9e18
 """Maximum exact difference of two dates. Dates range from 1678 to 2262, so differences can exceed 64 bits."""
+MAX_NAME: Final = 80
+"""Maximum length of a name in an error, in characters."""
 MAX_CODE: Final = np.iinfo(np.int32).max
 
 
@@ -44,6 +47,11 @@ def plain(cell: Any) -> Any:
         return f"a {cell.type} out of range"
 
 
+def printable(text: str) -> str:
+    """Return a name of a file as it is, or quoted and cut where it is long or not printable."""
+    return text if text.isprintable() and len(text) <= MAX_NAME else repr(text[:MAX_NAME])
+
+
 def _number(cell: Any) -> float:
     try:
         return float(cell) if "_" not in str(cell) else np.nan
@@ -54,12 +62,14 @@ def _number(cell: Any) -> float:
 class ArrivalClock:
     """Converts arrivals to seconds.
 
-    Times of day (text, or numbers above `MAX_ARRIVAL_S`) count from the first one.
+    Times of day (text, or numbers above `MAX_ARRIVAL_S`) count from the first one. Without a unit, numbers are seconds,
+    or the unit in which the first is a Unix time of the years 2000 to 2286: 1.7e12 is 2023 in milliseconds.
     """
 
     def __init__(self, unit: Unit | None) -> None:
         self.time_of_day = False
-        self._unit: Unit = unit or "s"
+        self._unit = unit
+        self._per_second = 1.0
         self._is_text: bool | None = None
         self._base: float | int | None = None
 
@@ -68,13 +78,15 @@ class ArrivalClock:
             return np.full(len(cells), np.nan)  # an empty batch does not determine the type
         if self._is_text is None:
             self._is_text = _has_dates(cells)
-        return self._dates(cells) if self._is_text else self._numbers(floats(cells) / PER_SECOND[self._unit])
+        return self._dates(cells) if self._is_text else self._numbers(floats(cells))
 
-    def _numbers(self, times: Floats) -> Floats:
+    def _numbers(self, numbers: Floats) -> Floats:
         if self._base is None:
-            first = next((float(t) for t in times if np.isfinite(t)), None)
+            first = next((float(n) for n in numbers if np.isfinite(n)), None)
             if first is None:
-                return times
+                return numbers
+            self._per_second = PER_SECOND[self._unit or _unit_of(first)]
+            first /= self._per_second
             if first > YEAR_2286_S:
                 raise TraceError(
                     f"the first arrival, {first:g} s, is after the year 2286, so the unit is probably not seconds:"
@@ -82,7 +94,7 @@ class ArrivalClock:
                 )
             self.time_of_day = first > MAX_ARRIVAL_S
             self._base = first if self.time_of_day else 0.0
-        return times - self._base
+        return np.asarray(numbers / self._per_second - self._base, np.float64)
 
     def _dates(self, cells: Any) -> Floats:
         self.time_of_day = True
@@ -91,6 +103,11 @@ class ArrivalClock:
         if self._base is None and known.any():
             self._base = int(nanoseconds[known][0])
         return np.where(known, _since_s(nanoseconds, int(self._base or 0)), np.nan)
+
+
+def _unit_of(first: float) -> Unit:
+    """Return the unit in which a number is a Unix time of our days, else seconds."""
+    return next((unit for unit in UNITS if YEAR_2000_S <= first / PER_SECOND[unit] <= YEAR_2286_S), "s")
 
 
 def _since_s(nanoseconds: Any, base: int) -> Floats:

@@ -19,15 +19,14 @@ import numpy as np
 
 from scaler.config.problems import value_text
 from simulators.world.traffic.formats.options import PER_SECOND, ReadOptions, Unit
+from simulators.world.traffic.formats.quantised import quantised, spread_arrivals, spread_text
 from simulators.world.traffic.formats.records import cleaned, numeric
 from simulators.world.traffic.formats.stream import Stream
-from simulators.world.traffic.trace import Floats, RequestTrace, TraceError
+from simulators.world.traffic.trace import RequestTrace, TraceError
 
 KEYS: Final = ("timestamp", "input_length", "output_length")
 BUCKET_S: Final = 3.0
 """Mooncake's published arrivals come in multiples of this."""
-SLACK_S: Final = 0.002
-"""Tolerance from a multiple: 5.999 counts as 6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +51,9 @@ def read(path: Path, options: ReadOptions, name: str) -> RequestTrace:
     unit = options.unit or dialect.unit
     arrival = numeric([row.get("timestamp") for _, row in lines]) / PER_SECOND[unit]
     order = np.argsort(arrival, kind="stable")
-    spread = _quantised(arrival[order])
+    spread = quantised(arrival[order], BUCKET_S)
     if spread:
-        arrival[order] = _spread(arrival[order], options)
+        arrival[order] = spread_arrivals(arrival[order], BUCKET_S, options)
     columns: dict[str, Sequence[Any]] = {
         "arrival_s": arrival.tolist(),
         "prompt_tokens": [row.get("input_length") for _, row in lines],
@@ -67,7 +66,7 @@ def read(path: Path, options: ReadOptions, name: str) -> RequestTrace:
     cleaner = cleaned(path, names, columns, [f"line {number}" for number, _ in lines], options)
     for number, text, rule in bad:
         cleaner.bad_row(f"line {number}", rule, text)
-    cleaner.repairs[f"arrivals spread within their bucket of {BUCKET_S:g} s"] += spread
+    cleaner.repairs[spread_text(BUCKET_S)] += spread
     return cleaner.trace(name, str(path))
 
 
@@ -100,29 +99,6 @@ def _has_plain_blocks(row: dict[str, Any]) -> bool:
     """Return whether a prompt's block hashes, if any, are comparable."""
     blocks = row.get("hash_ids")
     return not isinstance(blocks, list) or all(isinstance(block, int | float | str) for block in blocks)
-
-
-def _quantised(arrival: Floats) -> int:
-    """Return the number of arrivals if they are quantised to buckets, else 0.
-
-    They are if all are at the start of a bucket and some share one.
-    """
-    known = arrival[np.isfinite(arrival)]
-    off = np.abs(known - BUCKET_S * np.round(known / BUCKET_S))
-    shared = len(np.unique(known)) < len(known)
-    return len(known) if shared and (off <= SLACK_S).all() else 0
-
-
-def _spread(arrival: Floats, options: ReadOptions) -> Floats:
-    """Spread arrivals uniformly inside their buckets, in the order of the file.
-
-    The times are rounded to a millisecond.
-    """
-    moved = np.round(arrival + BUCKET_S * options.rng_for("arrivals").random(len(arrival)), 3)
-    starts = np.flatnonzero(arrival != np.concatenate(([-1.0], arrival[:-1])))
-    for bucket in np.split(moved, starts[1:]):
-        bucket.sort()
-    return np.maximum.accumulate(moved)
 
 
 def _cached(rows: Iterable[dict[str, Any]], order: Any, block_tokens: int) -> list[float]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, get_args
 
 from simulators.world.rng import RngFor, streams
+from simulators.world.traffic.lengths import Lengths
 
 Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
 PER_SECOND: Final[Mapping[str, float]] = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
@@ -27,13 +28,22 @@ class ReadOptions:
 
     `format` None: the content determines it. `columns` maps arrival, prompt, output (and cached, client) to the columns
     of a table of unknown format; `unit` is the unit of its arrivals. `run` selects one of several runs in a file.
-    `skip_bad` leaves bad rows out and counts them. `rng_for` spreads quantised arrivals.
+    `model` selects the requests to one model, by name or shell pattern. `prompt` and `output` are the token counts of
+    requests for which the file has none. `skip_bad` leaves bad rows out and counts them. `rng_for` spreads quantised
+    arrivals and draws token counts.
     """
 
     format: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     unit: Unit | None = None
     run: str | None = None
+    model: str | None = None
+    prompt: Lengths | None = None
+    output: Lengths | None = None
     skip_bad: bool = False
     rng_for: RngFor = UNSEEDED
     progress: Progress = no_progress
+
+    def lengths(self, role: str) -> Lengths | None:
+        """Return the token counts for requests without any, of the role ``prompt`` or ``output``."""
+        return {"prompt": self.prompt, "output": self.output}.get(role)

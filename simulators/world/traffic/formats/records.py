@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -11,18 +10,9 @@ import numpy as np
 
 from simulators.world.traffic.cleaning import Cleaner, Rows
 from simulators.world.traffic.formats.options import ReadOptions
-from simulators.world.traffic.formats.stream import whole
-from simulators.world.traffic.trace import MAX_ARRIVAL_S, Floats, TraceError
+from simulators.world.traffic.trace import MAX_ARRIVAL_S, Floats
 
 FIELDS: Final = ("arrival_s", "prompt_tokens", "output_tokens")
-
-
-def document(path: Path, options: ReadOptions) -> Any:
-    """Return a file's JSON document."""
-    try:
-        return json.loads(whole(path, options.progress))
-    except (ValueError, RecursionError) as e:
-        raise TraceError(f"{path}: is not a complete JSON document: {e}; if it is truncated, write it again") from e
 
 
 def cleaned(

@@ -7,12 +7,15 @@ memory than its trace.
 from __future__ import annotations
 
 import contextlib
+import fnmatch
+import functools
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -20,92 +23,21 @@ import pyarrow.parquet
 
 from scaler.registry import did_you_mean
 from simulators.world.traffic.cleaning import Cleaner, Rows
-from simulators.world.traffic.formats.cells import ArrivalClock, Clients, floats, plain
-from simulators.world.traffic.formats.options import ReadOptions, Unit
+from simulators.world.traffic.formats.cells import ArrivalClock, Clients, floats, plain, printable
+from simulators.world.traffic.formats.layouts import ROLES, TOKEN_ROLES, Layout, layout_of
+from simulators.world.traffic.formats.options import ReadOptions
+from simulators.world.traffic.formats.quantised import spread_in_buckets
 from simulators.world.traffic.formats.stream import Stream
-from simulators.world.traffic.trace import RequestTrace, TraceError
+from simulators.world.traffic.trace import REQUIRED, Floats, RequestTrace, TraceError
 
 PARQUET: Final = b"PAR1"
 BLOCK_BYTES: Final = 1 << 20
 GRACE_S: Final = 0.5
 """Wait after an error for Arrow's threads to release their buffers. A release during Python's exit aborts it."""
-MAX_RUNS_LISTED: Final = 30
-ROLES: Final[Mapping[str, str]] = {
-    "arrival": "arrival_s",
-    "prompt": "prompt_tokens",
-    "output": "output_tokens",
-    "cached": "cached_tokens",
-    "client": "client",
-}
-"""Names of the trace's fields in ``--columns``."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """Column names of a format.
-
-    A file may lack `cached` and `client`; `run` is the column that separates runs.
-
-    `failed_outputs`: by the format's own description, a row with 0 output tokens is a failed request.
-    """
-
-    arrival: str
-    prompt: str
-    output: str
-    cached: str | None = None
-    client: str | None = None
-    run: str | None = None
-    unit: Unit | None = None
-    failed_outputs: bool = False
-
-    @property
-    def required(self) -> list[str]:
-        return [self.arrival, self.prompt, self.output, *([self.run] if self.run else [])]
-
-    def present(self, header: list[str]) -> dict[str, str]:
-        """Return the columns that the file has, by field."""
-        named = {field: getattr(self, role) for role, field in ROLES.items()}
-        return {field: column for field, column in named.items() if column in header}
-
-
-LAYOUTS: Final[Mapping[str, Layout]] = {
-    # Azure/AzurePublicDataset, AzureLLMInferenceDataset2023.md and ...2024.md
-    "azure": Layout(arrival="TIMESTAMP", prompt="ContextTokens", output="GeneratedTokens"),
-    # HPMLL/BurstGPT: seconds; a failed request has 0 response tokens
-    "burstgpt": Layout(arrival="Timestamp", prompt="Request tokens", output="Response tokens", failed_outputs=True),
-    "forescale": Layout(
-        arrival="arrival_s", prompt="prompt_tokens", output="output_tokens", cached="cached_tokens", client="client"
-    ),
-    # measurements of several runs in one file, each with its own start
-    "runs": Layout(arrival="arrival_unix", prompt="prompt_tokens", output="output_tokens", run="run"),
-    # alibaba/ServeGen, save_requests_to_csv
-    "servegen": Layout(arrival="timestamp", prompt="input_tokens", output="output_tokens"),
-}
-
-
-def layout_of(path: Path, header: list[str], options: ReadOptions) -> Layout:
-    """Return the layout of a table.
-
-    Raises `TraceError` with the actual and the expected columns.
-    """
-    if options.columns:
-        layout = _mapped(path, options)
-    elif options.format is not None:
-        layout = LAYOUTS[options.format]
-    else:
-        fitting = [known for known in LAYOUTS.values() if set(known.required) <= set(header)]
-        if not fitting:
-            raise TraceError(_unknown_format(path, header))
-        layout = fitting[0]
-    needed = [*layout.required, *(c for r, c in options.columns.items() if r in {"cached", "client"})]
-    missing = [c for c in needed if c not in header]
-    if missing:
-        hints = [f"{c!r}" + (f" ({hint})" if (hint := did_you_mean(c, header)) else "") for c in missing]
-        raise TraceError(f"{path}: missing columns: {', '.join(hints)}; the file has {_listed(header)}")
-    duplicated = [c for c in needed if header.count(c) > 1]
-    if duplicated:
-        raise TraceError(f"{path}: the column {duplicated[0]!r} occurs twice; rename one")
-    return layout
+MAX_LISTED: Final = 30
+"""Maximum number of runs or models that an error lists."""
+OWN_START: Final = "each run has its own start time"
+OWN_ENGINE: Final = "each model has its own engines"
 
 
 def read_csv(path: Path, header: list[str], options: ReadOptions, name: str) -> RequestTrace:
@@ -185,12 +117,18 @@ class Table:
 
     def __init__(self, path: Path, layout: Layout, header: list[str], options: ReadOptions) -> None:
         self.fields = layout.present(header)
-        self.column_names = [*dict.fromkeys([*self.fields.values(), *([layout.run] if layout.run else [])])]
+        self._model = layout.model if layout.model in header else None
+        self._cache_hit = layout.cache_hit if layout.cache_hit in header else None
+        selecting = [c for c in (layout.run, self._model, self._cache_hit) if c]
+        self.column_names = list(dict.fromkeys([*self.fields.values(), *selecting]))
         self.cleaner = Cleaner(str(path), self.fields, skip_bad=options.skip_bad)
         self._path, self._layout, self._options = path, layout, options
         self._clock = ArrivalClock(options.unit or layout.unit)
         self._clients = Clients()
-        self._runs: dict[str, int] = {}
+        self._rng = {role: options.rng_for(role) for role in TOKEN_ROLES}
+        self._without_tokens: Counter[str] = Counter()
+        self._runs: Counter[str] = Counter()
+        self._models: Counter[str] = Counter()
         self._rows = 0
 
     def add(self, batch: Any, place: Any) -> None:
@@ -208,38 +146,94 @@ class Table:
         except TraceError as e:
             raise TraceError(f"{self._path}: {e}") from e
         self.cleaner.time_of_day = self._clock.time_of_day
-        tokens = {field: floats(cells[field]) for field in cells if field.endswith("_tokens")}
+        tokens = {ROLES[role]: self._counts(role, cells, len(numbers)) for role in TOKEN_ROLES}
+        if "cached_tokens" in cells:
+            tokens["cached_tokens"] = floats(cells["cached_tokens"])
         raw = {field: _Cells(values) for field, values in cells.items()}
         self.cleaner.add(Rows(arrival, tokens, client, raw, lambda i: place(first_row + int(numbers[i]))))
 
+    def _counts(self, role: str, cells: Mapping[str, Any], rows: int) -> Floats:
+        """Return the token counts of a role. Rows without any get one from the options."""
+        field = ROLES[role]
+        counts = floats(cells[field]) if field in cells else np.full(rows, np.nan)
+        absent = np.asarray(pc.is_null(cells[field])) if field in cells else np.ones(rows, bool)
+        lengths = self._options.lengths(role)
+        if lengths is None:
+            self._without_tokens[role] += int(absent.sum())
+        elif absent.any():
+            counts = counts.copy()
+            counts[absent] = lengths.draw(int(absent.sum()), self._rng[role])
+            self.cleaner.repairs[f"{role} tokens set by --{role}-tokens"] += int(absent.sum())
+        return counts
+
     def _rows_to_keep(self, columns: Mapping[str, Any]) -> Any:
-        """Return a mask of the rows to keep: no blank lines, other runs or failed requests."""
-        blank = pc.and_kleene(*(pc.is_null(columns[self.fields[f]]) for f in ("arrival_s", "prompt_tokens")))
-        blank = pc.and_kleene(blank, pc.is_null(columns[self.fields["output_tokens"]]))
+        """Return a mask of the rows to keep.
+
+        It has no blank lines, other runs or models, failed requests or cached responses.
+        """
+        required = [columns[self.fields[f]] for f in ("arrival_s", *REQUIRED) if f in self.fields]
+        blank = functools.reduce(pc.and_kleene, map(pc.is_null, required))
         self.cleaner.repairs["empty rows skipped"] += pc.sum(blank).as_py() or 0
         keep = pc.invert(blank)
         if self._layout.run:
-            runs = pc.cast(columns[self._layout.run], pa.string())
-            for entry in pc.value_counts(pc.filter(runs, keep)).to_pylist():
-                self._runs[str(entry["values"])] = self._runs.get(str(entry["values"]), 0) + entry["counts"]
-            if self._options.run is not None:
-                keep = pc.and_kleene(keep, pc.fill_null(pc.equal(runs, self._options.run), False))
-        if self._layout.failed_outputs:
-            failed = pa.array(floats(columns[self._layout.output]) == 0)
-            self.cleaner.repairs["failed requests (0 output tokens) skipped"] += pc.sum(failed).as_py() or 0
-            keep = pc.and_kleene(keep, pc.invert(failed))
+            keep = _selected(columns[self._layout.run], keep, self._runs, self._options.run)
+        if self._cache_hit:
+            hit = pc.fill_null(pc.equal(pc.utf8_lower(pc.cast(columns[self._cache_hit], pa.string())), "true"), False)
+            keep = self._leave_out(keep, hit, "responses from the proxy's cache skipped")
+        if self._layout.failed_outputs and "output_tokens" in self.fields:
+            failed = pa.array(floats(columns[self.fields["output_tokens"]]) == 0)
+            keep = self._leave_out(keep, failed, "failed requests (0 output tokens) skipped")
+        if self._model:
+            keep = _selected(columns[self._model], keep, self._models, self._options.model)
         return keep
 
+    def _leave_out(self, keep: Any, rows: Any, what: str) -> Any:
+        self.cleaner.repairs[what] += pc.sum(pc.and_(keep, rows)).as_py() or 0
+        return pc.and_not(keep, rows)
+
     def trace(self, name: str) -> RequestTrace:
-        run = self._options.run
+        """Return the trace of all rows.
+
+        Raises `TraceError` where the options do not select one run and model.
+        """
+        run, model = self._options.run, self._options.model
         if run is not None and not self._layout.run:
             raise TraceError(f"{self._path}: --run {run}: this format has no runs")
         if self._layout.run and (run not in self._runs if run else len(self._runs) > 1):
-            runs = [f"{r} ({n})" for r, n in self._runs.items()]
-            listed = ", ".join(runs[:MAX_RUNS_LISTED]) + (", ..." if len(runs) > MAX_RUNS_LISTED else "")
-            hint = did_you_mean(run, list(self._runs)) if run else "each run has its own start time"
-            raise TraceError(f"{self._path}: choose one run with --run ({hint or 'unknown run'}): {listed}")
-        return self.cleaner.trace(f"{name}:{run}" if run else name, str(self._path))
+            raise TraceError(f"{self._path}: choose one run with --run{_choices(run, self._runs, OWN_START)}")
+        if model is not None and not self._model:
+            raise TraceError(f"{self._path}: --model-name {model}: the file does not name the model of a request")
+        if not _matching(self._models, model) if model else len(set(self._models) - {""}) > 1:
+            rule = "choose one model with --model-name, or all with --model-name '*'"
+            raise TraceError(f"{self._path}: {rule}{_choices(model, self._models, OWN_ENGINE)}")
+        for role, count in self._without_tokens.items():
+            if count:
+                remedy = f"forescale trace convert --{role}-tokens N sets missing {role} tokens: {count:,}"
+                self.cleaner.remedies.append(remedy)
+        trace = self.cleaner.trace(f"{name}:{run}" if run else name, str(self._path))
+        return spread_in_buckets(trace, 1.0, self._options) if self._layout.cut_to_s else trace
+
+
+def _selected(column: Any, keep: Any, counts: Counter[str], wanted: str | None) -> Any:
+    """Return the rows of `keep` whose value is wanted, and count all of them by value."""
+    values = pc.fill_null(pc.cast(column, pa.string()), "")
+    for entry in pc.value_counts(pc.filter(values, keep)).to_pylist():
+        counts[entry["values"]] += entry["counts"]
+    if wanted is None:
+        return keep
+    return pc.and_(keep, pc.is_in(values, pa.array(_matching(counts, wanted), pa.string())))
+
+
+def _matching(names: Iterable[str], wanted: str) -> list[str]:
+    """Return the names that are equal to a name or match it as a shell pattern."""
+    return [name for name in names if name == wanted or fnmatch.fnmatchcase(name, wanted)]
+
+
+def _choices(wanted: str | None, counts: Counter[str], why: str) -> str:
+    """Return the reason to choose and the values to choose from, with their rows."""
+    hint = (did_you_mean(wanted, list(counts)) or f"{wanted!r} is not in the file") if wanted else why
+    values = [f"{printable(value) or '(none)'} ({count})" for value, count in list(counts.items())[:MAX_LISTED]]
+    return f" ({hint}): {', '.join(values)}" + (", ..." if len(counts) > MAX_LISTED else "")
 
 
 class _Cells(Sequence[Any]):
@@ -266,36 +260,3 @@ def _line(row: int, skipped: list[int]) -> int:
             break
         line += 1
     return line
-
-
-def _mapped(path: Path, options: ReadOptions) -> Layout:
-    """Return the layout that ``--columns`` describes."""
-    unknown = [role for role in options.columns if role not in ROLES]
-    if unknown:
-        hint = did_you_mean(unknown[0], list(ROLES)) or f"the roles are {', '.join(ROLES)}"
-        raise TraceError(f"--columns: {unknown[0]!r} is not a column role; {hint}")
-    missing = [role for role in ("arrival", "prompt", "output") if role not in options.columns]
-    if missing:
-        raise TraceError(f"--columns: must also name the column of {', '.join(missing)} (for {path})")
-    columns: Mapping[str, Any] = options.columns
-    return Layout(**columns, unit=options.unit)
-
-
-def _unknown_format(path: Path, header: list[str]) -> str:
-    known = "\n".join(f"  {name}: {', '.join(layout.required)}" for name, layout in LAYOUTS.items())
-    required = LAYOUTS["forescale"].required
-    similar = [f"{c!r}: {hint}" for c in required if c not in header and (hint := did_you_mean(c, header))]
-    if {"t_s", "rate_rps"} <= set(header):
-        return (
-            f"{path}: is a series of rates, not of requests: convert it with forescale trace generate rates file={path}"
-        )
-    return (
-        f"{path}: unknown format with the columns {_listed(header)}; known formats:\n{known}\n"
-        + (f"{'; '.join(similar)}\n" if similar else "")
-        + "or name the columns: --columns arrival=COLUMN,prompt=COLUMN,output=COLUMN"
-    )
-
-
-def _listed(header: list[str]) -> str:
-    shown = [repr(c[:40]) for c in header[:20]]
-    return ", ".join(shown) + (f" and {len(header) - 20} more" if len(header) > 20 else "")

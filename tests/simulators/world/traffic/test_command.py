@@ -19,7 +19,7 @@ from simulators.reporting.progress import MIN_WORK, ProgressBar
 from simulators.world.traffic.readers import read
 from simulators.world.traffic.trace import TraceError
 from simulators.world.traffic.writers import replacing, write
-from tests.simulators.world.traffic.makers import rows_of, text, trace
+from tests.simulators.world.traffic.makers import json_lines, rows_of, text, trace
 
 ROWS = [(0.0, 10, 1), (0.5, 20, 2), (60.125, 30, 3), (121.0, 40, 4)]
 FULL = trace(*ROWS, cached_tokens=np.array([0, 1, 2, 3]), client=np.array([7, 8, 7, 8]))
@@ -83,6 +83,40 @@ def test_convert_reports_the_rows_it_skipped(tmp_path: Path, capsys: pytest.Capt
     assert code == 0
     assert "malformed rows skipped: 1; unordered rows sorted: 1" in out
     assert rows_of(read(tmp_path / "o.csv")) == [(1, 2, 2), (5, 1, 1)]
+
+
+def test_describe_sets_missing_tokens_and_selects_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"created": 1_700_000_000.5 + i, "model": f"m{i % 2}", "usage": {"prompt_tokens": 10}} for i in range(20)]
+    log = json_lines(tmp_path / "log.jsonl", rows)
+    code, _, err = run(capsys, "describe", log, "--output-tokens", "7")
+    assert code == 2
+    assert "choose one model with --model-name" in err
+    _, out, _ = run(capsys, "describe", log, "--model-name", "m1", "--output-tokens", "7")
+    assert "log: 10 requests" in out
+    assert "output tokens   mean 7, p50 7, p95 7" in out
+    assert "repaired        output tokens set by --output-tokens: 10" in out
+    spread = ("--model-name", "*", "--output-tokens", "mean_tokens=50,cv=1")
+    outputs = [run(capsys, "describe", log, *spread, "--seed", seed, "--json")[1] for seed in ("1", "1", "2")]
+    means = [json.loads(o)["output_tokens"]["mean"] for o in outputs]
+    assert means[0] == means[1] != means[2]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("x", "'x': must be a whole number, or KEY=NUMBER,KEY=NUMBER"),
+        ("0", "mean_tokens must be greater than or equal to 1"),
+        ("1e3", "must be a whole number"),
+        ("200000000", "max_tokens must be less than or equal to 100000000"),
+        ("mean=5", "mean unknown key (did you mean 'mean_tokens'?)"),
+        ("mean_tokens=5,p50_tokens=3", "cannot be combined with p50_tokens"),
+        ("mean_tokens=[", "must be a whole number"),
+    ],
+)
+def test_invalid_token_counts_are_reported(capsys: pytest.CaptureFixture[str], value: str, message: str) -> None:
+    with pytest.raises(SystemExit):
+        run(capsys, "describe", "t.csv", "--prompt-tokens", value)
+    assert message in capsys.readouterr().err
 
 
 def test_generate_accepts_a_kind_or_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -135,6 +135,14 @@ def test_a_trace_file_is_replayed_unchanged(tmp_path: Path) -> None:
     assert [t for t, _, _ in rows_of(TraceFile(file=str(file), repeat=True).requests(RNG, 9, 13))] == [9, 10, 11, 12]
 
 
+def test_a_trace_file_of_several_models_is_read_for_one(tmp_path: Path) -> None:
+    rows = "".join(f"{i}.5,m{i % 2},{i + 1},5\n" for i in range(6))
+    file = text(tmp_path / "log.csv", "timestamp,model,prompt_tokens,completion_tokens\n" + rows)
+    for name, prompts in (("m1", [2, 4, 6]), ("m*", [1, 2, 3, 4, 5, 6])):
+        result = TraceFile(file=str(file), model_name=name, end_s=10).requests(RNG)
+        assert result.prompt_tokens.tolist() == prompts
+
+
 def test_each_setting_changes_only_its_own_random_stream() -> None:
     base = Poisson(rps=5.0)
     longer = Poisson(rps=5.0, output=Lengths(mean_tokens=999.0))

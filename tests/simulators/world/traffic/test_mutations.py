@@ -33,6 +33,30 @@ VLLM = {"start_times": [1.0, 2.0], "input_lens": [3, 4], "output_lens": [5, 6], 
 REQUEST = {"request_start_time": 1.0, "prompt_tokens": 3, "output_tokens": 4}
 GUIDELLM = {"benchmarks": [{"requests": {"successful": [REQUEST], "incomplete": [], "errored": []}}]}
 
+CHAT = {"timestamp": 1.5, "model": "m", "usage": {"prompt_tokens": 3, "completion_tokens": 4}}
+SPEND = {
+    "startTime": "2026-01-01T00:00:00Z",
+    "prompt_tokens": 3,
+    "completion_tokens": 4,
+    "model": "m",
+    "cache_hit": None,
+}
+SPAN = {
+    "traceId": "1", "spanId": "2", "parentSpanId": "3", "startTimeUnixNano": "1764540000000000000",
+    "status": {"code": 1},
+    "attributes": [
+        {"key": "gen_ai.usage.input_tokens", "value": {"intValue": "3"}},
+        {"key": "gen_ai.usage.output_tokens", "value": {"intValue": 4}},
+        {"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}},
+    ],
+}  # fmt: skip
+OTLP = {"resourceSpans": [{"scopeSpans": [{"spans": [SPAN]}]}]}
+JAEGER_SPAN = {
+    "traceID": "1", "spanID": "2", "references": [{"spanID": "3"}], "startTime": 1764540000000000,
+    "tags": [{"key": "gen_ai.usage.input_tokens", "value": 3}, {"key": "gen_ai.usage.output_tokens", "value": 4}],
+}  # fmt: skip
+JAEGER = {"data": [{"traceID": "1", "spans": [JAEGER_SPAN]}]}
+
 
 def places(data: Any, target: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     below = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
@@ -69,19 +93,20 @@ def assert_reads_or_names_the_file(file: Path, options: ReadOptions = DEFAULT) -
 
 
 @law(examples=300)
-@given(data=st.one_of(mutations(VLLM), mutations(GUIDELLM)))
+@given(data=st.one_of(*map(mutations, (VLLM, GUIDELLM, OTLP, JAEGER, {"data": [CHAT, SPEND]}))))
 def test_a_json_document_with_arbitrary_values_is_read_or_rejected(
     tmp_path_factory: pytest.TempPathFactory, data: Any
 ) -> None:
     assert_reads_or_names_the_file(text(tmp_path_factory.getbasetemp() / "document.json", json.dumps(data)))
 
 
-@law(examples=300)
-@given(rows=st.lists(mutations(LINE), min_size=1, max_size=3), skip_bad=st.booleans())
+@law(examples=600)
+@given(data=st.data(), first=st.sampled_from([LINE, CHAT, SPEND, OTLP]), skip_bad=st.booleans())
 def test_json_lines_with_arbitrary_values_are_read_or_rejected(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[Any], skip_bad: bool
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, first: dict[str, Any], skip_bad: bool
 ) -> None:
-    content = "".join(json.dumps(row) + "\n" for row in [LINE, *rows])
+    rows = data.draw(st.lists(mutations(first), min_size=1, max_size=3))
+    content = "".join(json.dumps(row) + "\n" for row in [first, *rows])
     assert_reads_or_names_the_file(
         text(tmp_path_factory.getbasetemp() / "lines.jsonl", content), ReadOptions(skip_bad=skip_bad)
     )
@@ -91,7 +116,11 @@ def test_json_lines_with_arbitrary_values_are_read_or_rejected(
 @given(
     cells=st.lists(st.tuples(VALUES, VALUES, VALUES), min_size=1, max_size=4),
     names=st.sampled_from(
-        [("TIMESTAMP", "ContextTokens", "GeneratedTokens"), ("arrival_s", "prompt_tokens", "output_tokens")]
+        [
+            ("TIMESTAMP", "ContextTokens", "GeneratedTokens"),
+            ("arrival_s", "prompt_tokens", "output_tokens"),
+            ("startTime", "prompt_tokens", "completion_tokens"),
+        ]
     ),
 )
 def test_csv_with_arbitrary_values_is_read_or_rejected(

@@ -125,8 +125,9 @@ def test_a_custom_table_is_read_by_a_mapping_of_its_columns(tmp_path: Path) -> N
     file = text(tmp_path / "log.csv", "ts,user,in,out\n1700000000500,u,10,1\n1700000002000,v,20,2\n")
     options = ReadOptions(columns=columns, unit="ms")
     assert rows_of(read(file, options)) == [(0, 10, 1), (1.5, 20, 2)]
+    assert rows_of(read(file, ReadOptions(columns=columns))) == [(0, 10, 1), (1.5, 20, 2)]  # the unit is detected
     with pytest.raises(TraceError, match=r"after the year 2286.*set --unit ms"):
-        read(file, ReadOptions(columns=columns))
+        read(text(tmp_path / "far.csv", "ts,in,out\n20000000000,10,1\n"), ReadOptions(columns=columns))
     with pytest.raises(TraceError, match=r"missing columns: 'inn' \(did you mean 'in'\?\)"):
         read(file, ReadOptions(columns={**columns, "prompt": "inn"}))
     with pytest.raises(TraceError, match="'propmt' is not a column role; did you mean 'prompt'"):
