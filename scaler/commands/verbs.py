@@ -74,7 +74,7 @@ VERBS: Final = {
         "list the service models of the simulator",
         "List the shipped service models with their token rates, errors and sources, or show one\n"
         "of them, or a file of forescale calibrate (docs/reference/models.md).",
-        "forescale models\nforescale models llama-3.1-8b-h100-vllm\nforescale models --format json",
+        "forescale models\nforescale models llama-3.1-8b-h100-vllm\nforescale models --json",
     ),
     "replay": Verb(
         "scaler.commands.replay",

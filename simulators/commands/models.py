@@ -16,17 +16,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="show this model's source and settings; a name of the list, or a file of forescale calibrate",
     )
-    parser.add_argument("--format", choices=["text", "json"], default="text", help="output (default: text)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def command(args: argparse.Namespace) -> int:
     """Print the list, or one model. Raises `ConfigError`."""
     if args.name:
         entry = listing.entry(args.name)
-        print(json.dumps(entry.as_dict(), indent=2) if args.format == "json" else "\n".join(listing.details(entry)))
+        print(json.dumps(entry.as_dict(), indent=2) if args.json else "\n".join(listing.details(entry)))
         return 0
     entries = listing.entries()
-    if args.format == "json":
+    if args.json:
         print(json.dumps([entry.as_dict() for entry in entries], indent=2))
     else:
         print("\n".join(listing.table(entries)))

@@ -51,7 +51,7 @@ def test_the_list_has_every_model_and_fits_100_columns(capsys: pytest.CaptureFix
 def test_a_model_has_its_parts_error_and_source(
     capsys: pytest.CaptureFixture[str], name: str, accelerator: str, engine: str, error: float | None, source: str
 ) -> None:
-    entry = json.loads(run(capsys, name, "--format", "json")[1])
+    entry = json.loads(run(capsys, name, "--json")[1])
     assert (entry["accelerator"], entry["engine"], entry["error"], entry["source"]) == (
         accelerator, engine, error, source,
     )  # fmt: skip
@@ -67,7 +67,7 @@ def test_every_model_has_a_known_source() -> None:
 
 
 def test_the_list_as_json_has_every_model(capsys: pytest.CaptureFixture[str]) -> None:
-    assert [e["name"] for e in json.loads(run(capsys, "--format", "json")[1])] == catalogue.names()
+    assert [e["name"] for e in json.loads(run(capsys, "--json")[1])] == catalogue.names()
 
 
 def test_a_model_file_is_shown_with_unknown_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
