@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
+import aiohttp
+import pytest
 from aiohttp import web
 
 from policies.model import (
@@ -29,6 +32,10 @@ from policies.model import (
     Tick,
     WorkloadName,
 )
+from policies.model.pool import Pool
+from policies.model.spec import WorkloadSpec
+from policies.quota.fleet_quota import FleetLimits
+from scaler.quota_ledger import QuotaLedger
 from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.dashboard.workload_facts import Facts
 from tests.servers.site import listening
@@ -38,13 +45,25 @@ INTERVAL_S: Final = 15.0
 HOSTILE: Final = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">'
 
 
+GPUS: Final = PoolName("gpus")
+
+
+def spec(workload: str = "chat", **changed: Any) -> WorkloadSpec:
+    """Return a specification with one on-demand pool, without a price and without an SLO by default."""
+    settings: dict[str, Any] = {"max_replicas": 24, "sources": {}, "policies": {}, "pools": {GPUS: Pool()}}
+    return WorkloadSpec(workload=workload, **{**settings, **changed})
+
+
 @dataclass
 class Known:
     """Scripted facts about workloads."""
 
     configured: list[WorkloadName] = field(default_factory=list)
     stalling: dict[WorkloadName, str] = field(default_factory=dict)
-    about: Facts = field(default_factory=lambda: Facts(1, 24, INTERVAL_S, False, 90.0, 121.5, 7))
+    about: Facts = field(default_factory=lambda: Facts(spec(), 90.0, 121.5, 7))
+    specs: dict[str, WorkloadSpec] = field(default_factory=dict)
+    """Specifications of single workloads; the others have that of `about`."""
+    ledger: QuotaLedger = field(default_factory=lambda: QuotaLedger(FleetLimits()))
 
     def names(self) -> Iterable[WorkloadName]:
         return self.configured
@@ -53,8 +72,8 @@ class Known:
         return self.stalling
 
     def facts(self, name: WorkloadName, *, lead_times: bool) -> Facts:
-        del name, lead_times
-        return self.about
+        del lead_times
+        return replace(self.about, spec=self.specs.get(name, self.about.spec))
 
 
 def tick(
@@ -75,10 +94,11 @@ def tick(
     errors: Mapping[str, str] | None = None,
     clock_step_s: float = 0.0,
     dry_run: bool = False,
+    cost: float | None = None,
+    pools: Mapping[PoolName, Reading[PoolStatus]] | None = None,
 ) -> Tick:
     """Return the tick `turn` intervals after noon, without problems by default."""
     at = NOON + turn * INTERVAL_S
-    gpus = PoolName("gpus")
     size = pool or Fresh(PoolStatus(current or 0, current or 0 if ready is None else ready), at - 1)
     seen = {SignalName(n): r for n, r in (readings or signals(at)).items()}
     evidence = Evidence.FULL if may_lower else Evidence.PARTIAL
@@ -93,10 +113,13 @@ def tick(
         current=current,
         ready=None if current is None else (current if ready is None else ready),
         target=target,
-        steps=(step or Step(RuleId.DEMAND, demand or 0.0, "queue-depth wants 2.50: 40 messages at 16 per replica"),),
+        steps=(
+            step or Step(RuleId.DEMAND, demand or 0.0, "queue-depth recommends 2.50: 40 messages at 16 per replica"),
+        ),
+        cost_usd_per_hour=cost,
     )
-    outcomes = () if target is None or current is None else (Outcome(gpus, current, target, result, why),)
-    observation = Observation(WorkloadName(workload), at, seen, {gpus: size}, dict(errors or {}))
+    outcomes = () if target is None or current is None else (Outcome(GPUS, current, target, result, why),)
+    observation = Observation(WorkloadName(workload), at, seen, pools or {GPUS: size}, dict(errors or {}))
     return Tick("ab12cd34", observation, decision, outcomes, turn, 0.01, 0.2, clock_step_s, dry_run)
 
 
@@ -121,7 +144,7 @@ def rough_hour(workload: str = "chat") -> Iterable[Tick]:
         wave = 4 + (turn % 60) / 6
         match turn:
             case 60 | 61 | 62:
-                grown = Step(RuleId.DEMAND, 9, "queue-depth wants 9.00: 144 messages at 16 per replica")
+                grown = Step(RuleId.DEMAND, 9, "queue-depth recommends 9.00: 144 messages at 16 per replica")
                 yield tick(workload, turn, demand=9, current=turn - 56, target=turn - 55, ready=4, step=grown)
             case _ if 100 <= turn < 130:
                 lost: dict[str, Reading[float]] = dict(signals(at))
@@ -144,3 +167,14 @@ async def serving(dashboard: Dashboard, port: int = 0) -> AsyncIterator[str]:
     dashboard.mount(app)
     async with listening(app, port=port) as bound:
         yield f"http://127.0.0.1:{bound}/"
+
+
+async def api(dashboard: Dashboard, path: str) -> Any:
+    """Return the body of one request. A constant that is not JSON, such as NaN, fails the test."""
+    async with (
+        serving(dashboard) as address,
+        aiohttp.ClientSession() as session,
+        session.get(f"{address}{path}") as reply,
+    ):
+        assert reply.status == 200, await reply.text()
+        return json.loads(await reply.text(), parse_constant=pytest.fail)
