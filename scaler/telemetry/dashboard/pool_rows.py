@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from policies.model import Absent, Fresh, PoolName, PoolStatus, Reading, Stale, Tick
+from policies.model import Absent, Fresh, Part, PoolName, PoolStatus, Reading, Stale, Tick
 from policies.model.pool import Pool
 from policies.model.spec import WorkloadSpec
 from scaler.journal.explain import remarks
@@ -42,18 +42,16 @@ def places(reading: Reading[PoolStatus], pool: Pool | None) -> Iterator[dict[str
     if isinstance(reading, Absent) or pool is None:
         return
     s = reading.value
-    parts = [(p.zone, p.market, p.ready, p.pending, p.interruption_pending) for p in s.parts]
-    for zone, market, ready, pending, interruption_pending in parts or [
-        (pool.zone, pool.market, s.ready, s.pending, s.interruption_pending)
-    ]:
-        replicas = ready + pending if parts else s.desired
+    whole = Part(pool.zone or "", pool.market, s.ready, s.pending, s.interruption_pending)
+    for part in s.parts or (whole,):
+        replicas = part.ready + part.pending if s.parts else s.desired
         yield {
-            "zone": zone or None,
-            "market": market,
+            "zone": part.zone or None,
+            "market": part.market,
             "replicas": replicas,
-            "ready": ready,
-            "pending": pending,
-            "interruption_pending": interruption_pending,
+            "ready": part.ready,
+            "pending": part.pending,
+            "interruption_pending": part.interruption_pending,
             "gpus": replicas * pool.gpus_per_replica,
             "usd_per_hour": cost(pool, replicas),
         }
