@@ -7,7 +7,7 @@ export const known = (v) => v !== null && v !== undefined;
 export const utc = (at) => (known(at) ? iso(at).replace(/\.\d+/, "") : MISSING);
 
 /** Format the time of a tick so that `explain --at` finds this tick and not the one before: rounded up to a millisecond. */
-export const exact = (at) => (known(at) ? iso(at).replace(".000", "") : MISSING);
+export const exact = (at) => (known(at) ? iso(at, Math.ceil).replace(".000", "") : MISSING);
 
 /** Format a time of day: 08:45:00. */
 export const clock = (at) => (known(at) ? iso(at).slice(11, 19) : MISSING);
@@ -18,7 +18,7 @@ export function minute(at, now) {
   return iso(at).slice(0, 10) === iso(now).slice(0, 10) ? iso(at).slice(11, 16) : `${iso(at).slice(0, 16)}Z`;
 }
 
-const iso = (at) => new Date(Math.ceil(at * 1000 - 1e-4)).toISOString();
+const iso = (at, round = Math.floor) => new Date(round(Math.round(1e6 * at) / 1e3)).toISOString();
 
 /** Format a count or an amount: 0.25, 12.5, 125, 12.5k, 1.3M. */
 export function amount(v) {
@@ -49,6 +49,13 @@ export function usd(v) {
   if (!known(v)) return MISSING;
   const digits = Math.abs(v) >= 1000 ? 0 : 2;
   return `$${v.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits })}`;
+}
+
+/** Return the cost of the decided size, or the reason why it is unknown. */
+export function costText({ usd_per_hour: cost, unpriced }) {
+  if (known(cost)) return [usd(cost), "at the decided size"];
+  if (unpriced.length) return ["no price", `set price_usd_per_hour: ${unpriced.join(", ")}`];
+  return ["unknown", "the size of a pool is unknown"];
 }
 
 /** Format a burn rate of the error budget: 1 uses up the budget exactly in its period. */
