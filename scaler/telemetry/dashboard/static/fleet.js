@@ -4,7 +4,9 @@ import { getFleet } from "./api.js";
 import { amount, duration, known, MARKETS, minute, MISSING, usd } from "./format.js";
 
 const PAGE_ROWS = 100;
-const number = (...text) => el("td", { class: "n" }, ...text);
+const UNKNOWN = ["no price", "no limit", "not given", "unknown"];
+const cell = (text, kind = "") => el("td", { class: `${kind} ${UNKNOWN.includes(text) ? "unknown" : ""}`.trim() || null }, text);
+const number = (text) => cell(text, "n");
 const market = (key) => MARKETS[key] ?? key ?? MISSING;
 
 export class Fleet {
@@ -67,7 +69,7 @@ function fillFigures(list, body) {
     ? `recorded since ${minute(body.interruptions_since, body.at)}` : "last 24 h";
   list.replaceChildren(
     figure("Spend per hour", body.without_cost === body.workloads.length ? "no price" : `${body.without_cost ? "≥ " : ""}${usd(body.usd_per_hour)}`, unpriced),
-    limited("Under the spend limit", held.usd_per_hour, limits.usd_per_hour, usd, "no limit: daemon.fleet.max_usd_per_hour"),
+    limited("Spend under the limit", held.usd_per_hour, limits.usd_per_hour, usd, "daemon.fleet.max_usd_per_hour"),
     known(limits.gpus) ? limited("GPUs held", held.gpus, limits.gpus, amount, "")
       : figure("GPUs held", `${unread ? "≥ " : ""}${amount(gpus)}`, "no limit: daemon.fleet.max_gpus"),
     figure("Interrupted replicas", amount(body.interrupted), since),
@@ -87,11 +89,11 @@ function limited(title, held, limit, format, none) {
   const used = limit > 0 ? held / limit : 1;
   const bar = el("dd", { class: `meter${used > 1 ? " full" : ""}`, "aria-hidden": "true" }, el("i"));
   bar.firstChild.style.width = `${Math.min(100, 100 * used)}%`;
-  return figure(title, `${format(held)} of ${format(limit)}`, `${Math.round(100 * used)}% of the limit`, bar);
+  return figure(title, format(held), `${Math.round(100 * used)}% of ${format(limit)}`, bar);
 }
 
 function fillPlaces(section, { places }) {
-  const rows = places.map((p) => el("tr", {}, el("th", { scope: "row" }, p.zone ?? "no zone given"), el("td", {}, market(p.market)), el("td", {}, p.accelerator ?? "not given"),
+  const rows = places.map((p) => el("tr", {}, el("th", { scope: "row" }, p.zone ?? "not given"), el("td", {}, market(p.market)), cell(p.accelerator ?? "not given"),
     number(amount(p.gpus)), number(amount(p.ready)), number(amount(p.pending)), number(amount(p.interruption_pending)), number(known(p.usd_per_hour) ? usd(p.usd_per_hour) : "no price")));
   const table = el("table", {}, head(["Zone"], ["Market"], ["Accelerator"], ["GPUs", "n"], ["Ready", "n"], ["Pending", "n"], ["Interruption pending", "n"], ["USD/h", "n"]), el("tbody", {}, ...rows));
   section.replaceChildren(el("h2", {}, "Capacity by zone and market"), scrolling("Capacity by zone and market", table));
@@ -99,16 +101,16 @@ function fillPlaces(section, { places }) {
 
 function fillWorkloads(section, workloads) {
   const rows = workloads.map((w) => el("tr", {}, el("th", { scope: "row" }, link(w.workload)), number(amount(w.priority)),
-    number(known(w.gpus) ? amount(w.gpus) : "unknown"), number(known(w.budget.gpus) ? amount(w.budget.gpus) : "none"), number(w.grant && known(w.grant.gpus) ? amount(w.grant.gpus) : "–"),
+    number(known(w.gpus) ? amount(w.gpus) : "unknown"), number(known(w.budget.gpus) ? amount(w.budget.gpus) : "no limit"), number(w.grant && known(w.grant.gpus) ? amount(w.grant.gpus) : "no limit"),
     number(known(w.usd_per_hour) ? usd(w.usd_per_hour) : w.unpriced.length ? "no price" : "unknown"),
-    number(known(w.budget.usd_per_hour) ? usd(w.budget.usd_per_hour) : "none"), number(w.grant && known(w.grant.usd_per_hour) ? usd(w.grant.usd_per_hour) : "–"), number(amount(w.interrupted))));
-  const table = el("table", {}, head(["Workload"], ["Priority", "n"], ["GPUs", "n"], ["Budget", "n", "budget.gpus of the workload"], ["May hold", "n", "GPUs that the fleet's limit grants now"],
-    ["USD/h", "n"], ["Budget", "n", "budget.usd_per_hour of the workload"], ["May hold", "n", "USD per hour that the fleet's limit grants now"], ["Interrupted", "n", "Replicas interrupted in the last 24 hours"]), el("tbody", {}, ...rows));
+    number(known(w.budget.usd_per_hour) ? usd(w.budget.usd_per_hour) : "no limit"), number(w.grant && known(w.grant.usd_per_hour) ? usd(w.grant.usd_per_hour) : "no limit"), number(amount(w.interrupted))));
+  const table = el("table", {}, head(["Workload"], ["Priority", "n"], ["GPUs", "n"], ["GPU budget", "n", "budget.gpus of the workload"], ["GPUs granted", "n", "GPUs that the fleet's limit lets the workload hold now"],
+    ["USD/h", "n"], ["USD/h budget", "n", "budget.usd_per_hour of the workload"], ["USD/h granted", "n", "USD per hour that the fleet's limit lets the workload hold now"], ["Interrupted", "n", "Replicas interrupted in the last 24 hours"]), el("tbody", {}, ...rows));
   section.replaceChildren(el("h2", {}, "Budgets and quota by workload"), scrolling("Budgets and quota by workload", table));
 }
 
 function fillPools(section, pools) {
-  const rows = pools.map((p) => el("tr", {}, el("th", { scope: "row" }, link(p.workload), " / ", name(p.pool)), el("td", {}, zones(p)), el("td", {}, market(p.market)), el("td", {}, p.accelerator ?? "not given"),
+  const rows = pools.map((p) => el("tr", {}, el("th", { scope: "row" }, link(p.workload), " / ", name(p.pool)), cell(zones(p)), el("td", {}, market(p.market)), cell(p.accelerator ?? "not given"),
     ...["desired", "ready", "pending"].map((k) => number(known(p[k]) ? amount(p[k]) : "unknown")), number(p.places.length ? amount(sum(p.places, "gpus")) : "unknown"),
     number(!known(p.price_usd_per_hour) ? "no price" : p.places.length ? usd(sum(p.places, "usd_per_hour")) : "unknown"), number(amount(p.interruption_pending)), number(amount(p.interrupted))));
   const table = el("table", {}, head(["Pool"], ["Zone"], ["Market"], ["Accelerator"], ["Desired", "n"], ["Ready", "n"], ["Pending", "n"], ["GPUs", "n"], ["USD/h", "n"],

@@ -12,10 +12,10 @@ export const exact = (at) => (known(at) ? iso(at, Math.ceil).replace(".000", "")
 /** Format a time of day: 08:45:00. */
 export const clock = (at) => (known(at) ? iso(at).slice(11, 19) : MISSING);
 
-/** Format a time of day, with the date where it is not that of `now`: 08:45, or 2026-05-31T08:45Z. */
+/** Format a time of the last day as 08:45, and an earlier one with its date: 2026-05-31T08:45Z. */
 export function minute(at, now) {
   if (!known(at)) return MISSING;
-  return iso(at).slice(0, 10) === iso(now).slice(0, 10) ? iso(at).slice(11, 16) : `${iso(at).slice(0, 16)}Z`;
+  return now - at < 86400 ? iso(at).slice(11, 16) : `${iso(at).slice(0, 16)}Z`;
 }
 
 const iso = (at, round = Math.floor) => new Date(round(Math.round(1e6 * at) / 1e3)).toISOString();
@@ -23,8 +23,8 @@ const iso = (at, round = Math.floor) => new Date(round(Math.round(1e6 * at) / 1e
 /** Format a count or an amount: 0.25, 12.5, 125, 12.5k, 1.3M. */
 export function amount(v) {
   if (!known(v)) return MISSING;
-  if (Math.abs(v) >= 1e6) return `${(v / 1e6).toFixed(1)}M`;
-  if (Math.abs(v) >= 1e4) return `${(v / 1e3).toFixed(1)}k`;
+  if (Math.abs(v) >= 1e6) return `${Number((v / 1e6).toFixed(1))}M`;
+  if (Math.abs(v) >= 1e4) return `${Number((v / 1e3).toFixed(1))}k`;
   if (Number.isInteger(v)) return String(v);
   return v.toFixed(Math.abs(v) >= 100 ? 0 : Math.abs(v) >= 10 ? 1 : 2);
 }
@@ -34,7 +34,7 @@ export function duration(s) {
   if (s > 0 && s < 0.9995) return `${Number((1000 * s).toPrecision(s < 0.01 ? 2 : 3))} ms`;
   if (s < 10) return `${Number(s.toFixed(1))} s`;
   if (s < 180) return `${Math.round(s)} s`;
-  if (s < 7200) return `${Math.round(s / 60)} min`;
+  if (s < 7200 && s !== 3600) return `${Math.round(s / 60)} min`;
   if (s < 172800) return `${Number((s / 3600).toFixed(1))} h`;
   return `${Number((s / 86400).toFixed(1))} d`;
 }
@@ -63,13 +63,13 @@ export const burn = (v) => (known(v) ? `${v >= 100 ? Math.round(v) : v.toFixed(v
 
 export const MARKETS = { on_demand: "on-demand", spot: "spot", reserved: "reserved" };
 
-/** Format the replicas by market: spot 4, on-demand 2. */
+/** Format the replicas by market, one line each: spot 4, on-demand 2. */
 export function markets(held) {
   if (!known(held)) return "unknown";
   const shown = Object.entries(held).sort((a, b) => b[1] - a[1]);
   const used = shown.filter(([, n]) => n);
   if (shown.length === 1) return MARKETS[shown[0][0]];
-  return (used.length ? used : shown).map(([market, n]) => `${MARKETS[market]} ${n}`).join(", ") || MISSING;
+  return (used.length ? used : shown).map(([market, n]) => `${MARKETS[market]} ${n}`).join("\n") || MISSING;
 }
 
 const BY_UNIT = { share, seconds: duration, messages: amount, count: amount, usd, "per second": (v) => (known(v) ? `${amount(v)}/s` : MISSING) };

@@ -131,7 +131,7 @@ export class Overview {
       const link = el("a", { href: `#/w/${encodeURIComponent(line.workload)}` }, line.workload);
       const cell = (kind, ...c) => el("td", { class: kind, role: "cell" }, ...c);
       row = el("tr", { role: "row" }, el("th", { scope: "row", role: "rowheader" }, link), cell("state", el("span", { class: "states" })), cell("n demand"), cell("n desired"), cell("n ready"),
-        cell("n cost"), cell("n slo", el("span"), el("small", { class: "muted" })), cell("market"), cell("line", sparkline()), cell("why", el("span", { class: "problem" }), el("span", { class: "verdict" })));
+        cell("n cost"), cell("n slo", el("span"), el("small", { class: "muted" })), cell("market"), cell("line", sparkline()), cell("why", el("div", {}, el("span", { class: "problem" }), el("span"))));
       row.addEventListener("click", (event) => {
         if (!event.target.closest("a") && !getSelection().toString()) location.hash = link.getAttribute("href");
       });
@@ -161,7 +161,7 @@ function fill(row, line) {
   slo.classList.toggle("over", burnRate(line) > 1);
   setText(market, line.spark ? markets(line.markets) : "–");
   drawSpark(spark.firstElementChild, line.spark);
-  const [problem, verdict] = why.children;
+  const [problem, verdict] = why.firstElementChild.children;
   setText(problem, line.problem ? `${line.problem}; ` : "");
   setText(verdict, line.verdict);
   why.title = `${problem.textContent}${line.verdict}`;

@@ -1,6 +1,6 @@
 // One plot: uPlot with our colours, gaps, blind bands, and a legend with the values at the crosshair.
 import { el, setText } from "./dom.js";
-import { clock, inUnit, known, utc } from "./format.js";
+import { amount, clock, inUnit, known, utc } from "./format.js";
 
 const { uPlot } = window;
 const probe = el("span", { hidden: true });
@@ -28,7 +28,7 @@ export class Plot {
     const keys = series.map((s, i) => el("span", {}, el("i", { class: `swatch ${s.shape} ${s.colour}`, "aria-hidden": "true" }), `${s.label} `, this.values[i]));
     this.legend = el("div", { class: "legend" }, ...keys, this.when);
     this.holder = el("div", { class: "plot", tabindex: "0", role: "img", onkeydown: (e) => this.#key(e) });
-    this.root = el("figure", { class: "card figure" }, el("figcaption", {}, el("h3", {}, title), this.legend), this.holder);
+    this.root = el("figure", { class: "card figure" }, el("figcaption", {}, el("h2", {}, title), this.legend), this.holder);
     this.observer = new ResizeObserver(() => this.#fit());
     this.observer.observe(this.holder);
   }
@@ -87,7 +87,7 @@ export class Plot {
       scales: { x: { time: true, auto: false, min: this.window[0], max: this.window[1] }, y: { range: (u, low, high) => this.#range(high) } },
       axes: [
         { ...axis, size: 24, values: (u, splits) => times(splits) },
-        { ...axis, size: axisWidth, values: (u, splits) => splits.map((v) => inUnit(this.unit, v)), incrs: this.unit === "replicas" ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] : undefined },
+        { ...axis, size: axisWidth, values: (u, splits) => splits.map((v) => (this.unit === "usd" ? `$${amount(v)}` : inUnit(this.unit, v))), incrs: this.unit === "replicas" ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] : undefined },
       ],
       series: [{}, ...this.series.map(drawn)],
       hooks: {

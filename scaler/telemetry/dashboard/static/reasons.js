@@ -2,7 +2,7 @@
 import { arrange, el, setText } from "./dom.js";
 import { exact } from "./format.js";
 
-const KIND_LABELS = { refused: "write refused", blind: "blind: scale-in blocked", held: "change held back" };
+const KIND_LABELS = { refused: "write refused", blind: "blind: scale-in blocked", held: "held by a rule" };
 const label = (d) => KIND_LABELS[d.kind] ?? (d.direction < 0 ? "scale-in" : "scale-out");
 const mark = (d) => `dot k-${d.kind}${d.kind === "changed" && d.direction < 0 ? " in" : ""}`;
 

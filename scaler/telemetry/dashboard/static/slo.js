@@ -1,6 +1,6 @@
 // SLO attainment and error budget: one cell in the list, one card on a workload's page.
 import { el, head, setText } from "./dom.js";
-import { amount, attainment, burn, duration, known, minute } from "./format.js";
+import { amount, attainment, burn, duration, known, minute, MISSING } from "./format.js";
 
 const LIMITS = { ttft_s: "TTFT", itl_s: "ITL", e2e_s: "duration" };
 /** Share of the record that is measured; a smaller one is shown. */
@@ -23,7 +23,7 @@ export class ErrorBudget {
     this.problem = el("p", { class: "problem" });
     this.body = el("tbody");
     this.table = el("table", { class: "budget" },
-      head(["Window"], ["Attainment", "n"], ["Burn rate", "n", "Late share over the late share that the SLO allows"], ["Late", "n"], ["Record"]), this.body);
+      head(["Window"], ["Attainment", "n"], ["Burn rate", "n", "Late share over the late share that the SLO allows"], ["Late requests", "n"]), this.body);
     this.root = el("section", { class: "card slo" }, el("h2", {}, "SLO and error budget"), this.objective, this.problem, this.table);
   }
 
@@ -38,12 +38,12 @@ export class ErrorBudget {
     const ignored = slo.not_measured.length ? ` No source measures ${slo.not_measured.map((k) => LIMITS[k]).join(", ")}.` : "";
     setText(this.objective, `${attainment(slo.share)} of requests: ${limits}.${ignored}`);
     const rows = slo.windows.map((w) => [duration(w.window_s), attainment(w.attainment), burn(w.burn_rate),
-      known(w.attainment) ? `${amount(w.late)} of ${amount(w.requests)}` : "–", record(w, at), w.burn_rate > 1 || w.attainment < slo.share]);
+      known(w.attainment) ? `${amount(w.late)} of ${amount(w.requests)}` : MISSING, record(w, at), w.burn_rate > 1 || w.attainment < slo.share]);
     const text = JSON.stringify(rows);
     if (this.shown === text) return;
     this.shown = text;
-    this.body.replaceChildren(...rows.map(([window, met, rate, late, since, over]) => el("tr", {}, el("th", { scope: "row" }, window),
-      el("td", { class: "n" }, met), el("td", { class: over ? "n over" : "n" }, rate), el("td", { class: "n" }, late), el("td", { class: "muted" }, since))));
+    this.body.replaceChildren(...rows.map(([window, met, rate, late, since, over]) => el("tr", {}, el("th", { scope: "row" }, window, el("small", { class: "muted" }, since)),
+      el("td", { class: "n" }, met), el("td", { class: over ? "n over" : "n" }, rate), el("td", { class: "n" }, late))));
   }
 }
 
@@ -54,5 +54,5 @@ function record(window, at) {
   const whole = span_s >= 0.99 * window.window_s;
   const measured = window.measured_s / span_s;
   const gaps = measured < SETTLED ? `, ${Math.floor(100 * measured)}% measured` : "";
-  return (whole ? "whole window" : `since ${minute(window.since, at)}, ${duration(span_s)}`) + gaps;
+  return (whole ? "whole window" : `${duration(span_s)}, since ${minute(window.since, at)}`) + gaps;
 }

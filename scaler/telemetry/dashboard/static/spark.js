@@ -24,7 +24,7 @@ export function drawSpark(root, spark) {
   set("fill", area(spark?.ready ?? [], x, y));
   root.hidden = !length;
   if (!length) return;
-  setText(part("top"), amount(Number.isInteger(top) ? top : Number(top.toFixed(1))));
+  setText(part("scale"), amount(Number.isInteger(top) ? top : Number(top.toFixed(1))));
   setText(part("from"), minute(spark.from, spark.until));
   setText(part("until"), minute(spark.until, spark.until));
 }
