@@ -19,6 +19,7 @@ from policies.model import (
     Fresh,
     Observation,
     Outcome,
+    Part,
     PolicyName,
     PoolName,
     PoolStatus,
@@ -32,8 +33,9 @@ from policies.model import (
     Tick,
     WorkloadName,
 )
+from policies.model.limits import BlastRadius, Budget
 from policies.model.pool import Pool
-from policies.model.spec import WorkloadSpec
+from policies.model.spec import Slo, WorkloadSpec
 from policies.quota.fleet_quota import FleetLimits
 from scaler.quota_ledger import QuotaLedger
 from scaler.telemetry.dashboard import Dashboard
@@ -158,6 +160,61 @@ def rough_hour(workload: str = "chat") -> Iterable[Tick]:
             case _:
                 size = 4 if turn < 60 else 7
                 yield tick(workload, turn, demand=wave / 2, current=size, target=size, readings=dict(signals(at, wave)))
+
+
+LONG: Final = "mistral-code-assistant-eu-production"
+SPOT, ON_DEMAND = PoolName("spot-h100"), PoolName("on-demand")
+
+
+def busy_fleet() -> Dashboard:
+    """Return two hours of six workloads with limits, prices and SLOs, in every state that a tick can have."""
+    two: dict[PoolName, Pool] = {
+        SPOT: Pool(market="spot", price_usd_per_hour=2.5, accelerator="h100", gpus_per_replica=2),
+        ON_DEMAND: Pool(price_usd_per_hour=6.88, zone="us-east-1a", accelerator="h100", gpus_per_replica=2),
+    }
+    limits = FleetLimits(max_gpus=64, max_usd_per_hour=250, blast_radius=BlastRadius(share=0.25))
+    known = Known(ledger=QuotaLedger(limits))
+    specs = (
+        spec("chat", slo=Slo(), pools=two, budget=Budget(gpus=40, usd_per_hour=90), priority=10),
+        spec("summaries", pools={SPOT: Pool(market="spot", price_usd_per_hour=2.5, zone="us-east-1b")}),
+        spec("embeddings", slo=Slo(ttft_s=0.2, itl_s=None)),
+        spec(LONG, slo=Slo()),
+        spec("whisper", paused=True),
+        spec("batch-eval"),
+    )
+    known.specs = {s.workload: s for s in specs}
+    dashboard = Dashboard("1.2.3", known, clock_speed=60.0)
+    for turn in range(480):
+        for t in _busy_turn(turn):
+            known.ledger.register(t.workload, known.specs[t.workload])
+            known.ledger.record(t)
+            dashboard.observe(t)
+    return dashboard
+
+
+def _busy_turn(turn: int) -> Iterable[Tick]:
+    at, last = NOON + turn * INTERVAL_S, turn > 470
+    spot = 8 + turn // 40 % 3
+    parts = (Part("us-east-1a", "spot", spot // 2, 0, int(last)), Part("us-east-1b", "spot", spot - spot // 2 - 1, 1))
+    lost = PoolStatus(spot, spot - 1, interruption_pending=int(last), interrupted=turn // 60, parts=parts)
+    sizes: dict[PoolName, Reading[PoolStatus]] = {SPOT: Fresh(lost, at), ON_DEMAND: Fresh(PoolStatus(3, 3), at)}
+    values = {"requests_per_s": 120.0, "prompt_tokens_per_s": 1_234_000.0, "itl_mean_s": 0.0104, "ttft_mean_s": 0.21}
+    values |= {"ttft_late_share": 0.05 if last or turn % 100 < 20 else 0.002, "itl_late_share": 0.001}
+    chat = {**signals(at), **{f"engines.{name}": Fresh(value, at) for name, value in values.items()}}
+    step = {9: 2, 19: -1}.get(turn % 20, 0)
+    size = spot + 3
+    yield tick(
+        "chat", turn, readings=chat, pools=sizes, demand=size - 0.6, current=size, target=size + step, ready=size - 1,
+        result=Result.ACCEPTED, cost=2.5 * spot + 3 * 6.88,
+    )  # fmt: skip
+    idle: dict[PoolName, Reading[PoolStatus]] = {SPOT: Fresh(PoolStatus(2, 2), at)}
+    yield tick("summaries", turn, pools=idle, demand=1.2, current=2, target=2, wanted=1, cost=5.0)
+    silent: dict[str, Reading[float]] = {"engines.ttft_late_share": Absent("no observations in the last 60 s")}
+    yield tick("embeddings", turn, readings=silent, demand=0.3, current=3, target=2, result=Result.ACCEPTED)
+    held = Step(RuleId.EVIDENCE, 4, "scale-in needs fresh evidence from every policy; missing: queue-depth")
+    yield tick(LONG, turn, readings={"engines.running": Stale(4.0, at - 90, 90.0)}, may_lower=False, step=held)
+    yield tick("whisper", turn)
+    yield tick("batch-eval", turn, target=6, result=Result.OUT_OF_QUOTA, why="the quota of p5.48xlarge is 16 vCPU")
 
 
 @asynccontextmanager

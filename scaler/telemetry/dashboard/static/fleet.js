@@ -110,7 +110,7 @@ function fillWorkloads(section, workloads) {
 }
 
 function fillPools(section, pools) {
-  const rows = pools.map((p) => el("tr", {}, el("th", { scope: "row" }, link(p.workload), " / ", name(p.pool)), cell(zones(p)), el("td", {}, market(p.market)), cell(p.accelerator ?? "not given"),
+  const rows = pools.map((p) => el("tr", {}, el("th", { scope: "row" }, link(p.workload, ` / ${p.pool}`)), cell(zones(p)), el("td", {}, market(p.market)), cell(p.accelerator ?? "not given"),
     ...["desired", "ready", "pending"].map((k) => number(known(p[k]) ? amount(p[k]) : "unknown")), number(p.places.length ? amount(sum(p.places, "gpus")) : "unknown"),
     number(!known(p.price_usd_per_hour) ? "no price" : p.places.length ? usd(sum(p.places, "usd_per_hour")) : "unknown"), number(amount(p.interruption_pending)), number(amount(p.interrupted))));
   const table = el("table", {}, head(["Pool"], ["Zone"], ["Market"], ["Accelerator"], ["Desired", "n"], ["Ready", "n"], ["Pending", "n"], ["GPUs", "n"], ["USD/h", "n"],
@@ -119,7 +119,7 @@ function fillPools(section, pools) {
 }
 
 const sum = (rows, key) => rows.reduce((total, row) => total + row[key], 0);
-const link = (workload) => el("a", { href: `#/w/${encodeURIComponent(workload)}` }, workload);
+const link = (workload, more = "") => el("a", { href: `#/w/${encodeURIComponent(workload)}` }, name(`${workload}${more}`));
 
 function zones(pool) {
   const found = [...new Set(pool.places.map((p) => p.zone).filter(Boolean))];
