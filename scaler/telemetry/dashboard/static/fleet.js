@@ -93,7 +93,7 @@ function limited(title, held, limit, format, none) {
 }
 
 function fillPlaces(section, { places }) {
-  const rows = places.map((p) => el("tr", {}, el("th", { scope: "row" }, p.zone ?? "not given"), el("td", {}, market(p.market)), cell(p.accelerator ?? "not given"),
+  const rows = places.map((p) => el("tr", {}, el("th", { scope: "row", class: p.zone ? null : "unknown" }, p.zone ?? "not given"), el("td", {}, market(p.market)), cell(p.accelerator ?? "not given"),
     number(amount(p.gpus)), number(amount(p.ready)), number(amount(p.pending)), number(amount(p.interruption_pending)), number(known(p.usd_per_hour) ? usd(p.usd_per_hour) : "no price")));
   const table = el("table", {}, head(["Zone"], ["Market"], ["Accelerator"], ["GPUs", "n"], ["Ready", "n"], ["Pending", "n"], ["Interruption pending", "n"], ["USD/h", "n"]), el("tbody", {}, ...rows));
   section.replaceChildren(el("h2", {}, "Capacity by zone and market"), scrolling("Capacity by zone and market", table));

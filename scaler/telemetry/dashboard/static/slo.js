@@ -38,7 +38,7 @@ export class ErrorBudget {
     const ignored = slo.not_measured.length ? ` No source measures ${slo.not_measured.map((k) => LIMITS[k]).join(", ")}.` : "";
     setText(this.objective, `${attainment(slo.share)} of requests: ${limits}.${ignored}`);
     const rows = slo.windows.map((w) => [duration(w.window_s), attainment(w.attainment), burn(w.burn_rate),
-      known(w.attainment) ? `${amount(w.late)} of ${amount(w.requests)}` : MISSING, record(w, at), w.burn_rate > 1 || w.attainment < slo.share]);
+      known(w.attainment) ? `${amount(w.late)} of ${amount(w.requests)}` : MISSING, record(w, at), known(w.attainment) && w.attainment < slo.share]);
     const text = JSON.stringify(rows);
     if (this.shown === text) return;
     this.shown = text;
@@ -49,7 +49,7 @@ export class ErrorBudget {
 
 /** Return the recorded part of a window: whole, or since when. */
 function record(window, at) {
-  if (!known(window.since)) return "none yet";
+  if (!known(window.since)) return "no record yet";
   const span_s = Math.min(window.window_s, at - window.since);
   const whole = span_s >= 0.99 * window.window_s;
   const measured = window.measured_s / span_s;
