@@ -85,7 +85,10 @@ class Columns:
         }
 
     def sparks(self, ticks: int) -> dict[str, Any]:
-        """Return the last `ticks` values of demand, target and ready, and the times of the first and the last one."""
+        """Return the last `ticks` values of demand, target and ready.
+
+        `from` and `until` are the times of the first and the last one.
+        """
         order = self._order(ticks)
         rows = self._rows[order, :3].T.astype(np.float64).round(2).tolist()
         values = {name: [number(v) for v in row] for name, row in zip(FIXED[:3], rows, strict=True)}

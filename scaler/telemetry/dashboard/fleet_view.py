@@ -49,7 +49,10 @@ class FleetView:
         )
 
     def body(self) -> dict[str, Any]:
-        """Return the sums, the places and the workloads. A sum is None where a part of it is unknown."""
+        """Return the sums, the places and the workloads.
+
+        The cost is that of the workloads with a known one; `without_cost` counts the others.
+        """
         costs = [w["usd_per_hour"] for w in self._workloads]
         return {
             "limits": _limits(self._ledger.limits),

@@ -38,7 +38,10 @@ def pools(tick: Tick, spec: WorkloadSpec | None, interruptions: Interruptions) -
 
 
 def places(reading: Reading[PoolStatus], pool: Pool | None) -> Iterator[dict[str, Any]]:
-    """Yield a pool's replicas by zone and market. There are none where its size or its settings are unknown."""
+    """Yield a pool's replicas by zone and market.
+
+    There are none where its size or its settings are unknown.
+    """
     if isinstance(reading, Absent) or pool is None:
         return
     s = reading.value

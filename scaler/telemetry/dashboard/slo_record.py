@@ -67,7 +67,9 @@ class Buckets:
 
 
 class SloRecord:
-    """Requests and late requests of one workload, by minutes for 6 hours and by hours for 28 days: about 12 kB.
+    """Requests and late requests of one workload.
+
+    They are stored by minutes for 6 hours, and by hours for 28 days: about 12 kB.
 
     Times are on the daemon's clock without its jumps, so that a jump moves no request into another window.
     """
@@ -119,7 +121,7 @@ class SloRecord:
         }
 
     def violated(self, share: float) -> bool:
-        """Return whether more requests were late than allowed, in the last hour and in its last 5 minutes."""
+        """Return whether the last hour and its last 5 minutes both miss the share."""
         windows = (self.window(WINDOWS_S[0], share), self.window(SHORT_S, share))
         return all(w["attainment"] is not None and w["attainment"] < share for w in windows)
 
@@ -165,12 +167,15 @@ def _why(reading: Reading[float] | None) -> str:
             return f"is absent: {reason}"
 
 
-def slo_status(record: SloRecord | None, slo: Slo | None, tick: Tick | None) -> dict[str, Any] | None:
-    """Return a workload's SLO, its windows and the reason why it is not measured now; None without an SLO."""
+def slo_status(record: SloRecord | None, slo: Slo | None, tick: Tick) -> dict[str, Any] | None:
+    """Return a workload's SLO and its windows; None without an SLO.
+
+    `problem` is the reason why requests are not measured now.
+    """
     if slo is None:
         return None
     limits_s = limits_of(slo)
-    measured = late_rate(tick, limits_s) if tick is not None else "no tick yet"
+    measured = late_rate(tick, limits_s)
     return {
         "share": slo.share,
         "limits": limits_s,

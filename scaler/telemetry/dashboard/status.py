@@ -32,18 +32,17 @@ STATES: Final = (
 """States of a workload, the most severe first. Several may apply."""
 
 
-def states(tick: Tick, stored: StoredTicks, facts: Facts) -> list[str]:
+def states(tick: Tick, stored: StoredTicks, facts: Facts, *, violated: bool) -> list[str]:
     """Return the states that apply to a workload, the most severe first.
 
-    "stalled" is not among them: no tick has it.
+    `violated` is whether the SLO is. "stalled" and "starting" are not among them: no tick has them.
     """
     d = tick.decision
     results = {o.result for o in tick.outcomes}
     pending = [not isinstance(r, Absent) and r.value.interruption_pending > 0 for r in tick.observation.pools.values()]
-    slo = None if facts.spec is None else facts.spec.slo
     unfinished = _unfinished(tick)
     applies = {
-        "SLO violated": slo is not None and stored.slo is not None and stored.slo.violated(slo.share),
+        "SLO violated": violated,
         "refused": any(r.refused and r is not Result.CONFLICT for r in results),
         "blind": d.target is None or not d.may_scale_in,
         "interrupted": any(pending) or stored.interruptions.count(within_s=RECENT_S) > 0,
@@ -60,9 +59,10 @@ def states(tick: Tick, stored: StoredTicks, facts: Facts) -> list[str]:
 def summary(tick: Tick, stored: StoredTicks, facts: Facts) -> dict[str, Any]:
     """Return a workload's line in the list."""
     d = tick.decision
+    slo = slo_status(stored.slo, None if facts.spec is None else facts.spec.slo, tick)
     return {
         "at": tick.at,
-        "states": states(tick, stored, facts),
+        "states": states(tick, stored, facts, violated=slo is not None and slo["violated"]),
         "demand": number(d.demand),
         "current": d.current,
         "desired": d.target,
@@ -70,7 +70,7 @@ def summary(tick: Tick, stored: StoredTicks, facts: Facts) -> dict[str, Any]:
         "usd_per_hour": number(d.cost_usd_per_hour),
         "unpriced": unpriced(facts.spec),
         "markets": markets(tick, facts.spec),
-        "slo": slo_status(stored.slo, None if facts.spec is None else facts.spec.slo, tick),
+        "slo": slo,
         "verdict": verdict(tick),
         "problem": problem(tick),
     }
@@ -84,7 +84,9 @@ def signals(tick: Tick) -> list[dict[str, Any]]:
 
 
 def _unfinished(tick: Tick) -> int:
-    """Return 1 while the workload grows, -1 while it shrinks, and 0 at its size or where that is unknown.
+    """Return 1 while the workload grows, -1 while it shrinks, and 0 at its size.
+
+    It is 0 where the size is unknown.
 
     Example: 4 replicas are decided and 3 are ready: it grows until the fourth one serves.
     """

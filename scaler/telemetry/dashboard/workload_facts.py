@@ -1,4 +1,7 @@
-"""Facts of workloads that are not in their ticks: specification, lead times, stalled loops, limits of the fleet."""
+"""Facts of workloads that are not in their ticks.
+
+They are the specification, lead times, stalled loops, and the limits of the fleet.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,7 @@ class WorkloadInfo(Protocol):
 
 
 class LiveWorkloads:
-    """The facts of the daemon's own workloads, from their controllers and the ledger of the fleet."""
+    """The facts of the daemon's own workloads, from controllers and ledger."""
 
     def __init__(self, controllers: Mapping[WorkloadName, Controller], health: Health, ledger: QuotaLedger) -> None:
         self._controllers = controllers

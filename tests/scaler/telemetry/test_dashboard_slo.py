@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from policies.model import Absent, Fresh, Reading, Stale, WorkloadName
 from policies.model.spec import Slo
+from scaler.app import RunOptions
+from scaler.shared_resources import Resources
 from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.dashboard.slo_record import HOUR_S, SloRecord
 from scaler.telemetry.dashboard.workload_facts import Facts
+from tests.fakes import ManualClock
+from tests.scaler.shadow.test_shadow import ENGINES, NAME, Scripted, document, shadowed
 from tests.servers.dashboard import INTERVAL_S, NOON, Known, api, spec, tick
 
 SLO = Slo(ttft_s=1.0, itl_s=0.05, share=0.99)
@@ -134,6 +139,7 @@ async def test_new_limits_start_a_new_record() -> None:
     assert (await slo_of(dashboard))["windows"][0]["requests"] == 0
 
 
+@pytest.mark.slow
 def test_record_of_30_days_covers_28_and_costs_twelve_kilobytes() -> None:
     record = SloRecord({"ttft_s": 1.0})
     for turn in range(0, 30 * DAY_TICKS, 20):
@@ -166,3 +172,23 @@ def test_clock_jump_moves_no_request_into_another_window() -> None:
 def test_workload_without_slo_stores_no_record() -> None:
     dashboard = dashboard_of([(0, readings(NOON))], None)
     assert dashboard._stored[WorkloadName("chat")].slo is None
+
+
+@pytest.mark.slow
+async def test_restarted_daemon_restores_the_record_from_the_journal(tmp_path: Path) -> None:
+    engines = {**ENGINES, "read": ["running", "waiting", "requests_per_s", "ttft_late_share"]}
+    policies = {"engines": {"kind": "concurrency", "target_per_replica": 4}}
+    first = document(slo={"ttft_s": 1.0, "itl_s": None}, sources={"engines": engines}, policies=policies)
+    async with shadowed(tmp_path, first, first) as app:
+        app.engines.values |= {"requests_per_s": 40.0, "ttft_late_share": 0.02}
+        for _ in range(5):
+            await app.tick()
+        clock, config = app.clock, app.config
+    assert isinstance(clock, ManualClock)
+    clock.advance(1.0)
+    async with Resources() as resources:
+        restarted = Scripted(config, RunOptions([]), resources, clock)
+        await restarted.prepare()
+        shown = (await api(restarted.dashboard, f"api/workloads/{NAME}"))["now"]["slo"]
+        await restarted.close()
+    assert (shown["windows"][0]["requests"], shown["windows"][0]["late"]) == (4 * 15 * 40, 48)

@@ -68,7 +68,7 @@ function fillFigures(list, body) {
   const since = known(body.interruptions_since) && body.at - body.interruptions_since < 86400
     ? `recorded since ${minute(body.interruptions_since, body.at)}` : "last 24 h";
   list.replaceChildren(
-    figure("Spend per hour", body.without_cost === body.workloads.length ? "no price" : `${body.without_cost ? "≥ " : ""}${usd(body.usd_per_hour)}`, unpriced),
+    figure("Spend per hour", body.without_cost === body.workloads.length ? unknownCost(body.workloads) : `${body.without_cost ? "≥ " : ""}${usd(body.usd_per_hour)}`, unpriced),
     limited("Spend under the limit", held.usd_per_hour, limits.usd_per_hour, usd, "daemon.fleet.max_usd_per_hour"),
     known(limits.gpus) ? limited("GPUs held", held.gpus, limits.gpus, amount, "")
       : figure("GPUs held", `${unread ? "≥ " : ""}${amount(gpus)}`, "no limit: daemon.fleet.max_gpus"),
@@ -78,6 +78,7 @@ function fillFigures(list, body) {
   );
 }
 
+const unknownCost = (workloads) => (workloads.every((w) => w.unpriced.length) ? "no price" : "unknown");
 const plural = (n, noun) => `${n} ${noun}${n === 1 ? "" : "s"}`;
 
 function figure(title, value, note, ...more) {
