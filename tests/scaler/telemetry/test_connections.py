@@ -32,7 +32,7 @@ from tests.fakes import ManualClock
 from tests.scaler.live_daemon import live
 from tests.servers.daemon import until
 
-PATHS = ["", "static/main.js", "api/workloads", "metrics", "healthz", "readyz", "nothing"]
+PATHS = ["", "static/main.js", "api/workloads", "api/fleet", "metrics", "healthz", "readyz", "nothing"]
 
 
 @asynccontextmanager

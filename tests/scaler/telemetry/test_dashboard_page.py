@@ -64,7 +64,7 @@ async def test_static_files_have_etag_and_restrictive_security_policy(
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
-@pytest.mark.parametrize("path", ["", "api/workloads", "api/workloads/chat"])
+@pytest.mark.parametrize("path", ["", "api/workloads", "api/workloads/chat", "api/fleet"])
 async def test_dashboard_rejects_write_methods(
     session: aiohttp.ClientSession, address: str, method: str, path: str
 ) -> None:
