@@ -77,8 +77,9 @@ class App:
         self.metrics = Metrics(version("forescale"))
         self.tasks, self.faults = resources.tasks, resources.faults
         self.health = Health(self.controllers, self.clock, self.tasks)
-        self.dashboard = Dashboard(version("forescale"), LiveWorkloads(self.controllers, self.health))
         self.ledger = QuotaLedger(config.daemon.fleet)
+        workloads = LiveWorkloads(self.controllers, self.health, self.ledger)
+        self.dashboard = Dashboard(version("forescale"), workloads, config.daemon.clock.speed)
         self.metrics.registry.register(FleetCollector(self.ledger))
         self.metrics.registry.register(CallsCollector(resources.calls))
         self.metrics.registry.register(SupervisionCollector(self.tasks, self.faults))
@@ -157,11 +158,11 @@ class App:
         workload, now = setup.workload, self.clock.now()
         start = InitialHistory(workload.name, now, len(ticks), self._span_s(workload), workload.spec.interval_s, seeds)
         controller = Controller(setup, self.clock, start.history(ticks), self.record, dry_run=self._options.dry_run)
+        self.controllers[workload.name] = controller
+        self._configured[workload.name] = workload
         for tick in ticks:
             if tick.at <= now:
                 self.dashboard.observe(tick)
-        self.controllers[workload.name] = controller
-        self._configured[workload.name] = workload
         self._recorder.write(lambda journal: journal.write_initial_history(start))
         return controller
 

@@ -10,10 +10,12 @@ from policies.history.ticks import History
 from policies.model import Observation, Tick
 from policies.model.spec import ScaleDown, ScaleUp, WorkloadSpec
 from policies.pipeline import decide
+from policies.quota.fleet_quota import FleetLimits
 from policies.recommend.threshold import Concurrency, GpuUtilization, QueueDepth
 from scaler.clock import stopwatch_s
 from scaler.config.load import workload_from
 from scaler.controller import Controller
+from scaler.quota_ledger import QuotaLedger
 from scaler.setup import Setup
 from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.dashboard.workload_facts import LiveWorkloads
@@ -82,7 +84,8 @@ async def overhead() -> Figure:
         "queue": FakeSource(clock, {"visible": 30, "in_flight": 5, "delayed": 0, "oldest_age_s": 1}),
         "engines": FakeSource(clock, {"running": 30, "waiting": 1, "kv_cache_usage": 0.4, "utilization": 0.6}),
     }
-    metrics, dashboard = Metrics("bench"), Dashboard("bench", LiveWorkloads({}, Health({}, clock)))
+    metrics, info = Metrics("bench"), LiveWorkloads({}, Health({}, clock), QuotaLedger(FleetLimits()))
+    dashboard = Dashboard("bench", info)
 
     def record(tick: Tick) -> None:
         metrics.observe(tick)

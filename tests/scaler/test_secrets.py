@@ -262,7 +262,7 @@ async def daemon_outputs(folder: Path, planted: Mapping[str, str]) -> dict[str, 
 
 async def responses(d: Daemon) -> dict[str, str]:
     """Return the responses of all the daemon's paths."""
-    paths = ("", "metrics", "healthz", "readyz", "api/workloads", "api/workloads/chat")
+    paths = ("", "metrics", "healthz", "readyz", "api/workloads", "api/workloads/chat", "api/fleet")
     return {f"/{path}": (await d.get(path))[1] for path in paths}
 
 

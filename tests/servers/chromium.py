@@ -97,6 +97,14 @@ class Page:
             while not await self.tell(f"(() => {{ try {{ return {expression}; }} catch {{ return false; }} }})()"):  # noqa: ASYNC110 - the page has no event
                 await asyncio.sleep(0.05)
 
+    async def key(self, name: str) -> None:
+        """Press and release a key, such as Tab or Enter."""
+        code, text = {"Tab": (9, ""), "Enter": (13, "\r")}[name]
+        for kind in ("keyDown", "keyUp"):
+            await self.call(
+                "Input.dispatchKeyEvent", type=kind, key=name, code=name, windowsVirtualKeyCode=code, text=text
+            )
+
     async def picture(self, path: Path) -> None:
         data = await self.call("Page.captureScreenshot", format="png")
         path.write_bytes(base64.b64decode(data["data"]))

@@ -3,12 +3,12 @@
 ``GET /api/workloads?since=REVISION`` returns the workloads with a tick since that revision of the list, and
 ``GET /api/workloads/NAME?since=TIME`` the ticks of one after that time on the daemon's clock. A response with another
 ``generation`` than the previous one does not continue it: the client must repeat the request without ``since``.
+``GET /api/fleet`` returns the limits of the fleet and the pools of all workloads.
 """
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import math
 import secrets
@@ -20,10 +20,13 @@ from aiohttp import web
 from policies.model import Tick, WorkloadName
 from scaler.shadow.runner import Shadow
 from scaler.telemetry.dashboard import assets
-from scaler.telemetry.dashboard.columns import Columns
-from scaler.telemetry.dashboard.decisions import MAX_RUNS, Decisions, decision_text
+from scaler.telemetry.dashboard.columns import number
+from scaler.telemetry.dashboard.decisions import MAX_RUNS, decision_text
+from scaler.telemetry.dashboard.fleet_view import FleetView
+from scaler.telemetry.dashboard.pool_rows import pools
 from scaler.telemetry.dashboard.shadow_view import shadow_rows
-from scaler.telemetry.dashboard.status import number, pools, signals, summary
+from scaler.telemetry.dashboard.status import signals, summary
+from scaler.telemetry.dashboard.stored_ticks import StoredTicks
 from scaler.telemetry.dashboard.workload_facts import Facts, WorkloadInfo
 
 MAX_ROWS: Final = 1000
@@ -44,25 +47,15 @@ COMPRESS_FROM_BYTES: Final = 4096
 """Minimum size of a compressed response; a smaller one fits into a few packets."""
 
 
-class StoredTicks:
-    """The recent ticks and decisions of one workload."""
-
-    __slots__ = ("columns", "decisions", "revision", "serial")
-
-    def __init__(self, serial: int) -> None:
-        self.columns = Columns()
-        self.decisions = Decisions()
-        self.revision = self.serial = serial
-
-
 class Dashboard:
     """Store of a bounded number of recent ticks, served read-only.
 
-    It also serves the `shadows` of the workloads.
+    It also serves the `shadows` of the workloads. The daemon's clock runs `clock_speed` times as fast as real time.
     """
 
-    def __init__(self, version: str, info: WorkloadInfo) -> None:
+    def __init__(self, version: str, info: WorkloadInfo, clock_speed: float = 1.0) -> None:
         self._version = version
+        self._clock_speed = clock_speed
         self._info = info
         self.shadows: Mapping[WorkloadName, Shadow] = {}
         self._stored: dict[WorkloadName, StoredTicks] = {}
@@ -81,8 +74,12 @@ class Dashboard:
             stored = self._stored[tick.workload] = StoredTicks(self._revision)
         stored.revision = self._revision
         workloads = len(self._stored)
-        stored.columns.append(tick, max(MIN_ROWS, min(MAX_ROWS, MAX_TOTAL_ROWS // workloads)))
-        stored.decisions.add(tick, max(MIN_RUNS, min(MAX_RUNS, MAX_TOTAL_RUNS // workloads)))
+        stored.add(
+            tick,
+            self._info.facts(tick.workload, lead_times=False).spec,
+            max(MIN_ROWS, min(MAX_ROWS, MAX_TOTAL_ROWS // workloads)),
+            max(MIN_RUNS, min(MAX_RUNS, MAX_TOTAL_RUNS // workloads)),
+        )
 
     def forget(self, workload: WorkloadName) -> None:
         if self._stored.pop(workload, None) is not None:
@@ -92,6 +89,7 @@ class Dashboard:
         assets.mount(app)
         app.router.add_get("/api/workloads", self._list)
         app.router.add_get("/api/workloads/{name}", self._show)
+        app.router.add_get("/api/fleet", self._fleet)
 
     async def _list(self, request: web.Request) -> web.Response:
         since, revision = _since(request), self._revision
@@ -122,46 +120,64 @@ class Dashboard:
             **self._common(f"{self._instance}.{shown.serial}.{shown.columns.shifts}"),
             "workload": name,
             "stalled": self._info.stalled().get(name),
-            "facts": _facts(facts),
+            "facts": facts.as_dict(),
             "shadow": None if (shadow := self.shadows.get(name)) is None else shadow_rows(shadow),
-            "now": _now(shown.decisions.last, facts),
+            "now": _now(shown, facts),
+            "interruptions_since": shown.interruptions.since,
             "columns": shown.columns.read(since),
             "decisions": shown.decisions.read(since),
         }
         return _reply(_to_json(body))
 
+    async def _fleet(self, _: web.Request) -> web.Response:
+        view = FleetView(self._info.ledger)
+        for i, (name, stored) in enumerate(list(self._stored.items())):
+            view.add(stored, self._info.facts(name, lead_times=False))
+            if i % BATCH == 0:
+                await asyncio.sleep(0)  # let ticks run first
+        body = {
+            **self._common(self._instance),
+            "starting": [n for n in self._info.names() if n not in self._stored],
+            "interruptions_since": min((s.interruptions.since or 0.0 for s in self._stored.values()), default=None),
+            **view.body(),
+        }
+        return _reply(await asyncio.to_thread(_to_json, body))
+
     def _common(self, generation: str) -> dict[str, Any]:
-        newest = max((t.decisions.last.at for t in self._stored.values() if t.decisions.last), default=None)
+        newest = max((t.last.at for t in self._stored.values() if t.last), default=None)
         count = len({*self._info.names(), *self._stored})
-        return {"version": self._version, "generation": generation, "at": newest, "count": count}
+        return {
+            "version": self._version,
+            "generation": generation,
+            "at": newest,
+            "clock_speed": self._clock_speed,
+            "count": count,
+        }
 
     def _line(self, name: WorkloadName, stored: StoredTicks) -> dict[str, Any]:
-        assert stored.decisions.last is not None, f"{name} is stored without a tick"  # noqa: S101 - an invariant
+        assert stored.last is not None, f"{name} is stored without a tick"  # noqa: S101 - an invariant
         return {
             "workload": name,
-            **summary(stored.decisions.last, self._info.facts(name, lead_times=False)),
+            **summary(stored.last, stored, self._info.facts(name, lead_times=False)),
             "spark": stored.columns.sparks(SPARK_TICKS * (4 if len(self._stored) <= SHORT_LIST else 1)),
         }
 
 
-def _now(tick: Tick | None, facts: Facts) -> dict[str, Any] | None:
+def _now(stored: StoredTicks, facts: Facts) -> dict[str, Any] | None:
     """Return the whole last tick; None before the first one."""
+    tick = stored.last
     if tick is None:
         return None
     return {
-        **summary(tick, facts),
+        **summary(tick, stored, facts),
         **decision_text(tick),
         "signals": signals(tick),
-        "pools": pools(tick),
+        "pools": pools(tick, facts.spec, stored.interruptions),
         "errors": dict(tick.observation.source_errors),
         "took_s": number(tick.took_s),
         "late_s": number(tick.lateness_s),
         "spec": tick.spec,
     }
-
-
-def _facts(facts: Facts) -> dict[str, Any]:
-    return {k: number(v, 1) if isinstance(v, float) else v for k, v in dataclasses.asdict(facts).items()}
 
 
 def _since(request: web.Request) -> float | None:

@@ -13,7 +13,7 @@ from policies.history.tick_values import NAN, decision_values, fresh_value
 from policies.model import SignalName, Tick
 from policies.signals.plausibility import SHARES
 
-FIXED: Final = ("demand", "target", "ready", "blind")
+FIXED: Final = ("demand", "target", "ready", "blind", "usd_per_hour")
 MAX_SIGNALS: Final = 32
 """Maximum number of signals stored per workload: more than a source has, and a bound for a faulty one."""
 INITIAL_ROWS: Final = 32
@@ -59,7 +59,8 @@ class Columns:
         d = tick.decision
         decision = decision_values(d)
         blind = 0.0 if d.may_scale_in and d.target is not None else 1.0
-        values = [decision.demand, decision.target, decision.ready, blind]
+        cost = NAN if d.cost_usd_per_hour is None else d.cost_usd_per_hour
+        values = [decision.demand, decision.target, decision.ready, blind, cost]
         values += [fresh_value(readings.get(signal)) for signal in self.signals]
         row = self._end % len(self._at)
         self._at[row] = tick.at
@@ -83,13 +84,15 @@ class Columns:
             },
         }
 
-    def sparks(self, ticks: int) -> dict[str, list[float | None]]:
-        """Return the last `ticks` values of demand, target and ready."""
-        rows = self._rows[self._order(ticks), :3].T.astype(np.float64).round(2).tolist()
-        return {
-            name: [v if math.isfinite(v) else None for v in values]
-            for name, values in zip(FIXED[:3], rows, strict=True)
-        }
+    def sparks(self, ticks: int) -> dict[str, Any]:
+        """Return the last `ticks` values of demand, target and ready.
+
+        `from` and `until` are the times of the first and the last one.
+        """
+        order = self._order(ticks)
+        rows = self._rows[order, :3].T.astype(np.float64).round(2).tolist()
+        values = {name: [number(v) for v in row] for name, row in zip(FIXED[:3], rows, strict=True)}
+        return {"from": float(self._at[order[0]]), "until": float(self._at[order[-1]]), **values}
 
     def _order(self, ticks: int) -> NDArray[np.int_]:
         """Return the indices of the last `ticks` rows, oldest first.
@@ -120,6 +123,11 @@ def json_values(column: NDArray[np.float32]) -> list[float | None]:
         value if known else None
         for value, known in zip(values.round(DIGITS).tolist(), np.isfinite(values), strict=True)
     ]
+
+
+def number(value: float | None, digits: int = DIGITS) -> float | None:
+    """Return a rounded value for strict JSON, and None if it is not finite."""
+    return round(value, digits) if value is not None and math.isfinite(value) else None
 
 
 def unit(signal: SignalName) -> str:

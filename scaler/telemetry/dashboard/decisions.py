@@ -81,6 +81,14 @@ def kind(tick: Tick) -> str:
     return "held" if d.capped_need is not None and d.capped_need != d.target else "quiet"
 
 
+def direction(tick: Tick) -> int:
+    """Return 1 for a decided scale-out, -1 for a scale-in, and 0 for neither."""
+    d = tick.decision
+    if d.target is None or d.current is None:
+        return 0
+    return (d.target > d.current) - (d.target < d.current)
+
+
 def problem(tick: Tick) -> str:
     """Return the refused writes, or else the policies that lack evidence, in one clause.
 
@@ -104,4 +112,4 @@ def decision_text(tick: Tick) -> dict[str, Any]:
             sections[-1]["lines"].append(line.strip())
         else:
             sections.append({"title": line.strip().rstrip(":"), "lines": []})
-    return {"verdict": verdict(tick), "problem": problem(tick), "sections": sections}
+    return {"verdict": verdict(tick), "direction": direction(tick), "problem": problem(tick), "sections": sections}

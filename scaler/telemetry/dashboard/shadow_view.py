@@ -7,7 +7,7 @@ from typing import Any
 from scaler.journal.explain import verdict
 from scaler.shadow.counterfactual import ComparedSide
 from scaler.shadow.runner import Shadow
-from scaler.telemetry.dashboard.status import number
+from scaler.telemetry.dashboard.columns import number
 
 
 def shadow_rows(shadow: Shadow) -> dict[str, Any]:

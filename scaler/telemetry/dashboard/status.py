@@ -1,48 +1,76 @@
-"""A workload's current state, signals and pools, from its last tick."""
+"""A workload's current state, cost, SLO and signals, from its last tick."""
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
-from policies.model import Absent, Fresh, PoolStatus, Reading, Result, RuleId, Stale, Tick
-from scaler.journal.explain import remarks, verdict
-from scaler.telemetry.dashboard.columns import unit
-from scaler.telemetry.dashboard.decisions import problem
+from policies.model import Absent, Fresh, Reading, Result, RuleId, Stale, Tick
+from scaler.journal.explain import verdict
+from scaler.telemetry.dashboard.columns import number, unit
+from scaler.telemetry.dashboard.decisions import direction, kind, problem
+from scaler.telemetry.dashboard.interruptions import RECENT_S
+from scaler.telemetry.dashboard.pool_rows import markets, unpriced
+from scaler.telemetry.dashboard.slo_record import slo_status
+from scaler.telemetry.dashboard.stored_ticks import StoredTicks
 from scaler.telemetry.dashboard.workload_facts import Facts
 
-STATES: Final = ("stalled", "refused", "blind", "yielding", "paused", "starting", "scaling", "dry run", "ok")
+STATES: Final = (
+    "stalled",
+    "SLO violated",
+    "refused",
+    "blind",
+    "interrupted",
+    "yielding",
+    "paused",
+    "starting",
+    "scaling out",
+    "scaling in",
+    "held",
+    "dry run",
+    "ok",
+)
 """States of a workload, the most severe first. Several may apply."""
 
 
-def states(tick: Tick, facts: Facts) -> list[str]:
+def states(tick: Tick, stored: StoredTicks, facts: Facts, *, violated: bool) -> list[str]:
     """Return the states that apply to a workload, the most severe first.
 
-    "stalled" is not among them: no tick has it.
+    `violated` is whether the SLO is. "stalled" and "starting" are not among them: no tick has them.
     """
     d = tick.decision
     results = {o.result for o in tick.outcomes}
+    pending = [not isinstance(r, Absent) and r.value.interruption_pending > 0 for r in tick.observation.pools.values()]
+    unfinished = _unfinished(tick)
     applies = {
+        "SLO violated": violated,
         "refused": any(r.refused and r is not Result.CONFLICT for r in results),
         "blind": d.target is None or not d.may_scale_in,
+        "interrupted": any(pending) or stored.interruptions.count(within_s=RECENT_S) > 0,
         "yielding": Result.CONFLICT in results or _yields(tick),
         "paused": facts.paused,
-        "scaling": d.current != d.target or (d.target is not None and d.ready != d.target),
+        "scaling out": unfinished > 0,
+        "scaling in": unfinished < 0,
+        "held": kind(tick) == "held",
         "dry run": tick.dry_run,
     }
     return [state for state in STATES if applies.get(state)] or ["ok"]
 
 
-def summary(tick: Tick, facts: Facts) -> dict[str, Any]:
+def summary(tick: Tick, stored: StoredTicks, facts: Facts) -> dict[str, Any]:
     """Return a workload's line in the list."""
     d = tick.decision
+    slo = slo_status(stored.slo, None if facts.spec is None else facts.spec.slo, tick)
     return {
         "at": tick.at,
-        "states": states(tick, facts),
+        "states": states(tick, stored, facts, violated=slo is not None and slo["violated"]),
         "demand": number(d.demand),
         "current": d.current,
         "desired": d.target,
         "ready": d.ready,
+        "usd_per_hour": number(d.cost_usd_per_hour),
+        "unpriced": unpriced(facts.spec),
+        "markets": markets(tick, facts.spec),
+        "slo": slo,
         "verdict": verdict(tick),
         "problem": problem(tick),
     }
@@ -55,28 +83,17 @@ def signals(tick: Tick) -> list[dict[str, Any]]:
     ]
 
 
-def pools(tick: Tick) -> list[dict[str, Any]]:
-    """Return each pool's observed size, and the outcome of its target."""
-    outcomes = {o.pool: o for o in tick.outcomes}
-    rows = []
-    for name, reading in tick.observation.pools.items():
-        outcome = outcomes.get(name)
-        rows.append(
-            {
-                "pool": name,
-                **_size(reading, tick.at),
-                "target": None if outcome is None else outcome.after,
-                "result": "" if outcome is None else outcome.result.value.replace("_", " "),
-                "reason": "" if outcome is None else outcome.reason,
-                "error": tick.observation.pool_errors.get(name, ""),
-            }
-        )
-    return rows
+def _unfinished(tick: Tick) -> int:
+    """Return 1 while the workload grows, -1 while it shrinks, and 0 at its size.
 
+    It is 0 where the size is unknown.
 
-def number(value: float | None, digits: int = 4) -> float | None:
-    """Return a rounded value for strict JSON, and None if it is not finite."""
-    return round(value, digits) if value is not None and math.isfinite(value) else None
+    Example: 4 replicas are decided and 3 are ready: it grows until the fourth one serves.
+    """
+    d = tick.decision
+    if d.target is None or d.ready is None:
+        return 0
+    return direction(tick) or (d.target > d.ready) - (d.target < d.ready)
 
 
 def _yields(tick: Tick) -> bool:
@@ -94,23 +111,3 @@ def _reading(reading: Reading[float], now: float) -> dict[str, Any]:
             return {"state": "stale", "value": number(value), "age_s": number(age_s, 1)}
         case Absent(reason):
             return {"state": "absent", "value": None, "age_s": None, "reason": reason}
-
-
-def _size(reading: Reading[PoolStatus], now: float) -> dict[str, Any]:
-    match reading:
-        case Fresh(s, measured_at):
-            state, age_s = "fresh", max(0.0, now - measured_at)
-        case Stale(s, _, age_s):
-            state = "stale"
-        case Absent(reason):
-            return {"state": "absent", "why": reason}
-    return {
-        "state": state,
-        "age_s": number(age_s, 1),
-        "desired": s.desired,
-        "ready": s.ready,
-        "interruption_pending": s.interruption_pending,
-        "failed": s.failed,
-        "pending": s.pending,
-        "remarks": list(remarks(s)),
-    }

@@ -1,34 +1,55 @@
-"""Facts of a workload that are not in its ticks: bounds, lead times, stalled loops."""
+"""Facts of workloads that are not in their ticks.
+
+They are the specification, lead times, stalled loops, and the limits of the fleet.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from policies.model import WorkloadName
+from policies.model.spec import WorkloadSpec
 from scaler.controller import Controller
+from scaler.quota_ledger import QuotaLedger
+from scaler.telemetry.dashboard.columns import number
 from scaler.telemetry.health import Health
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A workload's settings and lead times.
+    """A workload's specification and lead times.
 
-    Lead times (seconds) are None before the first one is measured.
+    `spec` is None once the workload is removed. Lead times (seconds) are None before the first one is measured.
     """
 
-    min_replicas: int | None = None
-    max_replicas: int | None = None
-    interval_s: float | None = None
-    paused: bool = False
+    spec: WorkloadSpec | None = None
     lead_p50_s: float | None = None
     lead_p90_s: float | None = None
     lead_times: int = 0
 
+    @property
+    def paused(self) -> bool:
+        return self.spec is not None and self.spec.paused
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the facts that the workload's page shows."""
+        settings = {key: getattr(self.spec, key, None) for key in ("min_replicas", "max_replicas", "interval_s")}
+        return {
+            **settings,
+            "paused": self.paused,
+            "lead_p50_s": number(self.lead_p50_s, 1),
+            "lead_p90_s": number(self.lead_p90_s, 1),
+            "lead_times": self.lead_times,
+        }
+
 
 class WorkloadInfo(Protocol):
-    """Provider of the workloads' facts."""
+    """Provider of the facts of the workloads and of the fleet."""
+
+    @property
+    def ledger(self) -> QuotaLedger: ...
 
     def names(self) -> Iterable[WorkloadName]: ...
 
@@ -42,11 +63,12 @@ class WorkloadInfo(Protocol):
 
 
 class LiveWorkloads:
-    """The facts of the daemon's own workloads, from their controllers."""
+    """The facts of the daemon's own workloads, from controllers and ledger."""
 
-    def __init__(self, controllers: Mapping[WorkloadName, Controller], health: Health) -> None:
+    def __init__(self, controllers: Mapping[WorkloadName, Controller], health: Health, ledger: QuotaLedger) -> None:
         self._controllers = controllers
         self._health = health
+        self.ledger = ledger
 
     def names(self) -> Iterable[WorkloadName]:
         return self._controllers.keys()
@@ -58,12 +80,9 @@ class LiveWorkloads:
         controller = self._controllers.get(name)
         if controller is None:
             return Facts()
-        spec, measured = controller.workload.spec, controller.history.lead_times
+        measured = controller.history.lead_times
         return Facts(
-            spec.min_replicas,
-            spec.max_replicas,
-            spec.interval_s,
-            spec.paused,
+            controller.workload.spec,
             measured.quantile_s(0.5) if lead_times else None,
             measured.quantile_s(0.9) if lead_times else None,
             len(measured),

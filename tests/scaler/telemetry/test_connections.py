@@ -16,9 +16,11 @@ from typing import Any
 import aiohttp
 import pytest
 
+from policies.quota.fleet_quota import FleetLimits
 from scaler.config.daemon import DaemonSpec, ServerSpec, Tls
 from scaler.config.secret import Secret
 from scaler.ports import Misconfigured
+from scaler.quota_ledger import QuotaLedger
 from scaler.supervised_tasks import Tasks
 from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.dashboard.workload_facts import LiveWorkloads
@@ -30,7 +32,7 @@ from tests.fakes import ManualClock
 from tests.scaler.live_daemon import live
 from tests.servers.daemon import until
 
-PATHS = ["", "static/main.js", "api/workloads", "metrics", "healthz", "readyz", "nothing"]
+PATHS = ["", "static/main.js", "api/workloads", "api/fleet", "metrics", "healthz", "readyz", "nothing"]
 
 
 @asynccontextmanager
@@ -38,7 +40,7 @@ async def serving(**server: Any) -> AsyncIterator[str]:
     """Start the daemon's server with these settings, and return its address."""
     spec = DaemonSpec(listen="127.0.0.1:0", server=ServerSpec(**server))
     health, tasks = Health({}, ManualClock()), Tasks()
-    dashboard = Dashboard("1", LiveWorkloads({}, health))
+    dashboard = Dashboard("1", LiveWorkloads({}, health, QuotaLedger(FleetLimits())))
     app = application(Metrics("1"), health, dashboard, AccessControl(spec.server, spec.listen))
     server_handle, address = await serve(app, spec, health, tasks)
     try:

@@ -12,7 +12,8 @@ import pytest
 
 from policies.model import Fresh, Part, PoolStatus, Result, RuleId, Shortfall, SignalName, Step, WorkloadName
 from scaler.telemetry.dashboard import Dashboard
-from tests.servers.dashboard import HOSTILE, INTERVAL_S, NOON, Known, rough_hour, serving, tick
+from scaler.telemetry.dashboard.workload_facts import Facts
+from tests.servers.dashboard import HOSTILE, INTERVAL_S, NOON, Known, rough_hour, serving, spec, tick
 
 
 def reject_constant(constant: str) -> None:
@@ -61,19 +62,26 @@ async def test_list_item_has_size_states_verdict_and_sparkline(client: Client, d
     dashboard.observe(tick(turn=0))
     dashboard.observe(tick(turn=1, target=6, ready=3, result=Result.ACCEPTED))
     (line,) = (await client.json("api/workloads"))["workloads"]
-    assert (line["demand"], line["desired"], line["ready"], line["states"]) == (2.5, 6, 3, ["scaling"])
-    assert line["verdict"].startswith("4 -> 6 replicas (queue-depth wants 2.50")
-    assert line["spark"] == {"demand": [2.5, 2.5], "target": [4, 6], "ready": [4, 3]}
+    assert (line["demand"], line["desired"], line["ready"], line["states"]) == (2.5, 6, 3, ["scaling out"])
+    assert line["verdict"].startswith("4 -> 6 replicas (queue-depth recommends 2.50")
+    values = {"demand": [2.5, 2.5], "target": [4, 6], "ready": [4, 3]}
+    assert line["spark"] == {"from": NOON, "until": NOON + INTERVAL_S, **values}
 
 
 STATES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "nothing the matter": ({}, ["ok"]),
-    "replicas still starting": ({"ready": 2}, ["scaling"]),
+    "a scale-in": ({"target": 3, "result": Result.ACCEPTED}, ["scaling in"]),
+    "a size that a rule holds": ({"wanted": 3}, ["held"]),
+    "an interruption notice": ({"pool": Fresh(PoolStatus(4, 4, interruption_pending=1), NOON)}, ["interrupted"]),
+    "replicas still starting": ({"ready": 2}, ["scaling out"]),
     "a signal missing": ({"may_lower": False}, ["blind"]),
     "a size that is not known": ({"current": None, "target": None}, ["blind"]),
-    "dry run, which would scale": ({"target": 5, "result": Result.DRY_RUN, "dry_run": True}, ["scaling", "dry run"]),
-    "a write refused": ({"target": 5, "result": Result.OUT_OF_CAPACITY}, ["refused", "scaling"]),
-    "a write that met another": ({"target": 5, "result": Result.CONFLICT}, ["yielding", "scaling"]),
+    "dry run, which would grow": (
+        {"target": 5, "result": Result.DRY_RUN, "dry_run": True},
+        ["scaling out", "dry run"],
+    ),
+    "a write refused": ({"target": 5, "result": Result.OUT_OF_CAPACITY}, ["refused", "scaling out"]),
+    "a write that met another": ({"target": 5, "result": Result.CONFLICT}, ["yielding", "scaling out"]),
     "another writer": (
         {
             "pool": Fresh(PoolStatus(4, 4, other_writer="hpa/x"), NOON),
@@ -95,7 +103,7 @@ async def test_states_are_listed_worst_first(
 async def test_paused_and_stalled_states_come_from_outside_the_tick(
     client: Client, dashboard: Dashboard, known: Known
 ) -> None:
-    known.about = replace(known.about, paused=True)
+    known.about = Facts(spec(paused=True))
     known.stalling[WorkloadName("chat")] = "no tick completed for 90 s"
     dashboard.observe(tick())
     listed = await client.json("api/workloads")
@@ -206,8 +214,7 @@ async def test_pool_reports_interruptions_failures_and_shortfall(client: Client,
     now = (await client.json("api/workloads/chat"))["now"]
     (pool,) = now["pools"]
     assert (pool["interruption_pending"], pool["failed"], pool["pending"]) == (1, 2, 1)
-    assert pool["remarks"][0] == "a, spot: 3 ready, 1 pending, 1 interruption pending"
-    assert pool["remarks"][1].startswith("quota error since ")
+    assert pool["remarks"][0].startswith("quota error since ")
     lines = next(s["lines"] for s in now["sections"] if s["title"] == "Observed")
     assert "gpus: 6 desired, 3 ready, 1 pending, 1 interruption pending, 2 failed" in lines
     assert pool["remarks"][0] in lines

@@ -41,6 +41,8 @@ export class List {
   }
 }
 
+export const getFleet = () => get("api/fleet");
+
 /** The ticks of one workload: columns and decisions, extended by each refresh. */
 export class WorkloadHistory {
   body = null;
@@ -60,15 +62,15 @@ export class WorkloadHistory {
   }
 }
 
-const MAX_TICKS = 4000;
 /** Maximum number of ticks stored by the page. */
+const MAX_TICKS = 4000;
 
 function extend(old, now) {
   const before = old.columns.at.length;
   const drop = Math.max(0, before + now.columns.at.length - MAX_TICKS);
   const join = (a, b) => a.concat(b).slice(drop);
   const columns = { signals: {} };
-  for (const key of ["at", "demand", "target", "ready", "blind"]) columns[key] = join(old.columns[key], now.columns[key]);
+  for (const key of ["at", "demand", "target", "ready", "blind", "usd_per_hour"]) columns[key] = join(old.columns[key], now.columns[key]);
   for (const [signal, { unit, values }] of Object.entries(now.columns.signals)) {
     const past = old.columns.signals[signal]?.values ?? Array(before).fill(null);
     columns.signals[signal] = { unit, values: join(past, values) };

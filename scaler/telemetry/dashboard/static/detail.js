@@ -2,10 +2,11 @@
 import { WorkloadHistory } from "./api.js";
 import { badge, el, setText } from "./dom.js";
 import { Reasons } from "./reasons.js";
-import { amount, duration } from "./format.js";
+import { amount, attainment, costText, duration } from "./format.js";
 import { Plot } from "./plots.js";
 import { blindBands, withGaps, layout } from "./series.js";
 import { Shadow } from "./shadow.js";
+import { ErrorBudget, sloText } from "./slo.js";
 import { poolTable, signalTable } from "./tables.js";
 
 const SPANS = [["15 min", 900], ["1 h", 3600], ["4 h", 14400], ["All", Infinity]];
@@ -30,13 +31,15 @@ export class Detail {
     this.plots = el("div", { class: "plots" });
     this.reasons = new Reasons();
     this.shadow = new Shadow();
+    this.budget = new ErrorBudget();
     this.signals = el("section", { class: "card" });
-    this.pools = el("section", { class: "card" });
+    this.pools = el("section", { class: "card table pool-card" });
+    this.utc = el("span", { class: "muted fine" }, "Times in UTC");
     this.note = el("p", { class: "empty", role: "status" }, "Loading…");
     this.content = el("div", { class: "detail", hidden: true },
       el("div", { class: "left" }, this.figures,
-        el("div", { class: "tools" }, this.spans, this.unzoom, el("span", { class: "grow" }), this.band), this.plots),
-      el("div", { class: "right" }, this.reasons.last, this.reasons.root, this.shadow.root, this.pools, this.signals));
+        el("div", { class: "tools" }, this.spans, this.unzoom, this.utc, el("span", { class: "grow" }), this.band), this.plots, this.pools),
+      el("div", { class: "right" }, this.reasons.last, this.budget.root, this.reasons.root, this.shadow.root, this.signals));
     this.root = el("section", {},
       el("div", { class: "title" }, el("a", { href: "#/", class: "back" }, "All workloads"), el("span", { class: "muted", "aria-hidden": "true" }, "/"), el("h1", {}, name), this.states),
       this.note, this.content);
@@ -73,12 +76,13 @@ export class Detail {
     this.reasons.render(body);
     this.shadow.render(body.shadow);
     signalTable(this.signals, body.now);
-    poolTable(this.pools, body.now);
+    this.budget.render(body.now);
+    poolTable(this.pools, body.now, body.interruptions_since);
   }
 
   #plot(body = this.#history.body) {
     const { columns, facts } = body;
-    const plots = layout(columns.signals);
+    const plots = layout(columns);
     const shape = JSON.stringify(plots);
     if (shape !== this.#shape) {
       this.#plots.forEach((p) => p.dispose());
@@ -116,21 +120,26 @@ export class Detail {
 }
 
 function figures(list, { now, facts }) {
-  const pending = (now.pools ?? []).reduce((sum, p) => sum + (p.pending ?? 0), 0);
-  const bounds = facts.max_replicas === null ? null : `${facts.min_replicas} to ${facts.max_replicas}`;
-  const lead = facts.lead_p50_s === null ? null : `P90 ${duration(facts.lead_p90_s)}, ${facts.lead_times} measured`;
+  const pending = now.pools.reduce((sum, p) => sum + (p.pending ?? 0), 0);
+  const bounds = facts.max_replicas === null ? "" : `${facts.min_replicas} to ${facts.max_replicas} allowed`;
+  const lead = facts.lead_p50_s === null ? "no start measured yet" : `P90 ${duration(facts.lead_p90_s)}, ${facts.lead_times} measured`;
+  const slo = sloText(now.slo);
   const shown = [
     ["demand", "Demand", amount(now.demand), "replica equivalents"],
-    ["target", "Desired", amount(now.desired), bounds ? `bounds ${bounds}` : ""],
+    ["target", "Desired", amount(now.desired), bounds],
     ["ready", "Ready", amount(now.ready), pending ? `${pending} pending` : "none pending"],
-    ["", "Lead time (P50)", facts.lead_p50_s === null ? "–" : duration(facts.lead_p50_s), lead ?? "none measured yet"],
+    ["", "Cost per hour", ...costText(now)],
+    ["", "SLO attainment (1 h)", slo.value, slo.unknown ? (now.slo ? slo.note : "set slo in the workload's file") : `of ${attainment(now.slo.share)}, ${slo.note}`],
+    ["", "Lead time (P50)", duration(facts.lead_p50_s), lead],
   ];
   if (list.children.length !== shown.length) {
-    list.replaceChildren(...shown.map(([kind, name]) => el("div", { class: "card" },
-      el("dt", {}, kind ? el("i", { class: `swatch ${kind}`, "aria-hidden": "true" }) : null, name), el("dd"), el("small", { class: "muted" }))));
+    list.replaceChildren(...shown.map(([kind, title]) => el("div", { class: "card" },
+      el("dt", {}, kind ? el("i", { class: `swatch ${kind}`, "aria-hidden": "true" }) : null, title), el("dd"), el("dd", { class: "note muted" }))));
   }
   shown.forEach(([, , value, note], i) => {
-    setText(list.children[i].children[1], value);
-    setText(list.children[i].children[2], note);
+    const [, figure, text] = list.children[i].children;
+    setText(figure, value);
+    figure.classList.toggle("unknown", !/\d/.test(value));
+    setText(text, note);
   });
 }

@@ -31,4 +31,15 @@ export function arrange(parent, children) {
   }
 }
 
-export const badge = (state) => el("span", { class: `badge s-${state.replace(" ", "-")}` }, state);
+export const badge = (state) => el("span", { class: `badge s-${state.toLowerCase().replaceAll(" ", "-")}` }, state);
+
+/** Return a name that wraps after its dots and underscores, and nowhere else. */
+export const name = (text) => el("span", { class: "name" }, ...text.split(/(?<=[._])/).flatMap((part) => [part, el("wbr")]));
+
+/** Return a table in a box that scrolls sideways by touch and by keyboard where it is wider than its place. */
+export function scrolling(label, table) {
+  return el("div", { class: "scroll", role: "region", "aria-label": label, tabindex: 0 }, table);
+}
+
+export const head = (...columns) => el("thead", {}, el("tr", {},
+  ...columns.map(([text, kind, hint]) => el("th", { scope: "col", class: kind || null, title: hint }, text))));

@@ -2,7 +2,8 @@
 import { NotFound, List } from "./api.js";
 import { Detail } from "./detail.js";
 import { setText } from "./dom.js";
-import { clock, day, zone } from "./format.js";
+import { Fleet } from "./fleet.js";
+import { utc } from "./format.js";
 import { Overview } from "./overview.js";
 
 const MAX_PAUSE_MS = 5000;
@@ -15,13 +16,19 @@ let failures = 0;
 let timer = 0;
 let latestPoll = 0;
 
-function route() {
+function route(event) {
   const detail = location.hash.match(/^#\/w\/(.+)$/);
   view?.dispose();
-  view = detail ? new Detail(decoded(detail[1])) : new Overview(list);
+  view = detail ? new Detail(decoded(detail[1])) : location.hash === "#/fleet" ? new Fleet() : new Overview(list);
   part("main").replaceChildren(view.root);
-  document.title = detail ? `${view.name} · Forescale` : "Forescale";
+  document.title = view.name ? `${view.name} · Forescale` : "Forescale";
+  for (const link of document.querySelectorAll("nav a")) {
+    const here = link.hash === (location.hash || "#/");
+    if (here) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
   scrollTo(0, 0);
+  if (event) part("main").focus({ preventScroll: true }); // a screen reader continues in the new view
   poll();
 }
 
@@ -58,14 +65,14 @@ async function poll() {
   timer = setTimeout(poll, Math.min(polled.pause_ms * 2 ** failures, MAX_PAUSE_MS));
 }
 
-function head({ version, count, at }) {
+function head({ version, count, at, clock_speed: speed }) {
   if (part("version").textContent && part("version").textContent !== `v${version}`) location.reload(); // load the page of the new version
   shownAt = at ?? shownAt;
   setText(part("version"), `v${version}`);
   setText(part("count"), `${count} ${count === 1 ? "workload" : "workloads"}`);
-  setText(part("clock"), at === null ? "no tick yet" : clock(at));
-  setText(part("zone"), at === null ? "" : zone());
-  if (at !== null) part("clock").title = `Newest tick, on the daemon's clock: ${day(at)}, ${clock(at)}`;
+  setText(part("clock"), at === null ? "no tick yet" : utc(at));
+  part("speed").hidden = speed === 1;
+  setText(part("speed"), `Simulated time, ${speed}× real time`);
 }
 
 function connection() {
@@ -73,7 +80,7 @@ function connection() {
   const banner = part("banner");
   const text = shownAt === null
     ? "No response from the daemon. Retrying…"
-    : `Connection lost. Showing the state of ${clock(shownAt)}. Retrying…`;
+    : `Connection lost. Showing the state of ${utc(shownAt)}. Retrying…`;
   if (lost) setText(banner, text);
   banner.hidden = !lost;
   part("live").classList.toggle("lost", lost);

@@ -1,12 +1,14 @@
 // All workloads, the ones with problems first; searches, sorts and filters them in the browser.
 import { arrange, badge, el, setText } from "./dom.js";
-import { amount } from "./format.js";
+import { amount, costText, known, markets } from "./format.js";
+import { sloText } from "./slo.js";
 import { drawSpark, sparkline } from "./spark.js";
 
-export const STATES = ["stalled", "refused", "blind", "yielding", "paused", "starting", "scaling", "dry run", "ok"];
+export const STATES = ["stalled", "SLO violated", "refused", "blind", "interrupted", "yielding", "paused", "starting", "scaling out", "scaling in", "held", "dry run", "ok"];
 const PAGE_ROWS = 100;
 const SHORT_LIST = 12;
 const severity = (line) => STATES.indexOf(line.states[0]);
+const burnRate = (line) => line.slo?.windows[0]?.burn_rate ?? -1;
 const byNumber = (key) => (a, b) => (b[key] ?? -1) - (a[key] ?? -1);
 const byName = (a, b) => a.workload.localeCompare(b.workload, undefined, { numeric: true });
 
@@ -16,7 +18,10 @@ const COLUMNS = [
   { key: "demand", title: "Demand", order: byNumber("demand"), n: true, hint: "Load in replica equivalents" },
   { key: "desired", title: "Desired", order: byNumber("desired"), n: true, hint: "Replicas that the last tick decided" },
   { key: "ready", title: "Ready", order: byNumber("ready"), n: true, hint: "Replicas that serve" },
-  { title: "Last ticks" },
+  { key: "usd_per_hour", title: "USD/h", order: byNumber("usd_per_hour"), n: true, hint: "Cost of the decided size, USD per hour" },
+  { key: "slo", title: "SLO", order: (a, b) => burnRate(b) - burnRate(a), n: true, hint: "SLO attainment of the last hour, and the burn rate of the error budget" },
+  { key: "markets", title: "Market", hint: "Replicas by market" },
+  { title: "Last ticks (UTC)" },
   { title: "Why" },
 ];
 
@@ -36,10 +41,11 @@ export class Overview {
     });
     this.chips = el("div", { class: "chips", role: "group", "aria-label": "Show one state only" });
     this.heads = COLUMNS.map((c) => this.#heading(c));
-    this.body = el("tbody");
+    this.body = el("tbody", { role: "rowgroup" });
     this.note = el("p", { class: "empty", role: "status" }, "Loading…");
     this.more = el("button", { type: "button", class: "ghost more", hidden: true, onclick: () => this.#showMore() });
-    const table = el("table", { class: "workloads" }, el("thead", {}, el("tr", {}, ...this.heads)), this.body);
+    // the roles keep the table a table where a narrow screen shows its rows as cards
+    const table = el("table", { class: "workloads", role: "table" }, el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...this.heads)), this.body);
     this.card = el("div", { class: "card" }, table);
     this.root = el("section", { class: "overview" }, el("h1", { class: "visually-hidden" }, "All workloads"),
       el("div", { class: "tools" }, this.search, this.chips, legend()), this.card, this.note, this.more);
@@ -85,7 +91,7 @@ export class Overview {
   }
 
   #heading(column) {
-    const attributes = { scope: "col", class: column.n ? "n" : null, title: column.hint };
+    const attributes = { scope: "col", role: "columnheader", class: [column.n ? "n" : "", `h-${column.key ?? ""}`].join(" ").trim(), title: column.hint };
     if (!column.order) return el("th", attributes, column.title);
     const press = () => {
       this.#reversed = this.#sort === column && !this.#reversed;
@@ -123,9 +129,9 @@ export class Overview {
     let row = this.#rows.get(line.workload);
     if (!row) {
       const link = el("a", { href: `#/w/${encodeURIComponent(line.workload)}` }, line.workload);
-      const cell = (attributes, ...c) => el("td", attributes, ...c);
-      row = el("tr", {}, el("th", { scope: "row" }, link), cell({ class: "state" }, el("span", { class: "states" })), cell({ class: "n demand" }),
-        cell({ class: "n desired" }), cell({ class: "n ready" }), cell({ class: "line" }, sparkline()), cell({ class: "why" }, el("span", { class: "problem" }), el("span")));
+      const cell = (kind, ...c) => el("td", { class: kind, role: "cell" }, ...c);
+      row = el("tr", { role: "row" }, el("th", { scope: "row", role: "rowheader" }, link), cell("state", el("span", { class: "states" })), cell("n demand"), cell("n desired"), cell("n ready"),
+        cell("n cost"), cell("n slo", el("span"), el("small", { class: "muted" })), cell("market"), cell("line", sparkline()), cell("why", el("div", {}, el("span", { class: "problem" }), el("span"))));
       row.addEventListener("click", (event) => {
         if (!event.target.closest("a") && !getSelection().toString()) location.hash = link.getAttribute("href");
       });
@@ -138,14 +144,24 @@ export class Overview {
 
 function fill(row, line) {
   row.line = line;
-  const [, states, demand, desired, ready, spark, why] = row.children;
+  const [, states, demand, desired, ready, cost, slo, market, spark, why] = row.children;
   states.firstElementChild.replaceChildren(...line.states.map(badge));
   setText(demand, amount(line.demand));
   setText(desired, amount(line.desired));
   setText(ready, amount(line.ready));
   ready.classList.toggle("short", (line.ready ?? 0) < (line.desired ?? 0));
+  const [price] = line.spark ? costText(line) : ["–"];
+  setText(cost, price);
+  cost.classList.toggle("unknown", !known(line.usd_per_hour));
+  const { value, note, unknown } = line.spark ? sloText(line.slo) : { value: "–", note: "", unknown: true };
+  setText(slo.firstElementChild, value);
+  setText(slo.lastElementChild, unknown ? "" : note);
+  slo.title = note;
+  slo.classList.toggle("unknown", unknown);
+  slo.classList.toggle("over", burnRate(line) > 1);
+  setText(market, line.spark ? markets(line.markets) : "–");
   drawSpark(spark.firstElementChild, line.spark);
-  const [problem, verdict] = why.children;
+  const [problem, verdict] = why.firstElementChild.children;
   setText(problem, line.problem ? `${line.problem}; ` : "");
   setText(verdict, line.verdict);
   why.title = `${problem.textContent}${line.verdict}`;

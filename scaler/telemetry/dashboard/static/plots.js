@@ -1,6 +1,6 @@
 // One plot: uPlot with our colours, gaps, blind bands, and a legend with the values at the crosshair.
 import { el, setText } from "./dom.js";
-import { clock, inUnit } from "./format.js";
+import { amount, clock, inUnit, known, utc } from "./format.js";
 
 const { uPlot } = window;
 const probe = el("span", { hidden: true });
@@ -12,6 +12,7 @@ export function colour(name) {
   return getComputedStyle(probe).color;
 }
 
+const MIN_AXIS_PX = 52;
 const FONT = '11px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
 const SYNC = "turns";
 
@@ -27,7 +28,7 @@ export class Plot {
     const keys = series.map((s, i) => el("span", {}, el("i", { class: `swatch ${s.shape} ${s.colour}`, "aria-hidden": "true" }), `${s.label} `, this.values[i]));
     this.legend = el("div", { class: "legend" }, ...keys, this.when);
     this.holder = el("div", { class: "plot", tabindex: "0", role: "img", onkeydown: (e) => this.#key(e) });
-    this.root = el("figure", { class: "card figure" }, el("figcaption", {}, el("h3", {}, title), this.legend), this.holder);
+    this.root = el("figure", { class: "card figure" }, el("figcaption", {}, el("h2", {}, title), this.legend), this.holder);
     this.observer = new ResizeObserver(() => this.#fit());
     this.observer.observe(this.holder);
   }
@@ -74,6 +75,7 @@ export class Plot {
     this.u = new uPlot({
       ...this.#size(),
       padding: [8, 22, 0, 0],
+      tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "UTC"),
       legend: { show: false },
       cursor: {
         sync: { key: SYNC },
@@ -85,7 +87,7 @@ export class Plot {
       scales: { x: { time: true, auto: false, min: this.window[0], max: this.window[1] }, y: { range: (u, low, high) => this.#range(high) } },
       axes: [
         { ...axis, size: 24, values: (u, splits) => times(splits) },
-        { ...axis, size: 46, values: (u, splits) => splits.map((v) => inUnit(this.unit, v)), incrs: this.unit === "replicas" ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] : undefined },
+        { ...axis, size: axisWidth, values: (u, splits) => splits.map((v) => (this.unit === "usd" ? `$${amount(v)}` : inUnit(this.unit, v))), incrs: this.unit === "replicas" ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] : undefined },
       ],
       series: [{}, ...this.series.map(drawn)],
       hooks: {
@@ -149,7 +151,7 @@ export class Plot {
     const cursorIndex = this.u?.cursor.idx;
     const index = cursorIndex ?? at.length - 1;
     this.values.forEach((node, i) => setText(node, inUnit(this.unit, this.data[i + 1][index])));
-    setText(this.when, cursorIndex === null || cursorIndex === undefined ? "" : `at ${clock(at[index])}`);
+    setText(this.when, cursorIndex === null || cursorIndex === undefined ? "" : `at ${utc(at[index])}`);
     const values = this.series.map((s, i) => `${s.label} ${inUnit(this.unit, this.data[i + 1].at(-1))}`);
     this.holder.setAttribute("aria-label", `${this.title} over time, now ${values.join(", ")}. Arrow keys move the crosshair.`);
   }
@@ -178,7 +180,6 @@ function drawn({ colour: name, shape }) {
 
 /** Return the indices of known values between unknown ones: a line of one point has no length, so it gets a dot. */
 function isolated(values) {
-  const known = (v) => v !== null && v !== undefined;
   const indices = [];
   values.forEach((v, i) => {
     if (known(v) && !known(values[i - 1]) && !known(values[i + 1])) indices.push(i);
@@ -186,14 +187,21 @@ function isolated(values) {
   return indices.length ? indices : null;
 }
 
-const minutes = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-const days = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+/** Return the width of the value axis: its widest label must fit. */
+function axisWidth(u, labels) {
+  u.ctx.save();
+  u.ctx.font = FONT;
+  const widest = Math.max(0, ...(labels ?? []).map((label) => u.ctx.measureText(label).width));
+  u.ctx.restore();
+  return Math.max(MIN_AXIS_PX, Math.ceil(widest) + 14);
+}
+
+const days = new Intl.DateTimeFormat("en", { day: "numeric", month: "short", timeZone: "UTC" });
 
 function times(splits) {
   const fine = splits.length > 1 && splits[1] - splits[0] < 60;
   return splits.map((at) => {
-    const date = new Date(at * 1000);
     if (fine) return clock(at);
-    return date.getHours() + date.getMinutes() === 0 ? days.format(date) : minutes.format(date);
+    return at % 86400 === 0 ? days.format(new Date(at * 1000)) : clock(at).slice(0, 5);
   });
 }

@@ -1,9 +1,9 @@
 // Arranges the columns of one workload into plots, with gaps and blind bands.
-import { named, quantity } from "./format.js";
+import { known, named, quantity } from "./format.js";
 
 const SHADES = ["c1", "c2", "c3", "c4", "c5", "c6"];
-const SOLID = 3;
 /** Number of solid lines; further ones are dashed, for readers who cannot distinguish the colours. */
+const SOLID = 3;
 const FIXED = { utilization: "c1", kv_cache_usage: "c2", visible: "c1", in_flight: "c2", delayed: "c3" };
 const GROUPS = [
   { unit: "messages", title: "Queue depth" },
@@ -23,11 +23,13 @@ const REPLICAS = {
   ],
 };
 
-/** Return the plots: replicas first, then each unit that has signals. */
-export function layout(signals) {
+const COST = { title: "Cost (USD per hour)", unit: "usd", series: [{ label: "cost", key: "usd_per_hour", colour: "c5", shape: "step" }] };
+
+/** Return the plots: replicas first, then each unit that has signals, and the cost where it was ever known. */
+export function layout({ signals, usd_per_hour: cost }) {
   const names = Object.keys(signals).sort((a, b) => rank(a) - rank(b));
   const groups = GROUPS.map(({ unit, title }) => ({ title, unit, series: lines(names.filter((n) => signals[n].unit === unit)) }));
-  return [REPLICAS, ...groups.filter((g) => g.series.length)];
+  return [REPLICAS, ...groups.filter((g) => g.series.length), ...(cost.some(known) ? [COST] : [])];
 }
 
 /** Return the position of a signal in the legend: quantities with their own colour come first. */

@@ -1,8 +1,7 @@
 // A shadow policy, which decides but never acts, compared with the live one.
 import { el, setText } from "./dom.js";
-import { amount, clock, MISSING } from "./format.js";
+import { amount, exact, known, MISSING } from "./format.js";
 
-const known = (v) => v !== null && v !== undefined;
 const signed = (v) => (known(v) ? `${v > 0 ? "+" : ""}${amount(v)}` : MISSING);
 
 export class Shadow {
@@ -12,15 +11,15 @@ export class Shadow {
     this.verdict = el("span");
     this.body = el("tbody");
     this.note = el("p", { class: "muted" });
-    const head = ["", "Live", "Shadow", "Difference"].map((name, i) => el("th", { scope: "col", class: i ? "n" : null }, name));
-    this.root.append(el("h2", {}, "Shadow"), el("p", { class: "verdict" }, this.time, this.verdict),
+    const head = ["Quantity", "Live", "Shadow", "Difference"].map((name, i) => el("th", { scope: "col", class: i ? "n" : null }, name));
+    this.root.append(el("h2", {}, "Shadow"), el("p", { class: "verdict" }, this.verdict), this.time,
       el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, ...head)), this.body)), this.note);
   }
 
   render(shadow) {
     this.root.hidden = !shadow;
     if (!shadow) return;
-    setText(this.time, known(shadow.at) ? clock(shadow.at) : "");
+    setText(this.time, known(shadow.at) ? exact(shadow.at) : "");
     setText(this.verdict, shadow.verdict);
     const { first, shadow: own, totals } = shadow;
     const difference = (a, b) => (known(a) && known(b) ? b - a : null);

@@ -1,4 +1,6 @@
-// Sparkline of a workload's last ticks. An unknown value is a gap.
+// Sparkline of a workload's last ticks, with its scale and its times. An unknown value is a gap.
+import { setText } from "./dom.js";
+import { amount, known, minute } from "./format.js";
 
 const WIDTH = 120;
 const HEIGHT = 28;
@@ -8,16 +10,23 @@ export function sparkline() {
   return document.getElementById("spark").content.firstElementChild.cloneNode(true);
 }
 
-export function drawSpark(svg, spark) {
+export function drawSpark(root, spark) {
+  const part = (name) => root.querySelector(`.${name}`);
   const length = spark?.demand.length ?? 0;
-  const top = Math.max(1, ...["demand", "target", "ready"].flatMap((k) => (spark?.[k] ?? []).map((v) => v ?? 0)));
+  const values = ["demand", "target", "ready"].flatMap((k) => (spark?.[k] ?? []).filter(known));
+  const top = Math.max(1, ...values);
   const x = (i) => (length > 1 ? (i / (length - 1)) * WIDTH : WIDTH / 2).toFixed(1);
   const y = (v) => (HEIGHT - PAD - (v / top) * (HEIGHT - 2 * PAD)).toFixed(1);
-  const set = (name, path) => svg.querySelector(`.${name}`).setAttribute("d", path);
+  const set = (name, path) => part(name).setAttribute("d", path);
   set("demand", line(spark?.demand ?? [], x, y));
   set("target", steps(spark?.target ?? [], x, y));
   set("ready", steps(spark?.ready ?? [], x, y));
   set("fill", area(spark?.ready ?? [], x, y));
+  root.hidden = !length;
+  if (!length) return;
+  setText(part("scale"), amount(Number.isInteger(top) ? top : Number(top.toFixed(1))));
+  setText(part("from"), minute(spark.from, spark.until));
+  setText(part("until"), minute(spark.until, spark.until));
 }
 
 function line(values, x, y) {
@@ -35,5 +44,3 @@ function area(values, x, y) {
     .map((v, i) => (v === null || i + 1 >= values.length ? "" : `M${x(i)} ${HEIGHT}V${y(v)}H${x(i + 1)}V${HEIGHT}Z`))
     .join("");
 }
-
-const known = (v) => v !== null && v !== undefined;

@@ -2,7 +2,7 @@
 (() => {
   const KEY = "forescale.theme";
   const ORDER = ["auto", "light", "dark"];
-  const LABEL = { auto: "same as the system", light: "light", dark: "dark" };
+  const LABEL = { auto: "auto, as the system", light: "light", dark: "dark" };
   let choice = "auto";
   try {
     if (ORDER.includes(localStorage.getItem(KEY))) choice = localStorage.getItem(KEY);
