@@ -28,11 +28,13 @@ import yaml
 
 from scaler.config.load import load
 from simulators.cost import inputs
+from simulators.engine.models import catalogue
 from simulators.experiments import scenario
 from simulators.experiments.spec_loader import read_file
 from simulators.tune.space import space_of
 from simulators.world.traffic.generate import GENERATORS
 from tests.servers import control_plane
+from tests.simulators.engine.models.makers import open_run, write_runs
 
 ROOT: Final = Path(__file__).parents[2]
 SCENARIOS: Final = ROOT / "config/scenarios"
@@ -61,25 +63,20 @@ BASE: Final[Mapping[str, Any]] = {
     "pools": {"gpus": {"kind": "kubernetes", "name": "vllm", "namespace": "llm", "price_usd_per_hour": 6.88}},
 }
 """A workload whose keys a fragment of a configuration replaces."""
-SCALED_OBJECT: Final = {
-    "apiVersion": "keda.sh/v1alpha1",
-    "kind": "ScaledObject",
-    "metadata": {"name": "chat", "namespace": "llm"},
-    "spec": {
-        "scaleTargetRef": {"name": "vllm-chat"},
-        "maxReplicaCount": 20,
-        "triggers": [
-            {
-                "type": "prometheus",
-                "metadata": {
-                    "serverAddress": "http://prometheus.monitoring:9090",
-                    "query": 'sum(vllm:num_requests_running{namespace="llm"})',
-                    "threshold": "40",
-                },
-            }
-        ],
-    },
-}
+SCALED_OBJECT: Final = """\
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata: {name: chat, namespace: llm}
+spec:
+  scaleTargetRef: {name: vllm-chat}
+  maxReplicaCount: 20
+  triggers:
+    - type: prometheus
+      metadata:
+        serverAddress: http://prometheus.monitoring:9090
+        query: sum(vllm:num_requests_running{namespace="llm"})
+        threshold: "40"
+"""
 
 
 class Block(NamedTuple):
@@ -258,9 +255,18 @@ def log(workshop: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def runs(workshop: Path) -> Path:
+    """Return a folder of recorded runs of an engine: one short run that the simulator made."""
+    folder = workshop / "runs"
+    folder.mkdir()
+    write_runs({"log": open_run(catalogue.load("llama-3.1-8b-h100-vllm"), "log", 5, 80, seed=8)}, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def manifest(workshop: Path) -> Path:
     """Return a manifest of a ScaledObject."""
-    (workshop / "manifest.yaml").write_text(json.dumps(SCALED_OBJECT))
+    (workshop / "manifest.yaml").write_text(SCALED_OBJECT)
     return workshop / "manifest.yaml"
 
 
