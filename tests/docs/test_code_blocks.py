@@ -123,7 +123,7 @@ def load_configuration(document: Mapping[str, Any], folder: Path) -> None:
     elif "offers" in document:
         inputs.load(file)
     elif "search" in document:
-        space_of(scenario.load(SCENARIOS / "chat.yaml"), file)
+        space_of(scenario.load(SCENARIOS / "trace.yaml"), file)
     elif "kind" in document and "apiVersion" not in document:
         read_file(GENERATORS, file)
     elif "daemon" in document:
