@@ -42,8 +42,8 @@ PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK: Final = re.compile(r"((?:^ *<!-- [^\n]* -->\n)*)^( *)```(\w*)[^\n]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 COMMENT: Final = re.compile(r"<!-- (file|needs|not run): (.+) -->")
 SHOWN: Final = {"", "text", "promql"}
-"""Languages of blocks that show output."""
-COMMAND_TIMEOUT_S: Final = 300.0
+"""Languages of shown output."""
+TIMEOUT_S: Final = 300.0
 DAEMON_S: Final = 3
 DAEMON_FILE: Final = ".daemon.yaml"
 BASE: Final[Mapping[str, Any]] = {
@@ -92,9 +92,9 @@ class Block(NamedTuple):
 def blocks(page: Path) -> Iterator[Block]:
     """Yield the code blocks of a page."""
     for comments, indent, language, text in BLOCK.findall(page.read_text(encoding="utf-8")):
-        said = {word.replace("not run", "reason"): value for word, value in COMMENT.findall(comments)}
-        assert len(said) == comments.count("<!--"), f"{page}: unknown or repeated comment:\n{comments}"
-        yield Block(language, re.sub(f"^{indent}", "", text, flags=re.MULTILINE), **said)
+        parts = {word.replace("not run", "reason"): value for word, value in COMMENT.findall(comments)}
+        assert len(parts) == comments.count("<!--"), f"{page}: unknown or repeated comment:\n{comments}"
+        yield Block(language, re.sub(f"^{indent}", "", text, flags=re.MULTILINE), **parts)
 
 
 def named(page: Path) -> str:
@@ -148,10 +148,11 @@ def test_commands_succeed(page: Path, tmp_path: Path, request: pytest.FixtureReq
     for block in blocks(page):
         for need in filter(None, block.needs.split(", ")):
             fixture, _, name = need.partition(" as ")
-            made: Path = request.getfixturevalue(fixture)
-            copy(made, tmp_path / (name or made.name))
+            copy(request.getfixturevalue(fixture), tmp_path, name)
         if block.file:
-            (tmp_path / block.file).write_text(block.text)
+            file = tmp_path / block.file
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block.text)
         elif block.language == "console" and not block.reason:
             for command in commands(block.text):
                 execute(command, tmp_path)
@@ -173,7 +174,8 @@ def furnish(folder: Path) -> None:
     (folder / DAEMON_FILE).write_text(json.dumps({"daemon": {"listen": "127.0.0.1:0"}}))
 
 
-def copy(made: Path, to: Path) -> None:
+def copy(made: Path, folder: Path, name: str) -> None:
+    to = folder / (name or made.name)
     if made.is_dir():
         shutil.copytree(made, to, dirs_exist_ok=True)
     else:
@@ -190,7 +192,7 @@ def commands(text: str) -> Iterator[str]:
 def execute(command: str, folder: Path) -> None:
     """Run a command; it succeeds."""
     words = shlex.split(command)
-    if words[0] == "make":  # CI runs the targets themselves
+    if words[0] == "make":  # CI runs the targets
         command += f" --dry-run -C {ROOT}"
     if words[:2] == ["forescale", "run"] and not {"--for", "--once"} & set(words):
         command = command.replace("run", f"run --for {DAEMON_S} --dry-run {DAEMON_FILE}", 1)
@@ -202,14 +204,9 @@ def execute(command: str, folder: Path) -> None:
         "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache"),
         "AWS_EC2_METADATA_DISABLED": "true",
     }
+    argv = ["bash", "-c", command]
     done = subprocess.run(
-        ["bash", "-c", command],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_TIMEOUT_S,
-        check=False,
+        argv, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )
     assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
 
@@ -223,7 +220,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def workload(workshop: Path) -> Path:
+def workload() -> Path:
     """Return a workload file: that of the quickstart."""
     return ROOT / "config/quickstart/chat.yaml"
 
@@ -278,7 +275,7 @@ def cluster(workshop: Path, manifest: Path) -> Iterator[Path]:
         pytest.skip(reason)
     with control_plane.started() as plane:
         shutil.copy(plane.kubeconfig, workshop / "kubeconfig")
-        kinds = [custom_kind("ScaledObject"), custom_kind("TriggerAuthentication")]
+        kinds = map(custom_kind, ("ScaledObject", "TriggerAuthentication"))
         (workshop / "kinds.yaml").write_text(yaml.safe_dump_all(kinds))
         execute("kubectl apply -f kinds.yaml", workshop)
         execute("kubectl wait --for condition=established crd --all", workshop)
@@ -289,13 +286,12 @@ def cluster(workshop: Path, manifest: Path) -> Iterator[Path]:
 
 def custom_kind(kind: str) -> Mapping[str, Any]:
     """Return the definition of one of KEDA's kinds, without a schema."""
-    plural = f"{kind.lower()}s"
     schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
     version = {"name": "v1alpha1", "served": True, "storage": True, "schema": schema}
-    names = {"plural": plural, "singular": kind.lower(), "kind": kind}
+    names = {"plural": f"{kind.lower()}s", "singular": kind.lower(), "kind": kind}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.keda.sh"},
+        "metadata": {"name": f"{names['plural']}.keda.sh"},
         "spec": {"group": "keda.sh", "scope": "Namespaced", "names": names, "versions": [version]},
     }
