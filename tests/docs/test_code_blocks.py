@@ -7,7 +7,7 @@ HTML comments before a block say how. A reader of the site does not see them:
 - ``<!-- not run: needs an AWS account -->``: no machine can run the block, for this reason.
 
 The commands of a page run in order in one folder, which is also their home: they find no credentials. A daemon that
-would run until Ctrl-C runs for `DAEMON_S`, on a free port and without writes.
+would run until Ctrl-C runs for `DAEMON_S`, on a free port and without writes. A search has the budget `BUDGET`.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ SHOWN: Final = {"", "text", "promql"}
 """Languages of shown output."""
 TIMEOUT_S: Final = 300.0
 DAEMON_S: Final = 3
+BUDGET: Final = "6-trials"
 DAEMON_FILE: Final = ".daemon.yaml"
 BASE: Final[Mapping[str, Any]] = {
     "workload": "chat",
@@ -194,6 +195,7 @@ def execute(command: str, folder: Path) -> None:
     words = shlex.split(command)
     if words[0] == "make":  # CI runs the targets
         command += f" --dry-run -C {ROOT}"
+    command = re.sub(r"--budget \S+", f"--budget {BUDGET}", command)
     if words[:2] == ["forescale", "run"] and not {"--for", "--once"} & set(words):
         command = command.replace("run", f"run --for {DAEMON_S} --dry-run {DAEMON_FILE}", 1)
     environment = {
@@ -246,7 +248,7 @@ def trace(workshop: Path) -> Path:
 @pytest.fixture(scope="session")
 def log(workshop: Path) -> Path:
     """Return a log of requests with columns of its own: milliseconds, and tokens in and out."""
-    rows = [f"{100 * i},{200 + i % 700},{20 + i % 90}" for i in range(10_000)]
+    rows = [f"{25 * i},{500 + i % 1000},{100 + i % 300}" for i in range(40_000)]
     (workshop / "log.csv").write_text("\n".join(["ts,in,out", *rows]) + "\n")
     return workshop / "log.csv"
 
