@@ -1,13 +1,22 @@
 """Every code block of README and docs runs: configurations load, and commands succeed.
 
-A block that cannot run on any machine follows a comment with the reason: ``<!-- not run: needs a cluster -->``.
+HTML comments before a block say how. A reader of the site does not see them:
+
+- ``<!-- file: chat.yaml -->``: the block is this file. It is written into the folder in which the page's commands run.
+- ``<!-- needs: journal, trace as monday.csv.gz -->``: the reader has these. Fixtures of this module make them.
+- ``<!-- not run: needs an AWS account -->``: no machine can run the block, for this reason.
+
+The commands of a page run in order in one folder, which is also their home: they find no credentials. A daemon that
+would run until Ctrl-C runs for `DAEMON_S`, on a free port and without writes. A search has the budget `BUDGET`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,15 +27,26 @@ import pytest
 import yaml
 
 from scaler.config.load import load
+from simulators.cost import inputs
+from simulators.engine.models import catalogue
+from simulators.experiments import scenario
+from simulators.experiments.spec_loader import read_file
+from simulators.tune.space import space_of
+from simulators.world.traffic.generate import GENERATORS
+from tests.servers import control_plane
+from tests.simulators.engine.models.makers import open_run, write_runs
 
 ROOT: Final = Path(__file__).parents[2]
+SCENARIOS: Final = ROOT / "config/scenarios"
 PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BLOCK: Final = re.compile(r"(?:<!-- not run: ([^>]+) -->\n)?^( *)```(\w*)[^\n]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+BLOCK: Final = re.compile(r"((?:^ *<!-- [^\n]* -->\n)*)^( *)```(\w*)[^\n]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+COMMENT: Final = re.compile(r"<!-- (file|needs|not run): (.+) -->")
 SHOWN: Final = {"", "text", "promql"}
-"""Languages of blocks that show output."""
-RUN_BY_CI: Final = {"make"}
-"""Commands that `.ci/run` executes."""
-COMMAND_TIMEOUT_S: Final = 300.0
+"""Languages of shown output."""
+TIMEOUT_S: Final = 300.0
+DAEMON_S: Final = 3
+BUDGET: Final = "6-trials"
+DAEMON_FILE: Final = ".daemon.yaml"
 BASE: Final[Mapping[str, Any]] = {
     "workload": "chat",
     "max_replicas": 20,
@@ -44,20 +64,38 @@ BASE: Final[Mapping[str, Any]] = {
     "pools": {"gpus": {"kind": "kubernetes", "name": "vllm", "namespace": "llm", "price_usd_per_hour": 6.88}},
 }
 """A workload whose keys a fragment of a configuration replaces."""
+SCALED_OBJECT: Final = """\
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata: {name: chat, namespace: llm}
+spec:
+  scaleTargetRef: {name: vllm-chat}
+  maxReplicaCount: 20
+  triggers:
+    - type: prometheus
+      metadata:
+        serverAddress: http://prometheus.monitoring:9090
+        query: sum(vllm:num_requests_running{namespace="llm"})
+        threshold: "40"
+"""
 
 
 class Block(NamedTuple):
-    """A code block, and why it is not run; empty where it is."""
+    """A code block and the comments before it; `reason` is why it is not run."""
 
     language: str
     text: str
-    reason: str
+    reason: str = ""
+    file: str = ""
+    needs: str = ""
 
 
 def blocks(page: Path) -> Iterator[Block]:
     """Yield the code blocks of a page."""
-    for reason, indent, language, text in BLOCK.findall(page.read_text(encoding="utf-8")):
-        yield Block(language, re.sub(f"^{indent}", "", text, flags=re.MULTILINE), reason)
+    for comments, indent, language, text in BLOCK.findall(page.read_text(encoding="utf-8")):
+        parts = {word.replace("not run", "reason"): value for word, value in COMMENT.findall(comments)}
+        assert len(parts) == comments.count("<!--"), f"{page}: unknown or repeated comment:\n{comments}"
+        yield Block(language, re.sub(f"^{indent}", "", text, flags=re.MULTILINE), **parts)
 
 
 def named(page: Path) -> str:
@@ -71,14 +109,34 @@ def test_configurations_load(page: Path, tmp_path: Path) -> None:
             for document in yaml.safe_load_all(block.text):
                 folder = tmp_path / str(number)
                 folder.mkdir(exist_ok=True)
-                is_daemon = "daemon" in document
-                (folder / "daemon.yaml").write_text(json.dumps({"daemon": document["daemon"] if is_daemon else {}}))
-                (folder / "workload.yaml").write_text(json.dumps(BASE if is_daemon else whole(document)))
-                load([folder])
+                load_configuration(document, folder)
+
+
+def load_configuration(document: Mapping[str, Any], folder: Path) -> None:
+    """Load a document, or a fragment of one, with the loader of the command that reads it."""
+    file = folder / ("daemon.yaml" if "daemon" in document else "workload.yaml")
+    file.write_text(json.dumps(document))
+    if "scenario" in document:
+        for shipped in SCENARIOS.iterdir():
+            (folder / shipped.name).symlink_to(shipped)
+        file.write_text(json.dumps({**yaml.safe_load((SCENARIOS / "chat.yaml").read_text()), **document}))
+        scenario.load(file)
+    elif "offers" in document:
+        inputs.load(file)
+    elif "search" in document:
+        space_of(scenario.load(SCENARIOS / "trace.yaml"), file)
+    elif "kind" in document and "apiVersion" not in document:
+        read_file(GENERATORS, file)
+    elif "daemon" in document:
+        (folder / "workload.yaml").write_text(json.dumps(BASE))
+        load([folder])
+    elif "apiVersion" not in document:  # a manifest is read by `kubectl` or `forescale import` below
+        file.write_text(json.dumps(whole(document)))
+        load([folder])
 
 
 def whole(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a fragment of a workload with the missing keys, and the pools that its headroom tiers serve."""
+    """Return a fragment of a workload with the missing keys and pools."""
     pools = document.get("pools", BASE["pools"])
     serving = {name: {**BASE["pools"]["gpus"], "lead_time_s": 600} for p in pools.values() if (name := p.get("serves"))}
     return {**BASE, **document, "pools": {**serving, **pools}}
@@ -86,16 +144,47 @@ def whole(document: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_commands_succeed(page: Path, tmp_path: Path) -> None:
-    (tmp_path / "config").symlink_to(ROOT / "config")
+def test_commands_succeed(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    furnish(tmp_path)
     for block in blocks(page):
-        if block.language in {"console", "bash", "shell"} and not block.reason:
+        for need in filter(None, block.needs.split(", ")):
+            fixture, _, name = need.partition(" as ")
+            copy(request.getfixturevalue(fixture), tmp_path, name)
+        if block.file:
+            file = tmp_path / block.file
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block.text)
+        elif block.language == "console" and not block.reason:
             for command in commands(block.text):
                 execute(command, tmp_path)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_blocks_have_a_language_that_is_tested_or_shown(page: Path) -> None:
+    """A block is a configuration, commands with prompts, Python, or shown output."""
+    for block in blocks(page):
+        assert block.language in {"yaml", "console", "python", "json", "diff", "toml"} | SHOWN, block
+        if block.language == "console":
+            assert block.text.startswith("$ "), block
+
+
+def furnish(folder: Path) -> None:
+    """Make a folder like the root of a checkout with an installed environment."""
+    (folder / "config").symlink_to(ROOT / "config")
+    (folder / ".venv").symlink_to(sys.prefix)
+    (folder / DAEMON_FILE).write_text(json.dumps({"daemon": {"listen": "127.0.0.1:0"}}))
+
+
+def copy(made: Path, folder: Path, name: str) -> None:
+    to = folder / (name or made.name)
+    if made.is_dir():
+        shutil.copytree(made, to, dirs_exist_ok=True)
+    else:
+        shutil.copy(made, to)
+
+
 def commands(text: str) -> Iterator[str]:
-    """Yield the commands of a block: the lines that begin with a prompt, with their continuations."""
+    """Yield the commands of a block: the lines with a prompt and their continuations."""
     for line in text.replace("\\\n", " ").splitlines():
         if line.startswith("$ "):
             yield line.removeprefix("$ ").split(" #")[0].strip()
@@ -103,21 +192,108 @@ def commands(text: str) -> Iterator[str]:
 
 def execute(command: str, folder: Path) -> None:
     """Run a command; it succeeds."""
-    arguments = shlex.split(command)
-    if arguments[0] in RUN_BY_CI:
-        return
-    if arguments[0] == "forescale":
-        command = f"{shlex.quote(sys.executable)} -m scaler.cli {command.removeprefix('forescale')}"
+    words = shlex.split(command)
+    if words[0] == "make":  # CI runs the targets
+        command += f" --dry-run -C {ROOT}"
+    command = re.sub(r"--budget \S+", f"--budget {BUDGET}", command)
+    if words[:2] == ["forescale", "run"] and not {"--for", "--once"} & set(words):
+        command = command.replace("run", f"run --for {DAEMON_S} --dry-run {DAEMON_FILE}", 1)
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(folder),
+        "KUBECONFIG": str(folder / "kubeconfig"),
+        "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    argv = ["bash", "-c", command]
     done = subprocess.run(
-        ["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
+        argv, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )
     assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=named)
-def test_blocks_have_a_language_that_is_tested_or_shown(page: Path) -> None:
-    """A block is a configuration, commands with prompts, Python, or output that is shown."""
-    for block in blocks(page):
-        assert block.language in {"yaml", "console", "python", "json", "diff", "toml"} | SHOWN, block
-        if block.language == "console":
-            assert block.text.startswith("$ "), block
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder in which the fixtures below are made."""
+    folder = tmp_path_factory.mktemp("workshop")
+    furnish(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def workload() -> Path:
+    """Return a workload file: that of the quickstart."""
+    return ROOT / "config/quickstart/chat.yaml"
+
+
+@pytest.fixture(scope="session")
+def journal(workshop: Path) -> Path:
+    """Return a journal of twenty minutes: the quickstart for 20 s."""
+    daemon = yaml.safe_load((ROOT / "config/quickstart/daemon.yaml").read_text())
+    daemon["daemon"]["listen"] = "127.0.0.1:0"
+    (workshop / "daemon.yaml").write_text(json.dumps(daemon))
+    workloads = "config/quickstart/chat.yaml config/quickstart/summaries.yaml"
+    execute(f"forescale run daemon.yaml {workloads} --for 20", workshop)
+    return workshop / "journal"
+
+
+@pytest.fixture(scope="session")
+def trace(workshop: Path) -> Path:
+    """Return a trace of half an hour."""
+    execute("forescale trace generate poisson rps=5 duration_s=1800 --out trace.csv.gz", workshop)
+    return workshop / "trace.csv.gz"
+
+
+@pytest.fixture(scope="session")
+def log(workshop: Path) -> Path:
+    """Return a log of requests with columns of its own: milliseconds, and tokens in and out."""
+    rows = [f"{25 * i},{500 + i % 1000},{100 + i % 300}" for i in range(40_000)]
+    (workshop / "log.csv").write_text("\n".join(["ts,in,out", *rows]) + "\n")
+    return workshop / "log.csv"
+
+
+@pytest.fixture(scope="session")
+def runs(workshop: Path) -> Path:
+    """Return a folder of recorded runs of an engine: one short run that the simulator made."""
+    folder = workshop / "runs"
+    folder.mkdir()
+    write_runs({"log": open_run(catalogue.load("llama-3.1-8b-h100-vllm"), "log", 5, 80, seed=8)}, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def manifest(workshop: Path) -> Path:
+    """Return a manifest of a ScaledObject."""
+    (workshop / "manifest.yaml").write_text(SCALED_OBJECT)
+    return workshop / "manifest.yaml"
+
+
+@pytest.fixture(scope="session")
+def cluster(workshop: Path, manifest: Path) -> Iterator[Path]:
+    """Yield the kubeconfig of a real control plane with a ScaledObject in the namespace `llm`."""
+    reason = control_plane.why_not() or ("" if shutil.which("kubectl") else "no kubectl on the PATH")
+    if reason:
+        pytest.skip(reason)
+    with control_plane.started() as plane:
+        shutil.copy(plane.kubeconfig, workshop / "kubeconfig")
+        kinds = map(custom_kind, ("ScaledObject", "TriggerAuthentication"))
+        (workshop / "kinds.yaml").write_text(yaml.safe_dump_all(kinds))
+        execute("kubectl apply -f kinds.yaml", workshop)
+        execute("kubectl wait --for condition=established crd --all", workshop)
+        execute("kubectl create namespace llm", workshop)
+        execute(f"kubectl apply -f {manifest}", workshop)
+        yield workshop / "kubeconfig"
+
+
+def custom_kind(kind: str) -> Mapping[str, Any]:
+    """Return the definition of one of KEDA's kinds, without a schema."""
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    version = {"name": "v1alpha1", "served": True, "storage": True, "schema": schema}
+    names = {"plural": f"{kind.lower()}s", "singular": kind.lower(), "kind": kind}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{names['plural']}.keda.sh"},
+        "spec": {"group": "keda.sh", "scope": "Namespaced", "names": names, "versions": [version]},
+    }
