@@ -107,7 +107,7 @@ class Scenario:
         ),
     ] = None
     telemetry: Annotated[Telemetry, FieldMetadata("Scrapes of the engine metrics.")] = field(default_factory=Telemetry)
-    weather: Annotated[
+    faults: Annotated[
         tuple[FaultSettings, ...], FieldMetadata("Fault injection in calls to sources and pools. Default: no faults.")
     ] = ()
     fleet: Annotated[

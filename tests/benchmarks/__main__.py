@@ -19,7 +19,7 @@ BENCHMARKS: Final = (
     "adapters",
     "simulate",
     "kernel",
-    "weather",
+    "faults",
     "forecast",
     "spot",
     "queue_deadline",

@@ -161,7 +161,7 @@ def test_the_simulated_present_policy_is_close_to_the_record() -> None:
     assert counterfactuals is not None
     error = counterfactuals.error
     assert error.sizes is not None
-    assert error.sizes.turns > 200
+    assert error.sizes.ticks > 200
     assert abs(error.sizes.bias) < 0.06
     assert error.sizes.within_one > 0.9
     for usd in (error.usd, error.world_usd):
@@ -234,7 +234,7 @@ def test_only_ticks_outside_a_dry_run_are_compared() -> None:
     assert partial is not None
     assert whole.error.sizes is not None
     assert partial.error.sizes is not None
-    assert partial.error.sizes.turns == 24 < whole.error.sizes.turns
+    assert partial.error.sizes.ticks == 24 < whole.error.sizes.ticks
 
 
 def test_a_period_shorter_than_the_window_has_no_policy_error() -> None:

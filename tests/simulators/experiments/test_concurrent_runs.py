@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,10 @@ def test_the_command_reports_all_workloads_and_the_peak_usage(
     assert main(["replay", str(journal)]) == 0
     assert main(["explain", str(journal), "--workload", "batch"]) == 0
     assert "daemon.fleet.max_gpus is 9" in capsys.readouterr().out
+    assert main(["simulate", str(path), "--json", "-"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["peak_usage"] == {"gpus": 9, "usd_per_hour": pytest.approx(32.4)}
+    assert [other["ticks"] for other in report["concurrent_scenarios"]] == [report["ticks"]]
 
 
 def test_another_policy_keeps_the_same_concurrent_workloads(tmp_path: Path) -> None:
