@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
-from policies.model.field_metadata import FieldMetadata
+from policies.model.field_metadata import FieldMetadata, Pattern
 from policies.quota.fleet_quota import FleetLimits
 from scaler.config.secret import Secret
 
@@ -123,7 +123,7 @@ class DaemonSpec:
         FieldMetadata(
             "Address of the dashboard, metrics and health checks, as HOST:PORT. Port 0 selects a free port. The"
             " default is reachable from this machine only; use 0.0.0.0:8080 in a cluster.",
-            pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$",
+            pattern=Pattern(r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$", "HOST:PORT"),
         ),
     ] = "127.0.0.1:8080"
     server: Annotated[ServerSpec, FieldMetadata("Access to the dashboard and metrics: host names, token and TLS.")] = (

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from policies.model.field_metadata import FieldMetadata
+from policies.model.field_metadata import FieldMetadata, Pattern
 from scaler.clouds.engines import presets
 from scaler.clouds.http_access import Access
 
@@ -19,7 +19,9 @@ class Prometheus:
         str,
         FieldMetadata(
             "Base URL of the server, with its path prefix if it has one.",
-            pattern=r"^https?://[^/@\s?#]+(/[^\s?#]*)?$",
+            pattern=Pattern(
+                r"^https?://[^/@\s?#]+(/[^\s?#]*)?$", "an http:// or https:// URL without user, password and query"
+            ),
             example="http://prometheus.monitoring:9090",
         ),
     ]
