@@ -123,16 +123,16 @@ def _everywhere(fault: Fault, share: float) -> FaultSettings:
 def _without_faults(case: Case, baseline: Sequence[Hours]) -> Iterator[Figure]:
     scale_outs, scale_ins = (float(np.mean([getattr(h, key) for h in baseline])) for key in ("growths", "shrinkings"))
     hours = f"{case.workload.name}, {len(baseline)} seeds of {case.scenario.end_s:g} s"
-    note = f"{hours}; grew {scale_outs:g} and shrank {scale_ins:g} times"
+    note = f"{hours}; {scale_outs:g} scale-outs and {scale_ins:g} scale-ins"
     yield Figure("faults", "without faults: cost", float(np.mean([h.cost_usd for h in baseline])), "USD", note=note)
     yield Figure("faults", "without faults: SLO attainment", float(np.mean([h.attainment for h in baseline])), "")
 
 
 def _counts(share: float, runs: Sequence[Hours]) -> Iterator[Figure]:
-    note = f"{len(runs)} runs, {sum(h.shrinkings for h in runs)} scale-ins in all"
+    note = f"{len(runs)} runs, {sum(h.shrinkings for h in runs)} scale-ins in total"
     for name, key in (
         ("scale-ins on missing data", "unseen"),
-        ("scale-ins on zeros by throttling", "zeroed"),
+        ("scale-ins on injected zeros", "zeroed"),
         ("targets out of bounds", "outside"),
     ):
         yield Figure("faults", f"{name}, {share:.0%}", sum(getattr(h, key) for h in runs), "ticks", 0.0, note=note)
