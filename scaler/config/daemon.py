@@ -153,8 +153,9 @@ class DaemonSpec:
     history_backfill_s: Annotated[
         float,
         FieldMetadata(
-            "How far back to look for seasonal patterns when a workload starts: in the journal, and in sources that"
-            " serve past data. 0 disables it. The default of 15 days contains every weekday twice. Seconds.",
+            "Age of the oldest past load that a workload reads at its start for seasonal forecasts, from the journal"
+            " and from sources that serve past data. 0 disables it. The default of 15 days contains every weekday"
+            " twice. Seconds.",
             ge=0,
             le=1_296_000,
         ),

@@ -26,8 +26,8 @@ EVENTS_URL: Final = Pattern(
     r"^https?://[^/@\s?#]+(/[^\s?#]*)?$", "an http:// or https:// URL without user, password and query"
 )
 EVENTS_DOC: Final = (
-    "URL of the machines' Scheduled Events: the metadata service if the daemon runs in the same scale set, else a relay"
-    " on each machine, with {host} for the machine's host name. Default: null, no interruption notices."
+    "URL of the machines' Scheduled Events. Use the metadata service if the daemon runs in the same scale set, else a"
+    " relay on each machine, with {host} for the machine's host name. Default: null, no interruption notices."
 )
 EVENTS_EXAMPLE: Final = "http://{host}:8099/metadata/scheduledevents"
 
@@ -84,7 +84,7 @@ class AzureAccount:
         Literal["default", "workload_identity", "managed_identity"],
         FieldMetadata(
             "Identity for the requests. default tries environment variables, workload identity, managed identity and"
-            " the az tool, and uses the first that answers. Set one if several are available."
+            " the az tool, and uses the first that works. Set one if several are available."
         ),
     ] = "default"
     tenant_id: Annotated[

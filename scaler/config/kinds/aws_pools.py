@@ -53,10 +53,10 @@ class Asg(AwsPool):
     launch: Annotated[
         Literal["desired_capacity", "instances"],
         FieldMetadata(
-            "desired_capacity sets the group's desired capacity, and capacity errors appear later, in its scaling"
-            " activities. instances calls LaunchInstances per zone and gets capacity errors at once; it requires a"
-            " launch template, and either only on-demand or only spot instances. Default: desired_capacity, which every"
-            " group supports."
+            "desired_capacity sets the group's desired capacity; capacity errors appear later, in its scaling"
+            " activities. instances calls LaunchInstances for each zone, which reports them at once; it requires a"
+            " launch template, and a group with only on-demand or only spot instances. Default: desired_capacity, which"
+            " every group supports."
         ),
     ] = "desired_capacity"
 

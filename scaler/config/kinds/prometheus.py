@@ -64,7 +64,7 @@ class Prometheus:
         Mapping[str, str],
         FieldMetadata(
             "PromQL queries for the time of a query's samples, such as min(timestamp(x)), keyed by quantity. Default:"
-            " none; a value then counts as new, though its samples may be five minutes old."
+            " none; a value then counts as measured at the query, although its samples may be five minutes old."
         ),
     ] = field(default_factory=dict)
     window_s: Annotated[
