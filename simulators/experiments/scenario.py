@@ -213,6 +213,9 @@ def _read(path: Path) -> tuple[Case, Document]:
     if problems:
         raise ConfigError(problems)
     source = documents[0]
+    if isinstance(source.data, dict) and "policies" in source.data and "scenario" not in source.data:
+        rule, hint = "is a workload, not a scenario", "name this file in a scenario, as in config/scenarios/chat.yaml"
+        raise ConfigError([source.problem(("workload",), rule, hint)])
     scenario: Scenario = spec_loader.read(Scenario, source.data, source)
     folder = path.parent
     models, problems = _models(scenario, folder, source)

@@ -141,6 +141,21 @@ def test_document_of_another_command_names_the_command(
     assert hint.format(tmp_path / "w.yaml") in problem.hint
 
 
+@pytest.mark.parametrize(
+    ("change", "paths"),
+    [
+        pytest.param(("max_replicas: 8", "max_replicas: 8\nmin_replicas: 9"), ["min_replicas"], id="minimum above maximum"),
+        pytest.param(("  gpus: {kind", "  gpus: {quantum: 9, kind"), ["pools.gpus.quantum"], id="no multiple of quantum"),
+        pytest.param(("  gpus: {kind", "  gpus: {tier: slept, serves: x, kind"), ["pools", "pools.gpus.serves"], id="no serving pool"),
+        pytest.param(("  gpus: {kind", "  gpus: {max_replicas: 0, kind"), ["min_replicas"], id="pools without replicas"),
+    ],
+)  # fmt: skip
+def test_one_contradiction_of_bounds_is_one_problem(tmp_path: Path, change: tuple[str, str], paths: list[str]) -> None:
+    found = problems(tmp_path, GOOD.replace(*change))
+    assert sorted(p.path for p in found) == paths
+    assert not any(p.hint.endswith(": ") for p in found), "no list without names"
+
+
 def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
     text = (
         "workload: A\nmax_replicas: -1\nmin_replicas: x\nsources: {q: {kind: nope}}\npolicies: {}\npools: {}\nwat: 1\n"

@@ -180,7 +180,7 @@ def loaded(folder: Path, other: dict[str, Any], own: dict[str, Any], minimum: in
         (
             {},
             {"fleet": {"max_gpus": 1}},
-            "fleet.max_gpus: .*must be at least 2, what min_replicas of all workloads need together",
+            "fleet.max_gpus: .*must be at least 2, the need of all workloads' min_replicas",
         ),
         ({}, {"fleet": {"max_gpu": 1}}, "unknown key .did you mean 'max_gpus'"),
         ({}, {"concurrent_scenarios": ["gone.yaml"]}, "gone.yaml"),
