@@ -81,7 +81,8 @@ def _form(model: type[BaseModel], loc: tuple[Any, ...]) -> str:
         return f"must be {NAME.words}"
     schema = _schema_at(model, loc)
     example = next(iter(schema.get("examples", ())), schema.get("default"))
-    return schema.get(FORM, "must be in the required form") + (f", such as {example}" if example else "")
+    form: str = schema.get(FORM, "must be in the required form")
+    return form + (f", such as {example}" if example else "")
 
 
 def _corrected(key: str, value: object, bounds: Mapping[str, Any]) -> str:
