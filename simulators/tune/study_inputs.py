@@ -185,7 +185,7 @@ def _offer(case: Case, offer: PoolOffer, since_s: float, until_s: float) -> Pool
 def _zone(case: Case, zone: ZoneOffer, since_s: float, until_s: float) -> ZoneOffer:
     """Return a zone with its recorded or stepped capacity in the window.
 
-    Random outages are drawn anew.
+    Random outages are drawn again.
     """
     if not zone.steps and zone.trace is None:
         return zone
