@@ -115,7 +115,7 @@ def test_capacity_ceiling_is_the_size_in_the_tick_after_a_refusal() -> None:
         (PoolStatus(12, 8), 4),
         (PoolStatus(12, 8, interrupted=1), 0),
     ],
-    ids=["told", "never came", "taken"],
+    ids=["reported", "never arrived", "interrupted"],
 )
 def test_capacity_ceiling_excludes_replicas_that_do_not_arrive(seen: PoolStatus, abandoned: int) -> None:
     memory = PoolMemory()
