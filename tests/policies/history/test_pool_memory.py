@@ -190,7 +190,7 @@ def test_granted_replicas_end_the_backoff() -> None:
         (PoolStatus(3, 3, interrupted=4), 3, PoolStatus(3, 3), 0),
         (PoolStatus(3, 3), 3, PoolStatus(2, 2), 0),
     ],
-    ids=["ready fell", "scaled in", "scaled in, one more gone", "reported", "counter restarted", "another writer scaled in"],
+    ids=["ready fell", "scaled in", "scaled in, one lost", "reported", "counter restarted", "another writer"],
 )
 def test_losses_between_ticks_are_counted(before: PoolStatus, requested: int, after: PoolStatus, lost: int) -> None:
     memory = PoolMemory()
