@@ -173,7 +173,7 @@ def test_all_invalid_contenders_are_reported_at_once(case: Case) -> None:
         *("hpaa", QUEUE, "static:replica=8", "static:8"),
         *("hpa:metrics.target=1", "static:replicas=99", NO_FIFTH_METRIC, "kpa:target=[1"),
     )
-    assert "hpaa: is neither a file, nor a workload in" in message
+    assert "hpaa: is not a file, a workload in" in message
     assert "did you mean 'hpa'?" in message
     assert "reads a queue, but the scenario has none: a gateway forwards its requests" in message
     assert "policies.static.replica: unknown key (did you mean 'replicas'?)" in message
