@@ -16,6 +16,15 @@ from scaler.commands.verbs import VERBS
 from scaler.signal_handlers import startup_signals
 
 
+class _Parser(argparse.ArgumentParser):
+    """Parser that names the rule where an option's value is no number."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.register("type", int, _whole_number)
+        self.register("type", float, _number)
+
+
 def parser(verb: str = "") -> argparse.ArgumentParser:
     """Return the argument parser.
 
@@ -23,7 +32,7 @@ def parser(verb: str = "") -> argparse.ArgumentParser:
     """
     from importlib.metadata import version  # noqa: PLC0415 - imported late, as in `_run`
 
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="forescale",
         description="Autoscaling control plane for self-hosted LLM serving.",
         epilog="forescale help COMMAND shows a command's options and examples.\n"
@@ -211,6 +220,20 @@ def _module(name: str) -> Any:
             raise
         print(f"forescale: this command needs the package {e.name}: pip install 'forescale[sim]'", file=sys.stderr)
         raise SystemExit(2) from e
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from None
 
 
 def _seconds(text: str) -> float:

@@ -71,7 +71,7 @@ class WorkloadSummary:
 
     def as_dict(self) -> dict[str, int | float | None]:
         return {
-            "turns": self.ticks,
+            "ticks": self.ticks,
             "resized": self.results[Result.ACCEPTED],
             "refused": sum(n for result, n in self.results.items() if result.refused),
             "blind": self.blind,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
-from policies.model.field_metadata import FieldMetadata
+from policies.model.field_metadata import FieldMetadata, Pattern
 from policies.quota.fleet_quota import FleetLimits
 from scaler.config.secret import Secret
 
@@ -123,7 +123,7 @@ class DaemonSpec:
         FieldMetadata(
             "Address of the dashboard, metrics and health checks, as HOST:PORT. Port 0 selects a free port. The"
             " default is reachable from this machine only; use 0.0.0.0:8080 in a cluster.",
-            pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$",
+            pattern=Pattern(r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$", "HOST:PORT"),
         ),
     ] = "127.0.0.1:8080"
     server: Annotated[ServerSpec, FieldMetadata("Access to the dashboard and metrics: host names, token and TLS.")] = (
@@ -153,8 +153,9 @@ class DaemonSpec:
     history_backfill_s: Annotated[
         float,
         FieldMetadata(
-            "How far back to look for seasonal patterns when a workload starts: in the journal, and in sources that"
-            " serve past data. 0 disables it. The default of 15 days contains every weekday twice. Seconds.",
+            "Age of the oldest past load that a workload reads at its start for seasonal forecasts, from the journal"
+            " and from sources that serve past data. 0 disables it. The default of 15 days contains every weekday"
+            " twice. Seconds.",
             ge=0,
             le=1_296_000,
         ),

@@ -25,10 +25,10 @@ def _workload(result: BacktestResult) -> dict[str, Any]:
         "since": timestamp(float(recorded.at[0])),
         "span_s": round(recorded.span_s, 3),
         "silent_s": round(recorded.silent_s, 3),
-        "turns": len(recorded),
-        "turns_by_specification": dict(recorded.specs),
+        "ticks": len(recorded),
+        "ticks_by_specification": dict(recorded.specs),
         "damaged_lines": recorded.damaged,
-        "turns_left_out": recorded.out_of_order,
+        "ticks_left_out": recorded.out_of_order,
         "dry_run": bool(recorded.columns["dry_run"].any()),
         "recorded": {
             "usd": None if summary.unpriced else summary.total(summary.usd),
@@ -38,14 +38,14 @@ def _workload(result: BacktestResult) -> dict[str, Any]:
             "replica_hours": summary.replica_hours,
             "late": summary.total(summary.late),
             "late_known_share": summary.known(summary.late),
-            "late_told_by": summary.late_method,
+            "late_estimated_by": summary.late_method,
             "blind_share": summary.blind_share,
             "refused_writes": int(recorded.columns["refused"].sum()),
-            "turns_without_capacity": int(recorded.columns["short"].sum()),
+            "ticks_without_capacity": int(recorded.columns["short"].sum()),
         },
-        "looks": [period.as_dict() for period in result.notable],
+        "notable_periods": [period.as_dict() for period in result.notable],
         "reasons": {
-            name: {"turns": rule.turns, "changes": rule.changes, "said_last": rule.reason, "at": timestamp(rule.at)}
+            name: {"ticks": rule.ticks, "changes": rule.changes, "last_reason": rule.reason, "at": timestamp(rule.at)}
             for name, rule in recorded.reasons.rules.items()
         },
         "changes": [

@@ -198,7 +198,7 @@ class NotablePeriod:
             "since": timestamp(self.since),
             "over_s": self.over_s,
             "amount": round(self.amount, 4),
-            "words": self.text,
+            "text": self.text,
             "worst": timestamp(self.worst),
         }
 

@@ -46,7 +46,7 @@ def plots_of(result: BacktestResult, key: str) -> Iterator[PagePlot]:
         yield plot(money(summary), f"{key}-record-money", "Cost", note)
     if result.counterfactuals is not None:
         note = "Desired replicas: as recorded, and of each policy on the rebuilt requests."
-        yield plot(counterfactual_sizes(result), f"{key}-record-beside", "Desired replicas of other policies", note)
+        yield plot(counterfactual_sizes(result), f"{key}-record-others", "Desired replicas of other policies", note)
 
 
 def sizes(result: BacktestResult) -> Any:
@@ -169,8 +169,8 @@ def thinned(recorded: RecordedRun, values: Floats, worst: Any) -> tuple[Floats, 
     )
 
 
-def _group_starts(turns: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    return np.unique(np.linspace(0, turns, min(turns, MAX_POINTS), endpoint=False).astype(np.int64))
+def _group_starts(ticks: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.unique(np.linspace(0, ticks, min(ticks, MAX_POINTS), endpoint=False).astype(np.int64))
 
 
 def _rate(result: BacktestResult) -> tuple[Floats, Floats] | None:

@@ -110,9 +110,9 @@ def comparison(result: BacktestResult) -> tuple[list[str], list[Row]]:
 def reasons(result: BacktestResult) -> list[Sequence[str]]:
     """Return a row for each rule: its share of the ticks, its changes, and its last reason."""
     recorded = result.recorded
-    rules = sorted(recorded.reasons.rules.items(), key=lambda item: (-item[1].turns, item[0]))
+    rules = sorted(recorded.reasons.rules.items(), key=lambda item: (-item[1].ticks, item[0]))
     return [
-        (name, f"{rule.turns / len(recorded):.1%}", f"{rule.changes:,}", f"{rule.reason} ({timestamp(rule.at)})")
+        (name, f"{rule.ticks / len(recorded):.1%}", f"{rule.changes:,}", f"{rule.reason} ({timestamp(rule.at)})")
         for name, rule in rules
     ]
 

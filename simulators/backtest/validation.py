@@ -28,7 +28,7 @@ class SizeComparison:
     `mean_off` is the mean absolute difference, `within_one` the share of ticks less than 1.5 replicas apart.
     """
 
-    turns: int
+    ticks: int
     recorded: float
     simulated: float
     mean_off: float
@@ -90,7 +90,7 @@ class MethodError:
             texts.append(
                 f"The simulation of the policy that ran has {s.simulated:.2f} replicas on average, the record"
                 f" {s.recorded:.2f} ({s.bias:+.1%}). The mean absolute difference per tick is {s.mean_off:.2f} replicas"
-                f" ({s.off_share:.0%}); {s.within_one:.0%} of {s.turns:,} ticks differ by at most one replica."
+                f" ({s.off_share:.0%}); {s.within_one:.0%} of {s.ticks:,} ticks differ by at most one replica."
             )
             if present := _comparison_text(self.usd, self.late):
                 texts.append(f"The simulation {present}.")
@@ -103,7 +103,7 @@ class MethodError:
             "dry_run": self.dry_run,
             "skipped_s": self.skipped_s,
             "sizes": None if s is None else {
-                "turns": s.turns,
+                "ticks": s.ticks,
                 "recorded": s.recorded,
                 "simulated": s.simulated,
                 "bias": s.bias,

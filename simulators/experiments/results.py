@@ -160,8 +160,8 @@ class ResultSummary:
     scale_downs: int
     interruptions: int
     refused: int
-    blind_turns: int
-    turns: int
+    blind_ticks: int
+    ticks: int
     preemptions: int
     recomputed_tokens: int
     events: int
@@ -216,8 +216,8 @@ def summarize(run: SimulationRun) -> ResultSummary:
         scale_downs=int((steps < 0).sum()),
         interruptions=sum(e.kind is NodeEventKind.INTERRUPTED for pool in world.pools.values() for e in pool.events),
         refused=sum(n for result, n in line.results.items() if result.refused and result is not Result.CONFLICT),
-        blind_turns=line.blind,
-        turns=len(line.at_s),
+        blind_ticks=line.blind,
+        ticks=len(line.at_s),
         preemptions=int(replicas.preemptions.sum()),
         recomputed_tokens=int(replicas.recomputed_tokens.sum()),
         events=world.kernel.events,

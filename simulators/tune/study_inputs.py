@@ -162,7 +162,7 @@ def _window(name: str, case: Case, traces: Mapping[int, RequestTrace], since_s: 
         traffic=TraceFile(file=name, end_s=until_s - since_s),
         duration_s=until_s - since_s,
         start=datetime.fromtimestamp(s.epoch_s + since_s, UTC).isoformat(),
-        weather=tuple(_shifted_faults(s.weather, since_s)),
+        faults=tuple(_shifted_faults(s.faults, since_s)),
         pools={pool: _offer(case, offer, since_s, until_s + s.settle_s) for pool, offer in s.pools.items()},
     )
     return TraceWindow(
@@ -170,8 +170,8 @@ def _window(name: str, case: Case, traces: Mapping[int, RequestTrace], since_s: 
     )
 
 
-def _shifted_faults(weather: Sequence[FaultSettings], offset_s: float) -> Iterator[FaultSettings]:
-    for fault in weather:
+def _shifted_faults(faults: Sequence[FaultSettings], offset_s: float) -> Iterator[FaultSettings]:
+    for fault in faults:
         if fault.until_s is None or fault.until_s > offset_s:
             until_s = None if fault.until_s is None else fault.until_s - offset_s
             yield dataclasses.replace(fault, since_s=max(0.0, fault.since_s - offset_s), until_s=until_s)
@@ -185,7 +185,7 @@ def _offer(case: Case, offer: PoolOffer, since_s: float, until_s: float) -> Pool
 def _zone(case: Case, zone: ZoneOffer, since_s: float, until_s: float) -> ZoneOffer:
     """Return a zone with its recorded or stepped capacity in the window.
 
-    Random outages are drawn anew.
+    Random outages are drawn again.
     """
     if not zone.steps and zone.trace is None:
         return zone

@@ -222,6 +222,23 @@ def test_a_mistyped_command_is_refused_with_a_hint(verb: str, hint: str, capsys:
         assert f"forescale: error: {verb!r} is not a command; {hint}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["simulate", "--seed", "x"], "argument --seed: must be a whole number, not 'x'"),
+        (["trace", "describe", "t.csv", "--seed", "1.5"], "argument --seed: must be a whole number, not '1.5'"),
+        (["report", "--prompt-tokens", "many"], "argument --prompt-tokens: must be a number, not 'many'"),
+    ],
+)
+def test_an_option_that_is_no_number_names_the_rule(
+    args: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        main(args)
+    assert exit_info.value.code == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("verb", ["run", "check", "doctor", "schema", "explain", "import", "replay"])
 def test_every_verb_has_help_with_examples(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     texts = []

@@ -86,6 +86,13 @@ def test_given_lengths_override_the_token_rates() -> None:
     assert "as set by the options" in rebuilt_.assumptions[1]
 
 
+def test_default_lengths_are_marked() -> None:
+    assert not rebuilt().default_lengths
+    model, run = catalogue.load(recorded_runs.MODEL), without("generation_tokens_per_s")
+    assert rebuild(run, model, AssumedLengths(), 1).default_lengths
+    assert not rebuild(run, model, AssumedLengths(output_tokens=50.0), 1).default_lengths
+
+
 def test_without_rates_requests_are_inferred_from_those_running() -> None:
     """Little's law with the model's time for a request: the truth within a tenth."""
     run = without("requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s")
@@ -119,6 +126,7 @@ def test_reconstruction_requires_enough_readings() -> None:
 
 def test_engine_times_are_inferred_from_the_service_time() -> None:
     inferred = infer_engine(record(), None, LENGTHS)
+    assert inferred.name is None
     assert "with all times multiplied by" in inferred.origin
     base = catalogue.load(recorded_runs.MODEL)
     assert inferred.model.mem_base_s == pytest.approx(base.mem_base_s, rel=0.12)
@@ -133,7 +141,9 @@ def test_slower_engines_are_inferred_as_slower() -> None:
 def test_an_unknown_engine_requires_a_named_model() -> None:
     with pytest.raises(EngineUnknown, match="set --model NAME"):
         infer_engine(without("requests_per_s"), None, LENGTHS)
-    assert infer_engine(without("requests_per_s"), recorded_runs.MODEL, LENGTHS).origin.endswith("as set by --model")
+    named = infer_engine(without("requests_per_s"), recorded_runs.MODEL, LENGTHS)
+    assert named.name == recorded_runs.MODEL
+    assert named.origin.endswith("as set by --model")
     with pytest.raises(ConfigError):
         infer_engine(record(), "llama-9", LENGTHS)
 
@@ -161,7 +171,7 @@ def test_the_simulated_present_policy_is_close_to_the_record() -> None:
     assert counterfactuals is not None
     error = counterfactuals.error
     assert error.sizes is not None
-    assert error.sizes.turns > 200
+    assert error.sizes.ticks > 200
     assert abs(error.sizes.bias) < 0.06
     assert error.sizes.within_one > 0.9
     for usd in (error.usd, error.world_usd):
@@ -234,7 +244,7 @@ def test_only_ticks_outside_a_dry_run_are_compared() -> None:
     assert partial is not None
     assert whole.error.sizes is not None
     assert partial.error.sizes is not None
-    assert partial.error.sizes.turns == 24 < whole.error.sizes.turns
+    assert partial.error.sizes.ticks == 24 < whole.error.sizes.ticks
 
 
 def test_a_period_shorter_than_the_window_has_no_policy_error() -> None:

@@ -66,12 +66,14 @@ def test_every_figure_is_json_without_nan(tmp_path: Path, capsys: pytest.Capture
     report_json = json.loads(out, parse_constant=refuse)
     assert code == 0
     chat = report_json["workloads"]["chat"]
-    assert chat["turns"] == 120
+    assert chat["ticks"] == 120
     assert chat["recorded"]["usd"] > 0
-    assert chat["looks"][0]["what"] == "SLO violations"
+    assert chat["recorded"]["late_estimated_by"]
+    assert all(rule["last_reason"] for rule in chat["reasons"].values())
+    assert chat["notable_periods"][0]["what"] == "SLO violations"
     assert set(chat["others"]["policies"]) == {"same sizes", "present", "hpa", "keda"}
     assert chat["others"]["error"]["usd_off"] > 0
-    assert sum(rule["turns"] for rule in chat["reasons"].values()) == 120
+    assert sum(rule["ticks"] for rule in chat["reasons"].values()) == 120
     report(capsys, recorded_runs.period().journal, "--json", tmp_path / "o.json", *EARLY)
     assert json.loads((tmp_path / "o.json").read_text(), parse_constant=refuse) == report_json, (
         "equal for equal records"
