@@ -16,7 +16,7 @@ import numpy as np
 from policies.model import Fresh, Tick
 from scaler.config.load import Workload
 from scaler.config.problems import ConfigError
-from simulators.backtest.period_summary import HOUR_S, PeriodSummary
+from simulators.backtest.period_summary import HOUR_S, MIN_KNOWN_SHARE, PeriodSummary
 from simulators.backtest.recorded_run import RecordedRun
 from simulators.backtest.replay_sizes import replay_sizes
 from simulators.backtest.validation import MethodError, Pair, SizeComparison, compare_sizes
@@ -35,8 +35,6 @@ PRESENT: Final = "present"
 """The name of the policy that ran."""
 PEERS: Final = {False: ("hpa", "keda"), True: ("hpa", "keda-queue")}
 """The default peers, by whether work waits in a queue."""
-MIN_KNOWN_SHARE: Final = 0.97
-"""The minimum known share of the period for a sum to be compared with a simulated one."""
 
 
 @dataclass(frozen=True, slots=True)

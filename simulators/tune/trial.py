@@ -27,8 +27,6 @@ from simulators.world.traffic.trace import RequestTrace
 
 FIRST_SHARE: Final = 1 / 3
 """The share of the first trace before the first check of a trial: a failing setting shows at a third of the cost."""
-MAX_OPEN_S: Final = 60.0
-"""An open request older than this, and older than the e2e limit, counts as late. Seconds."""
 MAX_BATCHES: Final = 12
 """The maximum number of batches of a window. Law (9.5.3) asks for 10 to 30 that are nearly independent."""
 MIN_BATCH_S: Final = 60.0
@@ -199,8 +197,7 @@ def _figures_so_far(run: SimulationRun) -> StageFigures:
     An open request is late if it is old enough, else not counted.
     """
     requests = CountedRequests(run)
-    max_open_s = max(MAX_OPEN_S, requests.slo.e2e_s or 0.0)
-    judged = requests.finished | (requests.arrival_s < run.end_s - max_open_s)
+    judged = requests.judged(run.end_s)
     arrived = int(judged.sum())
     late = int((judged & ~requests.met["all"]).sum()) if arrived else 0
     return _bill_usd(run) / (run.end_s / HOUR_S), late / arrived if arrived else math.nan
