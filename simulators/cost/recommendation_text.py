@@ -61,8 +61,9 @@ def _compared(evidence: WorkloadEvidence, purchase: Purchase) -> str:
         return f"What ran, {_held(run)} replicas on average, cost {as_run}: the plan saves {saved:.1%}."
     if purchase.choice is Choice.RUN_MISSED_SLO:
         return (
-            f"As run: {as_run}, but {evidence.late}. The plan is more expensive, since it covers the policies' demand:"
-            f" {purchase.curve.mean:.2f} replicas on average instead of {evidence.held_curve.mean:.2f}."
+            f"As run: {as_run}, but {evidence.late}: what ran missed its SLO. The plan covers the policies' demand,"
+            f" {purchase.curve.mean:.2f} replicas on average instead of {evidence.held_curve.mean:.2f}. Simulate it"
+            " before you buy: whether it meets the SLO is unknown."
         )
     return (
         f"As run: {as_run}, but up to {run.spot_peak:.0%} on spot: more than your spot_max_share,"
