@@ -12,6 +12,8 @@ from policies.model.spec import Slo
 DIGITS: Final = 2
 """Significant digits of a share below 0.1 %: 122 of 1,904,332 requests are 0.0064 %, not 0.01 % or 0.00 %."""
 FEWEST_DECIMALS: Final = 2
+FEW: Final = 10.0
+"""Below this number a mean of late requests is shown with a fraction: a third of a request is not 0."""
 
 
 class SloStatus(StrEnum):
@@ -41,7 +43,9 @@ class LateRequests:
         return SloStatus.MET if 1.0 - self.share >= slo.share else SloStatus.MISSED
 
     def __str__(self) -> str:
-        return f"{self.late:,.0f} late of {self.requests:,.0f} ({fine_percent(self.share)})"
+        few = self.late < FEW and self.late != round(self.late)
+        late = f"{self.late:.2g}" if few else f"{self.late:,.0f}"
+        return f"{late} late of {self.requests:,.0f} ({fine_percent(self.share)})"
 
 
 def fine_percent(share: float) -> str:

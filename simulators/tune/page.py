@@ -39,6 +39,7 @@ def _view(result: TuneResult, space: Space) -> dict[str, Any]:
     )
     importance = html.plot(_importance(result), "tune-importance", "Importance of the settings", importance_note)
     return {
+        "verdict": str(result.verdict.kind),
         "headline": headline(result),
         "notes": list(notes(result)),
         "front": html.plot(_front(result), "tune-front", "Cost and SLO violations", front_note),

@@ -1,9 +1,10 @@
 """Inputs of a study in one picklable object.
 
-They are cases with their requests, for tuning and for validation. The first two thirds of each trace are the tuning
-part, the last third is the validation part. The validation case starts a third earlier, so that policies have a
-history; requests count only in the last third. A trace of 3,600 s is tuned on 0 to 2,400 s; its validation runs from
-1,200 s and counts from 2,400 s. The inputs name no files.
+They are cases with their requests, for tuning and for validation. A third of each recorded trace is held out: the
+latest third whose stress is comparable with that of the rest (`stress`). The validation case starts up to a third
+earlier, so that policies have a history; requests count only in the held-out part. A trace of 3,600 s whose last third
+is held out is tuned on 0 to 2,400 s; its validation runs from 1,200 s and counts from 2,400 s. Generated traffic is
+drawn anew for the validation, for later weeks, so that no part of it is searched. The inputs name no files.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +24,8 @@ from scaler.config.schema import plain_value
 from simulators.experiments.contenders.contenders import SELF
 from simulators.experiments.run import checked, replaying, traffic_of
 from simulators.experiments.scenario import Case
+from simulators.tune import stress
+from simulators.tune.stress import Stress
 from simulators.world.faults import FaultSettings
 from simulators.world.infrastructure import supply
 from simulators.world.infrastructure.market import PoolOffer, ZoneOffer
@@ -31,14 +35,18 @@ from simulators.world.traffic.describe import duration
 from simulators.world.traffic.generate import TraceFile
 from simulators.world.traffic.trace import RequestTrace, TraceError
 
-TUNING_SHARE: Final = 2 / 3
-"""The share of each trace for the search. The remaining part must be long enough to hold other bursts."""
+HELD_OUT_SHARE: Final = 1 / 3
+"""The share of each trace for the validation. It must be long enough to hold other bursts."""
 LEAD_IN_SHARE: Final = 1 / 3
-"""The share of each trace before the validation part that runs without being counted."""
+"""The maximum share of each trace before the validation part that runs without being counted."""
+MIN_PART_WARM_UPS: Final = 3.0
+"""The minimum length of a part of the tuning traffic before or after the held-out part, in warm-ups."""
+WEEK_S: Final = 7 * 86400.0
 VALIDATION_SEED_OFFSET: Final = 100_000
 """The distance of the validation seeds from the tuning seeds: no seed is used for both."""
 END_MARGIN_S: Final = 0.001
 """Added to a trace's end, since a window excludes its end and a recorded trace ends with a request. Seconds."""
+ROUNDING: Final = 1e-9
 PRESENT: Final = "present"
 """The contender that stands for today's workload if it is not the tuned one."""
 
@@ -74,6 +82,11 @@ class StudyInputs:
         return tuple(self.tuning[0].traces)
 
     @property
+    def stresses(self) -> tuple[Stress, Stress]:
+        """The stress of the counted tuning and validation traffic."""
+        return _stress(self.tuning), _stress(self.validation)
+
+    @property
     def today_contender(self) -> str:
         """The contender that runs today."""
         return SELF if self.present is None else PRESENT
@@ -107,11 +120,44 @@ def study_inputs(  # noqa: PLR0913 - traffic and seeds for both parts
     seeds = range(seed, seed + tuning)
     held_out = range(seed + VALIDATION_SEED_OFFSET, seed + VALIDATION_SEED_OFFSET + validation)
     wholes = [_whole(case, trace, [*seeds, *held_out]) for trace in recorded or (None,)]
-    validation_windows = [_part(whole, TUNING_SHARE, 1.0, held_out, LEAD_IN_SHARE) for whole in wholes]
+    tuning_windows: list[TraceWindow] = []
+    validation_windows: list[TraceWindow] = []
+    for whole in wholes:
+        searched, proof = _split(whole, seeds, held_out)
+        tuning_windows += searched
+        validation_windows.append(proof)
     validation_windows += [_part(_whole(case, trace, held_out), 0.0, 1.0, held_out) for trace in validation_only]
-    return _inputs_of(
-        tuple(_part(whole, 0.0, TUNING_SHARE, seeds) for whole in wholes), tuple(validation_windows), present
+    return _inputs_of(tuple(tuning_windows), tuple(validation_windows), present)
+
+
+def _split(whole: TraceWindow, seeds: Sequence[int], held_out: Sequence[int]) -> tuple[list[TraceWindow], TraceWindow]:
+    """Return the tuning windows and the validation window of a trace.
+
+    No counted time is in both.
+    """
+    first = whole.traces[seeds[0]]
+    if first.digest() != whole.traces[held_out[0]].digest():
+        return [_part(whole, 0.0, 1.0, seeds)], _drawn_anew(_part(whole, 0.0, 1.0, held_out))
+    min_part_s = MIN_PART_WARM_UPS * whole.case.scenario.warm_up_s
+    start = stress.held_out_start(
+        first.arrival_s, whole.length_s, HELD_OUT_SHARE, stress.lead_time_s(whole.case), min_part_s
     )
+    stop = min(1.0, start + HELD_OUT_SHARE)
+    if stop > 1.0 - ROUNDING:
+        stop = 1.0
+    parts = [(a, b) for a, b in ((0.0, start), (stop, 1.0)) if b > a]
+    lead_in = min(start, LEAD_IN_SHARE)
+    return [_part(whole, a, b, seeds) for a, b in parts], _part(whole, start, stop, held_out, lead_in)
+
+
+def _drawn_anew(window: TraceWindow) -> TraceWindow:
+    """Return a window of generated traffic under its own seeds, moved by whole weeks behind the tuning traffic."""
+    scenario = window.case.scenario
+    weeks = math.ceil(window.length_s / WEEK_S)
+    start = datetime.fromtimestamp(scenario.epoch_s + weeks * WEEK_S, UTC).isoformat()
+    name = f"{window.name}, drawn anew {weeks} week{'s' * (weeks != 1)} later"
+    case = dataclasses.replace(window.case, scenario=dataclasses.replace(scenario, start=start))
+    return dataclasses.replace(window, name=name, case=case)
 
 
 def _whole(case: Case, recorded: RecordedTrace | None, seeds: Sequence[int]) -> TraceWindow:
@@ -203,6 +249,19 @@ def _zone(case: Case, zone: ZoneOffer, since_s: float, until_s: float) -> ZoneOf
         elif nodes is not None:
             steps.append(SupplyStep(at_s=at_s, nodes=nodes))
     return dataclasses.replace(zone, capacity=capacity, steps=tuple(steps), trace=None)
+
+
+def _stress(windows: Sequence[TraceWindow]) -> Stress:
+    parts = (
+        stress.stress_of(
+            next(iter(w.traces.values())).arrival_s,
+            w.case.scenario.warm_up_s,
+            w.length_s,
+            stress.lead_time_s(w.case),
+        )
+        for w in windows
+    )
+    return stress.joint_stress(list(parts))
 
 
 def _inputs_of(

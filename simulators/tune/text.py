@@ -6,17 +6,21 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
+from simulators.experiments.slo_outcome import fine_percent
 from simulators.experiments.statistics import LEVEL
 from simulators.reporting import table
-from simulators.reporting.table import share
 from simulators.reporting.text import percent
 from simulators.tune.objectives import Figures
 from simulators.tune.policy import HEADER_START
 from simulators.tune.result import TuneResult
 from simulators.tune.study import CompletedTrial
+from simulators.tune.trial import AFTER, BEFORE
 from simulators.tune.validation import ValidatedPoint
+from simulators.tune.verdict import VerdictKind
 
 CENTS_BELOW_USD: Final = 100.0
+MIN_LOST_SHARE: Final = 0.05
+"""The minimum share of the cost for starts that never served to be in the headline."""
 
 
 def money(usd: float) -> str:
@@ -42,8 +46,8 @@ def late_text(figures: Figures) -> str:
     """Return the late share with the upper end of its interval."""
     attainment = figures.attainment()
     if math.isnan(attainment.half_width):
-        return share(figures.late_share)
-    return f"{share(figures.late_share)} (to {share(min(1.0, 1 - attainment.low))})"
+        return fine_percent(figures.late_share)
+    return f"{fine_percent(figures.late_share)} (to {fine_percent(min(1.0, 1 - attainment.low))})"
 
 
 def difference(point: ValidatedPoint) -> str:
@@ -56,8 +60,8 @@ def difference(point: ValidatedPoint) -> str:
     return f"{signed(cost.mean, money(abs(cost.mean)))}{spread} per month{saving}, {counted} late requests per month"
 
 
-def verdict(point: ValidatedPoint) -> str:
-    """Return the verdict on a point."""
+def point_verdict(point: ValidatedPoint) -> str:
+    """Return whether a point keeps the SLO and costs less, and whether it is overfitted."""
     costs = {
         "noise": "no significant difference in cost",
         "cheaper": "significantly cheaper",
@@ -68,18 +72,35 @@ def verdict(point: ValidatedPoint) -> str:
 
 
 def headline(result: TuneResult) -> str:
-    """Return the recommendation, in a sentence or two."""
-    if result.today_validation is None:
-        return "The validation was not run, so no point is recommended. Repeat the command to continue."
-    if result.recommended is None:
-        return f"Keep today's configuration: {result.reason}."
-    point = result.recommended
-    place = label(result, point.trial).split(" ", maxsplit=1)[0]
-    return (
-        f"Deploy recommended.yaml (point {place} of {len(result.points)}): {difference(point)};"
-        f" {late_text(point.figures)} of the requests are late on held-out traffic, {percent(result.allowed)} allowed."
-        f" Reason: {result.reason}."
-    )
+    """Return the verdict with its evidence and its caveats."""
+    verdict = result.verdict
+    if verdict.kind is VerdictKind.NOT_VALIDATED:
+        return f"Not validated: {verdict.reason}, so no point is recommended. Repeat the command to continue."
+    if verdict.point is None:
+        return f"Do not deploy: keep today's configuration, since {verdict.reason}."
+    point = verdict.point
+    place = f"point {label(result, point.trial).split(' ', maxsplit=1)[0]} of {len(result.points)}"
+    late = f"{point.figures.late_requests} on held-out traffic, {percent(result.allowed)} allowed"
+    if verdict.kind is VerdictKind.NOT_TESTED:
+        text = (
+            f"Not tested under load: {verdict.reason}. So do not deploy {place} on this evidence: {difference(point)};"
+            f" {late}. Validate it with --unseen on traffic with such bursts, or give a longer --trace"
+        )
+    else:
+        caution = " with caution" if verdict.kind is VerdictKind.CAUTION else ""
+        text = f"Deploy recommended.yaml{caution} ({place}): {difference(point)}; {late}. Reason: {verdict.reason}"
+    caveats = f" Caution: {'; '.join(verdict.caveats)}." if verdict.caveats else ""
+    return f"{text}.{caveats}{_lost_starts(result)}"
+
+
+def _lost_starts(result: TuneResult) -> str:
+    """Return the share of the cost for starts that never served, if it matters; empty without the page's runs."""
+    shares = {run.name: run.summary.cost_by_use_usd.get("lost", 0.0) / run.summary.cost_usd
+              for run in result.runs_data if run.summary.cost_usd}  # fmt: skip
+    if shares.get(AFTER, 0.0) < MIN_LOST_SHARE:
+        return ""
+    today = f" (today {shares[BEFORE]:.1%})" if BEFORE in shares else ""
+    return f" Abandoned and failed starts are {shares[AFTER]:.1%} of its cost{today}."
 
 
 def notes(result: TuneResult) -> Iterator[str]:
@@ -98,7 +119,7 @@ def notes(result: TuneResult) -> Iterator[str]:
             "No trial met the SLO on the tuning traffic: the chosen trial has the fewest late requests. Use a longer"
             " search, wider ranges (--search) or more replicas."
         )
-    elif result.chosen is not None and result.chosen.figures.max_late_share() > result.allowed:
+    elif result.chosen is not None and _unreported_interval(result, result.chosen):
         yield (
             f"The chosen trial has {late_text(result.chosen.figures)} of its requests late on the tuning traffic: its"
             f" interval exceeds the {percent(result.allowed)} allowed, so the SLO may be missed on other traffic."
@@ -107,9 +128,16 @@ def notes(result: TuneResult) -> Iterator[str]:
         verb = "meets" if on_trace.figures.late_share <= result.allowed else "MISSES"
         yield (
             f"Without {name} the search would have chosen trial {trial.number}; on that trace it {verb} the SLO"
-            f" ({share(on_trace.figures.late_share)} late), at {money(on_trace.figures.usd_per_month)} per month."
+            f" ({fine_percent(on_trace.figures.late_share)} late), at {money(on_trace.figures.usd_per_month)} per"
+            " month."
         )
     yield from result.remarks
+
+
+def _unreported_interval(result: TuneResult, chosen: CompletedTrial) -> bool:
+    """Return whether the choice's late share may exceed the SLO, and the verdict's caveats do not say so."""
+    reported = result.recommended is not None and result.recommended.trial.number == chosen.number
+    return not reported and chosen.figures.max_late_share() > result.allowed
 
 
 def head(result: TuneResult, trial: CompletedTrial) -> Iterator[str]:
@@ -130,7 +158,9 @@ def head(result: TuneResult, trial: CompletedTrial) -> Iterator[str]:
         yield f"  cost: {money(point.figures.usd_per_month)} per month; today {money(today.usd_per_month)}."
         yield f"  late requests: {late}."
         yield f"  compared with today: {difference(point)}."
-        yield f"  verdict: {verdict(point)}."
+        yield f"  result: {point_verdict(point)}."
+    if result.verdict.point is not None and result.verdict.point.trial.number == trial.number:
+        yield f"Verdict: {result.verdict.kind}. {headline(result)}"
     tuned = trial.figures
     yield f"On the tuning traffic: {money(tuned.usd_per_month)} per month, {late_text(tuned)} of the requests late."
     yield "A month is 730 hours of this traffic. To try it without writes: forescale run TODAYS_FILE --shadow THIS_FILE"
@@ -168,9 +198,9 @@ def rows(result: TuneResult) -> list[tuple[str, list[str]]]:
 
 
 def over_fitted(result: TuneResult) -> Iterator[str]:
-    """Yield a sentence for each overfitted point."""
+    """Yield a sentence for each overfitted point. That of the verdict's point is in the headline."""
     for point in result.validated:
-        if point.overfitting:
+        if point.overfitting and point is not result.recommended:
             yield f"Point {label(result, point.trial)} is overfitted: {point.overfitting}."
 
 

@@ -66,6 +66,9 @@ class PruneLimits:
 
 PARTS: Final = ("the first part", "the first replication")
 Task = Literal["search", "prove", "draw"]
+BEFORE: Final = "before"
+AFTER: Final = "after"
+"""The names of the page's runs: today's configuration, and the point of the verdict or the search's choice."""
 TODAY: Final = -1
 """The job number of today's configuration if it is no trial."""
 
@@ -137,7 +140,7 @@ def run_job(inputs: StudyInputs, job: TrialJob) -> TrialOutcome:
         if job.task == "draw":
             window = inputs.validation[0]
             run = simulate(*_world(inputs, window, next(iter(window.traces)), job.contender))
-            return TrialOutcome(run_data=run_data("before" if job.number == TODAY else "after", run))
+            return TrialOutcome(run_data=run_data(BEFORE if job.number == TODAY else AFTER, run))
         seeds = tuple(inputs.validation[0].traces)
         return TrialOutcome(tuple(_simulate_windows(inputs, inputs.validation, seeds, job.contender)))
     except ConfigError as e:

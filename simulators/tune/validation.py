@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from simulators.experiments import statistics
+from simulators.experiments.slo_outcome import fine_percent
 from simulators.experiments.statistics import LEVEL, Difference
+from simulators.reporting.text import percent
 from simulators.tune.objectives import Figures, cost_difference, figures, late_difference
 from simulators.tune.study import CompletedTrial
 from simulators.tune.trial import TrialOutcome
@@ -134,8 +136,8 @@ def overfitting_reason(tuning: Figures, result: Figures, allowed: float, tuning_
     """
     if tuning.late_share <= allowed < result.late_share:
         return (
-            f"meets the SLO on the tuning traffic ({tuning.late_share:.2%} late) but not on held-out traffic"
-            f" ({result.late_share:.2%} late, {allowed:.2%} allowed)"
+            f"meets the SLO on the tuning traffic ({fine_percent(tuning.late_share)} late) but not on held-out traffic"
+            f" ({fine_percent(result.late_share)} late, {percent(allowed)} allowed)"
         )
     if tuning_gain > 0 and left_gain < MIN_GAIN_LEFT * tuning_gain:
         return (
@@ -153,19 +155,19 @@ def recommend(points: Sequence[ValidatedPoint], chosen: int, today: SloVerdict) 
     verdict on today's configuration on the validation traffic.
     """
     today_meets_slo = today.startswith("kept")
+    misses = "" if today_meets_slo else "; today's configuration misses the SLO there"
     choice = next((p for p in points if p.trial.number == chosen), None)
     if choice is not None and _is_better(choice, today_meets_slo):
-        return choice, "it is the choice of the search, and the validation confirms it"
+        return choice, f"it is the choice of the search, and the validation confirms it{misses}"
     if choice is not None and choice.meets_slo and choice.cost.estimate.mean == 0:
         return None, "no trial that meets the SLO on the tuning traffic is cheaper"
     for point in sorted(points, key=lambda p: p.figures.usd_per_month):
         safer = choice is None or point.trial.figures.late_share <= choice.trial.figures.late_share
         if safer and _is_better(point, today_meets_slo):
-            reason = (
+            return point, (
                 "the validation does not confirm the choice of the search; this is the cheapest safer point that it"
-                " confirms"
+                f" confirms{misses}"
             )
-            return point, f"{reason}. Validate it on other traffic too, since the validation selected it"
     if choice is not None and choice.meets_slo and choice.cost_verdict == "noise":
         return None, "the saving of the chosen point is within noise, and no safer point saves more"
     if today_meets_slo:

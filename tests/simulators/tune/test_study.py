@@ -45,7 +45,8 @@ def arrivals(trace: RequestTrace) -> list[float]:
     return [round(float(a), 6) for a in trace.arrival_s]
 
 
-def test_two_thirds_of_a_trace_are_for_tuning_and_the_rest_for_validation(case: Case) -> None:
+def test_the_last_third_of_a_trace_is_held_out_if_no_part_is_comparable(case: Case) -> None:
+    """The trace has one flash crowd, which only one part can have."""
     whole = traffic_of(case, 1)
     inputs = study_inputs(case, [RecordedTrace("day", whole)], 1, 1, 1)
     end_s = whole.duration_s
@@ -61,6 +62,19 @@ def test_two_thirds_of_a_trace_are_for_tuning_and_the_rest_for_validation(case: 
     begin_s = round(1 / 3 * end_s, 3)
     lead = [a - begin_s for a in arrivals(whole) if a >= begin_s]
     assert np.allclose(validation.traces[seed].arrival_s, lead, atol=2e-3)
+    tuning_stress, validation_stress = inputs.stresses
+    assert not validation_stress.tests(tuning_stress)
+
+
+def test_generated_traffic_is_validated_on_a_later_draw_with_the_same_stress(case: Case, world: StudyInputs) -> None:
+    (searched,), (validation,) = world.tuning, world.validation
+    assert not set(searched.traces) & set(validation.traces)
+    assert not set(arrivals(searched.traces[1])) & set(arrivals(next(iter(validation.traces.values()))))
+    end_s = searched.case.scenario.epoch_s + searched.length_s
+    assert validation.case.scenario.epoch_s >= end_s, "the validation is later in time"
+    tuning_stress, validation_stress = world.stresses
+    assert tuning_stress.rise > 1, "the flash crowd"
+    assert validation_stress.tests(tuning_stress)
 
 
 def test_validation_only_traces_are_not_split(case: Case) -> None:
