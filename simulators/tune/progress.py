@@ -69,7 +69,8 @@ class ProgressScreen:
         if tenth > self._tenth and study.completed:
             self._tenth = tenth
             best = choice(front(study.completed, study.allowed), study.allowed)
-            best_text = f"best so far {money(best.figures.usd_per_month)} per month, {fine_percent(best.figures.late_share)} late"
+            cost, late = money(best.figures.usd_per_month), fine_percent(best.figures.late_share)
+            best_text = f"best so far {cost} per month, {late} late"
             self._print(f"{used:.0%}, {_counts(study)}, {best_text}")
 
     def _print(self, text: str) -> None:

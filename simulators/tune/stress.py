@@ -57,27 +57,46 @@ def lead_time_s(case: Case) -> float:
     return max(float(sum(getattr(p.start_up, phase).median_s for phase in SERVE[Tier.COLD])) for p in pools)
 
 
-def stress_of(arrival_s: Floats, since_s: float, until_s: float, lead_s: float) -> Stress:
-    """Return the stress of the requests that arrive in an interval.
+@dataclass(frozen=True, slots=True, eq=False)
+class Interval:
+    """An interval of a trace with the arrivals of the trace. Seconds."""
+
+    arrival_s: Floats
+    since_s: float
+    until_s: float
+
+    @property
+    def length_s(self) -> float:
+        return self.until_s - self.since_s
+
+    @property
+    def count(self) -> int:
+        return int(np.searchsorted(self.arrival_s, self.until_s) - np.searchsorted(self.arrival_s, self.since_s))
+
+
+def stress_of(parts: Sequence[Interval], lead_s: float) -> Stress:
+    """Return the stress of the parts of one trace, relative to their common mean.
 
     The load is the mean rate over a lead time, or over a longer time if that has too few requests, at steps of half of
     it.
     """
-    count = float(np.searchsorted(arrival_s, until_s) - np.searchsorted(arrival_s, since_s))
-    length_s = until_s - since_s
-    width_s = max(lead_s, MIN_REQUESTS * length_s / count) if count else length_s
-    half_bins = int(2 * length_s / width_s)
-    if half_bins < 2:
+    count, length_s = sum(part.count for part in parts), sum(part.length_s for part in parts)
+    if not count:
         return Stress()
-    edges_s = since_s + np.arange(half_bins + 1) * width_s / 2
-    counts = np.histogram(arrival_s, edges_s)[0]
-    loads = (counts[:-1] + counts[1:]) / width_s / (count / length_s)
-    rises = loads[2:] - loads[:-2]
-    return Stress(float(loads.max()) - 1.0, float(rises.max(initial=0.0)))
+    mean_rps = count / length_s
+    width_s = max(lead_s, MIN_REQUESTS / mean_rps)
+    found = []
+    for part in parts:
+        half_bins = int(2 * part.length_s / width_s)
+        if half_bins >= 2:
+            counts = np.histogram(part.arrival_s, part.since_s + np.arange(half_bins + 1) * width_s / 2)[0]
+            loads = (counts[:-1] + counts[1:]) / width_s / mean_rps
+            found.append(Stress(float(loads.max()) - 1.0, float((loads[2:] - loads[:-2]).max(initial=0.0))))
+    return joint_stress(found)
 
 
 def joint_stress(parts: Sequence[Stress]) -> Stress:
-    """Return the largest stress of several windows."""
+    """Return the largest stress of several windows, and none of no window."""
     return Stress(max((p.peak for p in parts), default=0.0), max((p.rise for p in parts), default=0.0))
 
 
@@ -93,8 +112,8 @@ def held_out_start(arrival_s: Floats, end_s: float, share: float, lead_s: float,
         rest = [(a, b) for a, b in ((0.0, start_s), (stop_s, end_s)) if b - a > 1e-6 * end_s]
         if any(b - a < min_part_s for a, b in rest):
             continue
-        held_out = stress_of(arrival_s, start_s, stop_s, lead_s)
-        tuning = joint_stress([stress_of(arrival_s, a, b, lead_s) for a, b in rest])
+        held_out = stress_of([Interval(arrival_s, start_s, stop_s)], lead_s)
+        tuning = stress_of([Interval(arrival_s, a, b) for a, b in rest], lead_s)
         if held_out.tests(tuning) and tuning.tests(held_out):
             return step / CANDIDATES
     return 1.0 - share

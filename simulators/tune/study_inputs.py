@@ -55,10 +55,11 @@ PRESENT: Final = "present"
 class TraceWindow:
     """A window of one trace as a case of its own.
 
-    `traces` is by seed, with one object for equal traces.
+    `source` is the name of the whole trace. `traces` is by seed, with one object for equal traces.
     """
 
     name: str
+    source: str
     case: Case
     traces: Mapping[int, RequestTrace]
 
@@ -163,8 +164,9 @@ def _drawn_anew(window: TraceWindow) -> TraceWindow:
 def _whole(case: Case, recorded: RecordedTrace | None, seeds: Sequence[int]) -> TraceWindow:
     if recorded is not None:
         trace = checked(recorded.trace).with_prefix_hits(case.scenario.prefix_hit_share)
-        return TraceWindow(recorded.name, replaying(case, trace), dict.fromkeys(seeds, trace))
-    return TraceWindow(case.scenario.scenario, case, {seed: traffic_of(case, seed) for seed in seeds})
+        return TraceWindow(recorded.name, recorded.name, replaying(case, trace), dict.fromkeys(seeds, trace))
+    name = case.scenario.scenario
+    return TraceWindow(name, name, case, {seed: traffic_of(case, seed) for seed in seeds})
 
 
 def _part(whole: TraceWindow, start: float, end: float, seeds: Sequence[int], lead_in: float = 0.0) -> TraceWindow:
@@ -184,18 +186,20 @@ def _part(whole: TraceWindow, start: float, end: float, seeds: Sequence[int], le
             " use a longer trace or a shorter warm-up"
         )
     name = f"{whole.name}, {duration(since_s)} to {duration(until_s)}" if (start, end) != (0.0, 1.0) else whole.name
-    part = _window(name, whole.case, {seed: whole.traces[seed] for seed in seeds}, begin_s, until_s)
+    selected = dataclasses.replace(whole, name=name, traces={seed: whole.traces[seed] for seed in seeds})
+    part = _window(selected, begin_s, until_s)
     scenario = dataclasses.replace(part.case.scenario, warm_up_s=max(since_s - begin_s, warm_up_s))
     if any(trace.arrival_s[-1] < scenario.warm_up_s for trace in part.traces.values()):
         raise TraceError(f"{name}: no request arrives after its first {scenario.warm_up_s:g} s: use a longer trace")
     return dataclasses.replace(part, case=dataclasses.replace(part.case, scenario=scenario))
 
 
-def _window(name: str, case: Case, traces: Mapping[int, RequestTrace], since_s: float, until_s: float) -> TraceWindow:
-    """Return a window of a case, with `since_s` as the new time 0.
+def _window(whole: TraceWindow, since_s: float, until_s: float) -> TraceWindow:
+    """Return a window of a trace under its name, with `since_s` as the new time 0.
 
     The window has its own requests, faults, capacities and start time.
     """
+    name, case, traces = whole.name, whole.case, whole.traces
     parts: dict[int, RequestTrace] = {}
     for trace in traces.values():
         if id(trace) not in parts:
@@ -211,8 +215,10 @@ def _window(name: str, case: Case, traces: Mapping[int, RequestTrace], since_s: 
         weather=tuple(_shifted_faults(s.weather, since_s)),
         pools={pool: _offer(case, offer, since_s, until_s + s.settle_s) for pool, offer in s.pools.items()},
     )
-    return TraceWindow(
-        name, dataclasses.replace(case, scenario=scenario), {seed: parts[id(t)] for seed, t in traces.items()}
+    return dataclasses.replace(
+        whole,
+        case=dataclasses.replace(case, scenario=scenario),
+        traces={seed: parts[id(t)] for seed, t in traces.items()},
     )
 
 
@@ -252,16 +258,21 @@ def _zone(case: Case, zone: ZoneOffer, since_s: float, until_s: float) -> ZoneOf
 
 
 def _stress(windows: Sequence[TraceWindow]) -> Stress:
-    parts = (
-        stress.stress_of(
-            next(iter(w.traces.values())).arrival_s,
-            w.case.scenario.warm_up_s,
-            w.length_s,
-            stress.lead_time_s(w.case),
-        )
-        for w in windows
+    """Return the stress of the counted traffic, relative to the mean of each trace."""
+    by_source: dict[str, list[TraceWindow]] = {}
+    for window in windows:
+        by_source.setdefault(window.source, []).append(window)
+    return stress.joint_stress(
+        [
+            stress.stress_of([_counted(w) for w in group], stress.lead_time_s(group[0].case))
+            for group in by_source.values()
+        ]
     )
-    return stress.joint_stress(list(parts))
+
+
+def _counted(window: TraceWindow) -> stress.Interval:
+    arrival_s = next(iter(window.traces.values())).arrival_s
+    return stress.Interval(arrival_s, window.case.scenario.warm_up_s, window.length_s)
 
 
 def _inputs_of(
