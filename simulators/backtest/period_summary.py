@@ -77,7 +77,7 @@ class PeriodSummary:
 
     @property
     def late_requests(self) -> LateRequests | None:
-        """The late requests of the period; None if unknown for more than `1 - MIN_KNOWN_SHARE` of the time."""
+        """The late requests of the period; None if known for `MIN_KNOWN_SHARE` or less of it."""
         late, requests = self.total(self.late), self.total(np.where(np.isfinite(self.late), self.requests, np.nan))
         known = late is not None and requests is not None and self.known(self.late) > MIN_KNOWN_SHARE
         return LateRequests(late, requests) if known and late is not None and requests is not None else None

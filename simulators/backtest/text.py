@@ -97,7 +97,7 @@ def sentences(result: BacktestResult) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A cell of the comparison. It is `insignificant` if its difference is within the method's error."""
+    """A cell of the comparison; `insignificant` if it is within the method's error."""
 
     text: str
     insignificant: bool = False
@@ -107,7 +107,10 @@ class Cell:
 
 
 def comparison(result: BacktestResult) -> tuple[list[str], list[tuple[str, list[Cell]]]]:
-    """Return column names and rows: the record compared with every simulated policy, each figure with its error."""
+    """Return column names and rows: the record compared with every simulated policy.
+
+    Each figure has its error.
+    """
     if result.counterfactuals is None:
         return [], []
     counterfactuals = result.counterfactuals

@@ -24,7 +24,7 @@ WITHIN: Final = "within the method's error"
 
 @dataclass(frozen=True, slots=True)
 class CheckedDifference:
-    """A simulated figure minus that of the baseline, and the method's error in it; None if unknown.
+    """A simulated figure minus that of the baseline, and its error; None if unknown.
 
     A difference of 300 late requests is within an error of 13,970 ones.
     """

@@ -93,7 +93,7 @@ class WorkloadEvidence:
 
     @property
     def short_share(self) -> float:
-        """Share of the time in which the replicas held were below the policies' demand, where both are known."""
+        """Share of the known time in which the replicas held were below the policies' demand."""
         missing = self.recorded.columns["demand"] - self.held
         known = np.isfinite(missing)
         over_s = self.recorded.over_s[known]
@@ -142,7 +142,10 @@ def held_of(recorded: RecordedRun, markets: Mapping[PoolName, str]) -> Floats:
 
 
 def size_of(recorded: RecordedRun, pool: PoolName, market: str) -> Floats:
-    """Return the replicas of a pool held at each tick: the ready ones in a spot pool, else the requested ones."""
+    """Return the replicas of a pool held at each tick.
+
+    They are the ready ones in a spot pool, else the requested ones.
+    """
     return recorded.pools[pool]["ready" if market == "spot" else "desired"]
 
 

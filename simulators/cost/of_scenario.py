@@ -104,7 +104,10 @@ def _evidence(
 
 
 def _late(run: SimulationRun) -> LateRequests:
-    """Return the late requests. Those in work at the end are left out, since the run has no time to settle."""
+    """Return the late requests.
+
+    Those in work at the end are left out, since the run has no time to settle.
+    """
     requests = CountedRequests(run)
     judged = requests.judged(run.end_s)
     return LateRequests(int((judged & ~requests.met["all"]).sum()), int(judged.sum()))

@@ -39,7 +39,7 @@ class Choice(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AsRun:
-    """What ran, priced as the plan is.
+    """The run, priced as the plan is.
 
     `replicas` are the mean replicas by market: held ones, and all paid ones of reserved pools. `spot_peak` is the
     largest share of the held replicas on spot at any moment.
@@ -80,7 +80,7 @@ class Purchase:
 
 
 def recommend(evidence: WorkloadEvidence, limit: SourcedNumber) -> Purchase | None:
-    """Return the recommended purchase with at most the share `limit` of the plan's replicas on spot.
+    """Return the recommended purchase, with at most the share `limit` of a plan on spot.
 
     The result is None without an on-demand price or an observed size. If the run missed its SLO, the plan covers the
     policies' demand where that exceeds the replicas held.
@@ -115,7 +115,7 @@ def _choice(evidence: WorkloadEvidence, cheapest: Plan, run: AsRun | None, limit
 
 
 def as_run(evidence: WorkloadEvidence) -> AsRun | None:
-    """Return what ran at the prices of its offers; None if the price of a held replica is unknown.
+    """Return what ran at the prices of its offers; None if one of these prices is unknown.
 
     2 reserved replicas at 4.13 USD/h and 3.93 spot replicas at 2.96 USD/h cost 2 * 4.13 + 3.93 * 2.96 = 19.9 USD/h.
     """

@@ -58,7 +58,7 @@ def _compared(evidence: WorkloadEvidence, purchase: Purchase) -> str:
     as_run = f"{_month(run.usd_per_hour)} on the same basis ({SAME_BASIS})"
     if purchase.choice is Choice.PLAN:
         saved = 1 - planned / run.usd_per_hour
-        return f"What ran, {_held(run)} replicas on average, cost {as_run}: the plan saves {saved:.1%}."
+        return f"As run: {as_run}, with {_held(run)} replicas on average. The plan saves {saved:.1%}."
     if purchase.choice is Choice.RUN_MISSED_SLO:
         return (
             f"As run: {as_run}, but {evidence.late}: what ran missed its SLO. The plan covers the policies' demand,"

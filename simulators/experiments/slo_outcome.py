@@ -17,7 +17,7 @@ FEW: Final = 10.0
 
 
 class SloStatus(StrEnum):
-    """Whether a period met its SLO. `UNKNOWN` without an SLO or without a count of late requests."""
+    """Whether a period met its SLO; unknown without an SLO or a count of late requests."""
 
     MET = "met"
     MISSED = "missed"
@@ -49,9 +49,9 @@ class LateRequests:
 
 
 def fine_percent(share: float) -> str:
-    """Return a share in percent that never rounds to zero unless it is zero; ``unknown`` for NaN.
+    """Return a share in percent that is never rounded to zero.
 
-    0.031 is ``3.10%``, 0.000064 is ``0.0064%``, and 0 is ``0%``.
+    NaN is ``unknown``, 0.031 is ``3.10%``, 0.000064 is ``0.0064%``, and 0 is ``0%``.
     """
     if math.isnan(share):
         return "unknown"

@@ -152,7 +152,7 @@ def _split(whole: TraceWindow, seeds: Sequence[int], held_out: Sequence[int]) ->
 
 
 def _drawn_anew(window: TraceWindow) -> TraceWindow:
-    """Return a window of generated traffic under its own seeds, moved by whole weeks behind the tuning traffic."""
+    """Return a window of generated traffic, moved by whole weeks behind the tuning traffic."""
     scenario = window.case.scenario
     weeks = math.ceil(window.length_s / WEEK_S)
     start = datetime.fromtimestamp(scenario.epoch_s + weeks * WEEK_S, UTC).isoformat()

@@ -94,7 +94,10 @@ def headline(result: TuneResult) -> str:
 
 
 def _lost_starts(result: TuneResult) -> str:
-    """Return the share of the cost for starts that never served, if it matters; empty without the page's runs."""
+    """Return the share of the cost for starts that never served.
+
+    It is empty if the share is below `MIN_LOST_SHARE`, or without the page's runs.
+    """
     shares = {run.name: run.summary.cost_by_use_usd.get("lost", 0.0) / run.summary.cost_usd
               for run in result.runs_data if run.summary.cost_usd}  # fmt: skip
     if shares.get(AFTER, 0.0) < MIN_LOST_SHARE:
@@ -135,7 +138,7 @@ def notes(result: TuneResult) -> Iterator[str]:
 
 
 def _unreported_interval(result: TuneResult, chosen: CompletedTrial) -> bool:
-    """Return whether the choice's late share may exceed the SLO, and the verdict's caveats do not say so."""
+    """Return whether the choice may miss the SLO, and the verdict's caveats do not say so."""
     reported = result.recommended is not None and result.recommended.trial.number == chosen.number
     return not reported and chosen.figures.max_late_share() > result.allowed
 
@@ -198,7 +201,7 @@ def rows(result: TuneResult) -> list[tuple[str, list[str]]]:
 
 
 def over_fitted(result: TuneResult) -> Iterator[str]:
-    """Yield a sentence for each overfitted point. That of the verdict's point is in the headline."""
+    """Yield a sentence for each overfitted point that is not recommended."""
     for point in result.validated:
         if point.overfitting and point is not result.recommended:
             yield f"Point {label(result, point.trial)} is overfitted: {point.overfitting}."

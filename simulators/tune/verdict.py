@@ -48,7 +48,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class TodayFigures:
-    """Today's configuration on the tuning and on the validation traffic. Tuning: None if it was not run there."""
+    """Today's configuration on the tuning traffic, None if not run there, and on the validation."""
 
     tuning: Figures | None
     validation: Figures

@@ -157,7 +157,7 @@ def test_an_expensive_run_is_replaced_by_the_plan_with_the_saving_over_what_ran(
     purchase = recommended(evidence := evidence_of([(1, 0, 3)] * 8, spot=6.0))
     assert purchase.choice is Choice.PLAN
     assert purchase.usd_per_hour == pytest.approx(4 * 4.13)
-    assert "the plan saves 33.3%" in " ".join(sentences(evidence, purchase))
+    assert "The plan saves 33.3%" in " ".join(sentences(evidence, purchase))
 
 
 def test_an_unknown_slo_or_price_is_said_and_is_not_zero() -> None:
