@@ -59,17 +59,21 @@ def _gaps(evidence: WorkloadEvidence) -> list[Gap]:
 def _curve(evidence: WorkloadEvidence) -> list[Figure]:
     held, needed = evidence.held_curve, evidence.needed_curve
     unit = "replicas"
-    return [
+    figures = [
         Figure("held_mean", "mean replicas", held.mean, unit,
                f"area under the load-duration curve of {held.seen_h:.4g} h", (evidence.recording,)),
         Figure("held_most", "maximum replicas", held.maximum, unit, "top of the curve", (evidence.recording,)),
-        Figure("needed_mean", "mean demand", needed.mean, unit,
-               "area under the curve of the policies' demand over the same time", (evidence.recording,)),
-        Figure("short_share", "time with less than the demand", 100 * evidence.short_share, "%",
-               "share of the time in which the replicas held were below the demand", (evidence.recording,)),
         Figure("base", "replicas held for 90 % of the time", held.held_above(0.9), unit,
                "replicas whose share of the time is above 0.9", (evidence.recording,)),
     ]  # fmt: skip
+    if needed.seen_h:
+        figures += [
+            Figure("needed_mean", "mean demand", needed.mean, unit,
+                   "area under the curve of the policies' demand over the same time", (evidence.recording,)),
+            Figure("short_share", "time with less than the demand", 100 * evidence.short_share, "%",
+                   "share of the time in which the replicas held were below the demand", (evidence.recording,)),
+        ]  # fmt: skip
+    return figures
 
 
 def _break_even(purchase: Purchase) -> list[Figure]:

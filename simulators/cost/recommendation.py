@@ -6,6 +6,7 @@ also has starts, draining and rounding, so it is shown apart.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,6 +24,8 @@ from simulators.cost.plan import Plan, Prices
 from simulators.experiments.slo_outcome import SloStatus
 from simulators.reporting.time_bins import Floats
 
+BILL_TOLERANCE: Final = 0.1
+"""Starts, draining and rounding are a few percent of a bill; a larger difference comes from other prices."""
 ROUNDING: Final = 1e-9
 """A saving below this share of the cost is floating-point noise."""
 
@@ -105,13 +108,23 @@ def recommend(evidence: WorkloadEvidence, limit: SourcedNumber) -> Purchase | No
 def _choice(evidence: WorkloadEvidence, cheapest: Plan, run: AsRun | None, limit: SourcedNumber) -> Choice:
     if run is None:
         return Choice.UNCOMPARED
-    billed = run.usd_per_hour if evidence.cost is None else evidence.cost.value
-    if cheapest.usd_per_hour < min(run.usd_per_hour, billed) * (1 - ROUNDING):
+    if cheapest.usd_per_hour < run_usd_per_hour(evidence, run) * (1 - ROUNDING):
         return Choice.PLAN
     if evidence.slo_status is SloStatus.MISSED:
         return Choice.RUN_MISSED_SLO
     user_limit = any(source.basis is Basis.GIVEN for source in limit.sources)
     return Choice.RUN_OVER_SPOT_LIMIT if user_limit and run.spot_peak > limit.value else Choice.KEEP
+
+
+def run_usd_per_hour(evidence: WorkloadEvidence, run: AsRun) -> float:
+    """Return the cost of what ran that a plan must undercut. USD per hour.
+
+    It is the lower of the cost on the plan's basis and the bill, so that no plan is recommended above the bill. A bill
+    at other prices, as with new prices in the offers file, does not count.
+    """
+    billed = math.nan if evidence.cost is None else evidence.cost.value
+    same_prices = abs(billed - run.usd_per_hour) <= BILL_TOLERANCE * run.usd_per_hour
+    return min(run.usd_per_hour, billed) if same_prices else run.usd_per_hour
 
 
 def as_run(evidence: WorkloadEvidence) -> AsRun | None:

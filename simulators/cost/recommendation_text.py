@@ -18,7 +18,7 @@ def sentences(evidence: WorkloadEvidence, purchase: Purchase) -> Iterator[str]:
     """Yield the recommendation, its comparison with what ran, and the limits of the comparison."""
     run = purchase.as_run
     if run is not None and purchase.keeps:
-        yield from _kept(purchase, run)
+        yield from _kept(evidence, purchase, run)
     else:
         yield f"The cheapest plan for {purchase.curve.maximum} replicas is {_plan(purchase)} per month."
         yield _compared(evidence, purchase)
@@ -34,15 +34,18 @@ def sentences(evidence: WorkloadEvidence, purchase: Purchase) -> Iterator[str]:
         yield f"All on-demand would cost {_month(plain)}."
 
 
-def _kept(purchase: Purchase, run: AsRun) -> Iterator[str]:
+def _kept(evidence: WorkloadEvidence, purchase: Purchase, run: AsRun) -> Iterator[str]:
     """Yield the recommendation to keep what ran."""
     cost, planned = run.usd_per_hour, purchase.plan.usd_per_hour
     yield f"Keep what ran: {_held(run)} replicas on average for {_month(cost)} per month."
     if purchase.prices.reserved is None and purchase.prices.spot is None:
         yield "Only the on-demand price is known, so there is no other plan."
         return
-    more = f"{planned / cost - 1:.0%} more" if planned > cost * 1.005 else "no less"
-    yield f"The cheapest plan, {_plan(purchase)}, costs {more} on the same basis: {SAME_BASIS}."
+    if planned < cost and evidence.cost is not None:
+        yield f"The cheapest plan, {_plan(purchase)}, costs no less than the bill, {_month(evidence.cost.value)}."
+    else:
+        more = f"{planned / cost - 1:.0%} more" if planned > cost * 1.005 else "as much"
+        yield f"The cheapest plan, {_plan(purchase)}, costs {more} on the same basis: {SAME_BASIS}."
     if run.spot_peak > purchase.limit.value and purchase.prices.spot is not None:
         yield (
             f"Up to {run.spot_peak:.0%} of what ran was on spot; a plan has at most {purchase.limit.value:.0%} on spot"

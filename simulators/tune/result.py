@@ -65,6 +65,12 @@ class TuneResult:
         return self.verdict.deployed
 
     @property
+    def lost_shares(self) -> Mapping[str, float]:
+        """The cost shares of abandoned and failed starts, for each of the page's runs."""
+        summaries = {run.name: run.summary for run in self.runs_data}
+        return {name: s.cost_by_use_usd.get("lost", 0.0) / s.cost_usd for name, s in summaries.items() if s.cost_usd}
+
+    @property
     def named_points(self) -> Mapping[str, int]:
         """The trial numbers of the points with a name."""
         numbers = {
@@ -92,6 +98,7 @@ class TuneResult:
             "verdict": _verdict(self.verdict),
             "known": dict(self.named_points),
             "today": {"search": _figures(self.today_tuning), "proof": _figures(self.today_validation)},
+            "lost_share_of_cost": dict(self.lost_shares),
             "points": [_point(p, validations.get(p.number)) for p in self.points],
             "importance": [asdict(setting) for setting in self.importance],
             "left_out": [

@@ -104,13 +104,13 @@ def held_out_start(arrival_s: Floats, end_s: float, share: float, lead_s: float,
     """Return where the held-out part of a trace begins, as a share of the trace.
 
     It is the latest part of this length that is comparable with the rest, and the rest with it. If no part is, it is
-    the end of the trace. Parts of the rest are at least `min_part_s` long.
+    the end of the trace. Parts of the rest are at least `min_part_s` long, with requests after their first third.
     """
     last = round((1.0 - share) * CANDIDATES)
     for step in range(last, -1, -1):
         start_s, stop_s = step / CANDIDATES * end_s, (step / CANDIDATES + share) * end_s
         rest = [(a, b) for a, b in ((0.0, start_s), (stop_s, end_s)) if b - a > 1e-6 * end_s]
-        if any(b - a < min_part_s for a, b in rest):
+        if any(b - a < min_part_s or not Interval(arrival_s, a + (b - a) / 3, b).count for a, b in rest):
             continue
         held_out = stress_of([Interval(arrival_s, start_s, stop_s)], lead_s)
         tuning = stress_of([Interval(arrival_s, a, b) for a, b in rest], lead_s)

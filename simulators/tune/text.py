@@ -98,8 +98,7 @@ def _lost_starts(result: TuneResult) -> str:
 
     It is empty if the share is below `MIN_LOST_SHARE`, or without the page's runs.
     """
-    shares = {run.name: run.summary.cost_by_use_usd.get("lost", 0.0) / run.summary.cost_usd
-              for run in result.runs_data if run.summary.cost_usd}  # fmt: skip
+    shares = result.lost_shares
     if shares.get(AFTER, 0.0) < MIN_LOST_SHARE:
         return ""
     today = f" (today {shares[BEFORE]:.1%})" if BEFORE in shares else ""

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from policies.model import PoolName
 from policies.model.spec import Slo
 from simulators.cost import of_scenario
+from simulators.cost.buying import section
 from simulators.cost.evidence import WorkloadEvidence
 from simulators.cost.figures import Basis, Citation, SourcedNumber
 from simulators.cost.inputs import NO_OFFERS
@@ -123,8 +124,10 @@ def test_the_recommendation_never_costs_more_than_what_ran(
     evidence = evidence_of(sizes, demand=demand, late=late, slo=slo, billed=billed, **prices)
     purchase = recommended(evidence, limit)
     assert_never_dearer(evidence, purchase)
-    if purchase.choice is Choice.PLAN and billed is not None:
-        assert purchase.usd_per_hour < billed
+    run = purchase.as_run
+    assert run is not None
+    if purchase.choice is Choice.PLAN and billed is not None and abs(billed / run.usd_per_hour - 1) < 0.09:
+        assert purchase.usd_per_hour < billed, "a bill at these prices"
 
 
 MANY_ON_SPOT = [(2, 4, 0)] * 8
@@ -158,6 +161,23 @@ def test_an_expensive_run_is_replaced_by_the_plan_with_the_saving_over_what_ran(
     assert purchase.choice is Choice.PLAN
     assert purchase.usd_per_hour == pytest.approx(4 * 4.13)
     assert "The plan saves 33.3%" in " ".join(sentences(evidence, purchase))
+
+
+def test_no_plan_above_the_bill_is_recommended_unless_the_bill_has_other_prices() -> None:
+    """The plan costs 4 * 4.13 = 16.52 USD/h, what ran 4.13 + 3 * 4.2 = 16.73."""
+    sizes = [(1, 0, 3)] * 8
+    below = evidence_of(sizes, on_demand=4.2, spot=6.0, billed=16.4)
+    assert recommended(below).choice is Choice.KEEP
+    assert "costs no less than the bill" in " ".join(sentences(below, recommended(below)))
+    other_prices = evidence_of(sizes, on_demand=4.2, spot=6.0, billed=8.0)
+    assert recommended(other_prices).choice is Choice.PLAN
+
+
+def test_an_unknown_demand_is_no_figure_instead_of_zero() -> None:
+    evidence = evidence_of(MANY_ON_SPOT, demand=float("nan"))
+    keys = {f.key for f in section(evidence, recommended(evidence)).figures}
+    assert "held_mean" in keys
+    assert not keys & {"needed_mean", "short_share"}
 
 
 def test_an_unknown_slo_or_price_is_said_and_is_not_zero() -> None:

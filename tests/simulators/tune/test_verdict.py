@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simulators.experiments.run import simulate, traffic_of
+from simulators.reporting.run_data import run_data
 from simulators.reporting.time_bins import Floats
 from simulators.tune.result import TrialCounts, TuneResult
 from simulators.tune.stress import Interval, Stress, held_out_start, stress_of
 from simulators.tune.study import CompletedTrial
 from simulators.tune.text import head, headline, lines
-from simulators.tune.trial import TrialOutcome
+from simulators.tune.trial import AFTER, TrialOutcome
 from simulators.tune.validation import ValidatedPoint, validate_points
 from simulators.tune.verdict import TodayFigures, Verdict, VerdictKind, judge
+from tests.simulators.tune import small
 from tests.simulators.tune.small import completed_trial, steady_trial
 
 ALLOWED = 0.01
@@ -133,6 +137,21 @@ def test_json_and_policy_file_have_the_verdict_of_the_text(verdict: Verdict) -> 
     assert document["verdict"]["caveats"] == list(verdict.caveats)
     assert (document["recommended"] is not None) == (verdict.kind in {VerdictKind.DEPLOY, VerdictKind.CAUTION})
     assert any(line == f"Verdict: {verdict.kind}. {headline(result)}" for line in head(result, result.points[0]))
+
+
+@pytest.mark.slow
+def test_abandoned_and_failed_starts_are_in_the_headline_if_they_are_a_large_part_of_the_cost(tmp_path: Path) -> None:
+    case = small.case(tmp_path)
+    data = run_data(AFTER, simulate(case, 1, traffic_of(case, 1)))
+    result = result_of(verdict_of(SURE), SURE)
+
+    def with_lost(share: float) -> TuneResult:
+        lost = dataclasses.replace(data.summary, cost_by_use_usd={"lost": share * data.summary.cost_usd})
+        return dataclasses.replace(result, runs_data=(dataclasses.replace(data, summary=lost),))
+
+    assert headline(with_lost(0.09)).endswith("Abandoned and failed starts are 9.0% of its cost.")
+    assert "starts" not in headline(with_lost(0.01))
+    assert with_lost(0.09).as_dict()["lost_share_of_cost"] == {AFTER: pytest.approx(0.09)}
 
 
 def test_counts_and_shares_agree_in_the_headline() -> None:
