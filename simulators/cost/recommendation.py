@@ -86,11 +86,12 @@ def recommend(evidence: WorkloadEvidence, limit: SourcedNumber) -> Purchase | No
     """Return the recommended purchase, with at most the share `limit` of a plan on spot.
 
     The result is None without an on-demand price or an observed size. If the run missed its SLO, the plan covers the
-    policies' demand where that exceeds the replicas held.
+    policies' demand where that exceeds the replicas held, up to `max_replicas`: the demand of a backlog has no limit.
     """
     offer, covered = evidence.offer, evidence.held
     if evidence.slo_status is SloStatus.MISSED:
-        covered = np.where(np.isfinite(covered), np.fmax(covered, evidence.recorded.columns["demand"]), np.nan)
+        demand = np.minimum(evidence.recorded.columns["demand"], evidence.recorded.spec.max_replicas)
+        covered = np.where(np.isfinite(covered), np.fmax(covered, demand), np.nan)
     duration_curve = curve(covered, evidence.recorded.over_s)
     if offer.on_demand is None or not duration_curve.maximum:
         return None

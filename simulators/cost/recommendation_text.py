@@ -24,10 +24,11 @@ def sentences(evidence: WorkloadEvidence, purchase: Purchase) -> Iterator[str]:
         yield _compared(evidence, purchase)
     yield _slo(evidence)
     if evidence.short_share >= 0.005:
+        spot = " Spot replicas count as held only while they serve." if evidence.spot_share else ""
         yield (
-            f"The replicas held were below the policies' demand for {evidence.short_share:.0%} of the time:"
-            f" {evidence.held_curve.mean:.2f} held on average, {evidence.needed_curve.mean:.2f} demanded. Spot replicas"
-            " count as held only while they serve."
+            f"On average {evidence.held_curve.mean:.2f} replicas were held and {evidence.needed_curve.mean:.2f}"
+            f" demanded by the policies. For {evidence.short_share:.0%} of the time fewer were held than"
+            f" demanded.{spot}"
         )
     plain = purchase.curve.mean * purchase.prices.on_demand
     if plain > purchase.usd_per_hour:
@@ -64,9 +65,9 @@ def _compared(evidence: WorkloadEvidence, purchase: Purchase) -> str:
         return f"As run: {as_run}, with {_held(run)} replicas on average. The plan saves {saved:.1%}."
     if purchase.choice is Choice.RUN_MISSED_SLO:
         return (
-            f"As run: {as_run}, but {evidence.late}: what ran missed its SLO. The plan covers the policies' demand,"
-            f" {purchase.curve.mean:.2f} replicas on average instead of {evidence.held_curve.mean:.2f}. Simulate it"
-            " before you buy: whether it meets the SLO is unknown."
+            f"As run: {as_run}, but {evidence.late}: what ran missed its SLO. The plan covers the policies' demand"
+            f" up to max_replicas, {purchase.curve.mean:.2f} replicas on average instead of"
+            f" {evidence.held_curve.mean:.2f}. Simulate it before you buy: whether it meets the SLO is unknown."
         )
     return (
         f"As run: {as_run}, but up to {run.spot_peak:.0%} on spot: more than your spot_max_share,"

@@ -147,6 +147,8 @@ def test_a_run_that_missed_its_slo_is_no_alternative_and_the_plan_covers_the_dem
     purchase = recommended(evidence := evidence_of(MANY_ON_SPOT, late=MISSED, demand=8.0))
     assert purchase.choice is Choice.RUN_MISSED_SLO
     assert purchase.curve.mean == pytest.approx(8.0)
+    backlog = recommended(evidence_of(MANY_ON_SPOT, late=MISSED, demand=120.0))
+    assert backlog.curve.maximum == evidence.recorded.spec.max_replicas
     assert "31 late of 1,000 (3.10%): what ran missed its SLO" in " ".join(sentences(evidence, purchase))
 
 
@@ -193,7 +195,8 @@ def test_an_unknown_slo_or_price_is_said_and_is_not_zero() -> None:
 def test_demand_above_the_replicas_held_is_explained() -> None:
     evidence = evidence_of([(2, 4, 0), (2, 0, 0)] * 4, demand=5.0)
     text = " ".join(sentences(evidence, recommended(evidence)))
-    assert "below the policies' demand for 50% of the time: 4.00 held on average, 5.00 demanded" in text
+    assert "On average 4.00 replicas were held and 5.00 demanded by the policies." in text
+    assert "For 50% of the time fewer were held than demanded." in text
 
 
 @pytest.mark.slow
