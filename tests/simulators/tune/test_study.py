@@ -70,7 +70,7 @@ def test_a_held_out_middle_third_shares_no_counted_time_with_the_tuning_traffic(
     """Bursts at 300 and 1,500 s of an hour: a third with one of them is held out, and two parts are searched."""
     bursts = [np.arange(at, at + 120, 0.05) for at in (300, 1500)]
     times = np.sort(np.concatenate([np.arange(0, 3600, 0.5), *bursts]))
-    lengths = np.full(len(times), 100, np.int64)
+    lengths = np.full(len(times), 100, np.int32)
     inputs = study_inputs(case, [RecordedTrace("day", RequestTrace(times, lengths, lengths))], 1, 1, 1)
     (held_out,) = inputs.validation
     first, last = inputs.tuning
