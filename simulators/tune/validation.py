@@ -151,15 +151,17 @@ def recommend(points: Sequence[ValidatedPoint], chosen: int, today: SloVerdict) 
     """Return the point to deploy and the reason.
 
     The point is None if no point is better than today's configuration. Otherwise it is the search's choice if the
-    validation confirms it and no surer point costs as little, else the cheapest point that is at most as late on the tuning traffic. `today` is the
-    verdict on today's configuration on the validation traffic.
+    validation confirms it and no surer point costs as little, else the cheapest point that is at most as late on the
+    tuning traffic. `today` is the verdict on today's configuration on the validation traffic.
     """
     today_meets_slo = today.startswith("kept")
     misses = "" if today_meets_slo else "; today's configuration misses the SLO there"
     choice = next((p for p in points if p.trial.number == chosen), None)
     if choice is not None and _is_better(choice, today_meets_slo):
-        if (surer := _surer_point(points, choice)) is not None:
-            return surer, "it costs no more than the choice of the search, which keeps the SLO within noise only"
+        better = [p for p in points if _is_better(p, today_meets_slo)]
+        if (surer := _surer_point(better, choice)) is not None:
+            reason = "it costs no more than the choice of the search, which keeps the SLO within noise only"
+            return surer, f"{reason}{misses}"
         return choice, f"it is the choice of the search, and the validation confirms it{misses}"
     if choice is not None and choice.meets_slo and choice.cost.estimate.mean == 0:
         return None, "no trial that meets the SLO on the tuning traffic is cheaper"
@@ -178,7 +180,7 @@ def recommend(points: Sequence[ValidatedPoint], chosen: int, today: SloVerdict) 
 
 
 def _surer_point(points: Sequence[ValidatedPoint], choice: ValidatedPoint) -> ValidatedPoint | None:
-    """Return the cheapest point that keeps the SLO beyond noise and costs no more than the choice.
+    """Return the cheapest point that surely keeps the SLO and costs no more than the choice.
 
     It is None if the choice keeps the SLO beyond noise too. The point is at most as late on the tuning traffic.
     """
