@@ -60,14 +60,20 @@ def difference(point: ValidatedPoint) -> str:
     return f"{signed(cost.mean, money(abs(cost.mean)))}{spread} per month{saving}, {counted} late requests per month"
 
 
-def point_verdict(point: ValidatedPoint) -> str:
+def _slo_text(result: TuneResult, point: ValidatedPoint) -> str:
+    """Return whether a point keeps the SLO; on traffic that is no test, that proves nothing."""
+    untested = result.verdict.kind is VerdictKind.NOT_TESTED and point.meets_slo
+    return f"{point.slo_verdict}, not tested" if untested else point.slo_verdict
+
+
+def point_verdict(result: TuneResult, point: ValidatedPoint) -> str:
     """Return whether a point keeps the SLO and costs less, and whether it is overfitted."""
     costs = {
         "noise": "no significant difference in cost",
         "cheaper": "significantly cheaper",
         "more expensive": "significantly more expensive",
     }
-    text = f"SLO {point.slo_verdict}; {costs[point.cost_verdict]}"
+    text = f"SLO {_slo_text(result, point)}; {costs[point.cost_verdict]}"
     return f"{text}; OVERFITTED: {point.overfitting}" if point.overfitting else text
 
 
@@ -160,7 +166,7 @@ def head(result: TuneResult, trial: CompletedTrial) -> Iterator[str]:
         yield f"  cost: {money(point.figures.usd_per_month)} per month; today {money(today.usd_per_month)}."
         yield f"  late requests: {late}."
         yield f"  compared with today: {difference(point)}."
-        yield f"  result: {point_verdict(point)}."
+        yield f"  result: {point_verdict(result, point)}."
     if result.verdict.point is not None and result.verdict.point.trial.number == trial.number:
         yield f"Verdict: {result.verdict.kind}. {headline(result)}"
     tuned = trial.figures
@@ -194,20 +200,29 @@ def rows(result: TuneResult) -> list[tuple[str, list[str]]]:
         validated = by_number.get(trial.number)
         cells = [*_cost_and_late(trial.figures), *_cost_and_late(None if validated is None else validated.figures)]
         table_rows.append(
-            (label(result, trial), cells + (["-"] * 4 if validated is None else _verdict_cells(validated)))
+            (label(result, trial), cells + (["-"] * 4 if validated is None else _verdict_cells(result, validated)))
         )
     return table_rows
 
 
 def over_fitted(result: TuneResult) -> Iterator[str]:
-    """Yield a sentence for each overfitted point that is not recommended."""
+    """Yield a sentence for each overfitted point that is not recommended.
+
+    On traffic that is no test, a lost gain is no sign of overfitting, but a missed SLO is.
+    """
+    tested = result.verdict.kind is not VerdictKind.NOT_TESTED
     for point in result.validated:
-        if point.overfitting and point is not result.recommended:
+        if point.overfitting and point is not result.recommended and (tested or not point.meets_slo):
             yield f"Point {label(result, point.trial)} is overfitted: {point.overfitting}."
 
 
-def _verdict_cells(point: ValidatedPoint) -> list[str]:
-    return [f"{point.validated_share:.1%}", f"{point.late_per_month:+,.0f}", point.slo_verdict, point.cost_verdict]
+def _verdict_cells(result: TuneResult, point: ValidatedPoint) -> list[str]:
+    return [
+        f"{point.validated_share:.1%}",
+        f"{point.late_per_month:+,.0f}",
+        _slo_text(result, point),
+        point.cost_verdict,
+    ]
 
 
 def _cost_and_late(figures: Figures | None) -> tuple[str, str]:

@@ -103,6 +103,19 @@ def test_calm_held_out_traffic_is_not_tested_under_load_and_nothing_is_recommend
     assert text.startswith("Not tested under load: the held-out traffic is calmer (peak 1.1 times the mean")
     assert "do not deploy point 1 of 1 on this evidence" in text
     assert "--unseen" in text
+    assert any("kept, not tested" in line for line in lines(result))
+
+
+def test_a_gain_that_calm_traffic_cannot_show_is_neither_refuted_nor_overfitted() -> None:
+    """The choice costs less on the bursts of the tuning traffic; without bursts all points cost the same."""
+    gain = (steady_trial(1, 5.0, 0.004), steady_trial(1, 10.1, 0.004))
+    verdict = verdict_of(gain, stresses=(BURST, CALM))
+    assert verdict.kind is VerdictKind.NOT_TESTED
+    text = list(lines(result_of(verdict, gain)))
+    assert not any("overfitted" in line or "Do not deploy:" in line for line in text)
+    assert verdict_of(gain).kind is VerdictKind.DO_NOT_DEPLOY
+    late = (steady_trial(1, 5.0, 0.004), steady_trial(1, 5.0, 0.03))
+    assert verdict_of(late, stresses=(BURST, CALM)).kind is VerdictKind.DO_NOT_DEPLOY, "late even on calm traffic"
 
 
 def test_held_out_traffic_without_any_late_request_proves_nothing_about_the_slo() -> None:
