@@ -8,6 +8,7 @@ from typing import Any
 
 from scaler.journal.explain import timestamp
 from simulators.backtest.backtest import BacktestResult
+from simulators.backtest.counterfactuals import CounterfactualOutcome, Counterfactuals
 
 
 def as_dict(period: Sequence[BacktestResult], left_out: Mapping[str, str]) -> dict[str, Any]:
@@ -36,7 +37,10 @@ def _workload(result: BacktestResult) -> dict[str, Any]:
             "unpriced_pools": list(summary.unpriced),
             "idle_usd": summary.total(summary.idle_usd),
             "replica_hours": summary.replica_hours,
+            "slo": str(summary.slo_status),
+            "slo_reason": summary.late_reason if summary.late_requests is None else "",
             "late": summary.total(summary.late),
+            "requests": None if summary.late_requests is None else summary.late_requests.requests,
             "late_known_share": summary.known(summary.late),
             "late_estimated_by": summary.late_method,
             "blind_share": summary.blind_share,
@@ -69,6 +73,18 @@ def _others(result: BacktestResult) -> dict[str, Any]:
         "simulated": True,
         "rebuilt": rebuilt,
         "error": result.counterfactuals.error.as_dict(),
-        "policies": {outcome.name: outcome.as_dict() for outcome in result.counterfactuals.outcomes},
+        "policies": {
+            outcome.name: {**outcome.as_dict(), "compared": _compared(result.counterfactuals, outcome)}
+            for outcome in result.counterfactuals.outcomes
+        },
         "left_out": list(result.counterfactuals.left_out),
     }
+
+
+def _compared(counterfactuals: Counterfactuals, outcome: CounterfactualOutcome) -> dict[str, Any]:
+    """Return the differences from the baseline, and whether each is within the method's error."""
+    differences = {
+        "usd": counterfactuals.usd_difference(outcome),
+        "late": counterfactuals.late_difference(outcome),
+    }
+    return {key: None if checked is None else checked.as_dict() for key, checked in differences.items()}

@@ -40,6 +40,8 @@ def plots_of(result: BacktestResult, key: str) -> Iterator[PagePlot]:
         yield plot(pools(recorded), f"{key}-record-pools", "Desired replicas by pool")
     if _latencies(recorded):
         note = f"Bars: SLO violations per {_bin_name(recorded)}, {summary.late_method}."
+        if summary.total(summary.late) is None:
+            note = f"SLO violations are unknown: {summary.late_method}."
         yield plot(latencies(summary), f"{key}-record-late", "Recorded p95 latency", note)
     if summary.total(summary.usd) is not None:
         note = f"Cost per {_bin_name(recorded)}, and its idle part: the cost of replicas above the load."

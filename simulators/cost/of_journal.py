@@ -82,6 +82,8 @@ def of_journal(path: Path, inputs: JournalInputs, seed: int, file: LoadedOffers)
         slo=file_slo or recorded.spec.slo,
         slo_citation=Citation(Basis.GIVEN, where),
         cost=None if unpriced else SourcedNumber(float(np.nansum(totals.usd)) / hours, (paid,)),
+        late=None if file_slo else totals.late_requests,
+        late_reason="the journal has no late requests by the slo of --offers" if file_slo else totals.late_reason,
         cautions=tuple(_cautions(recorded, {name: recorded.spec.pools[name].market for name in pools})),
     )
 

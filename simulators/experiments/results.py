@@ -22,6 +22,8 @@ from simulators.world.infrastructure.events import NodeEventKind
 from simulators.world.infrastructure.units import COST_PER_MICRO_USD, MICRO_PER_USD
 
 Floats = NDArray[np.float64]
+MAX_OPEN_S: Final = 60.0
+"""An open request older than this, and older than the e2e limit, counts as late. Seconds."""
 QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 
@@ -91,6 +93,11 @@ class CountedRequests:
             met["e2e"] = self.e2e_s <= self.slo.e2e_s
         met["all"] = np.logical_and.reduce(list(met.values()))
         return met
+
+    def judged(self, now_s: float) -> NDArray[np.bool_]:
+        """Return the requests whose lateness is decided: finished, failed, or open for too long."""
+        ended = self.finished | self.table.has_failed
+        return ended | (self.arrival_s < now_s - max(MAX_OPEN_S, self.slo.e2e_s or 0.0))
 
     def ended_as(self, end: RequestEnd) -> int:
         """Return the number of requests that ended as `end`."""

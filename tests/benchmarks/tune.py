@@ -126,7 +126,12 @@ def _gains(result: TuneResult, elapsed_s: float, cpu_s: float) -> Iterator[Figur
     yield Figure("tune", f"{TRIALS} trials, CPU time", cpu_s, "s", note=note)
     if result.today_validation is None or result.recommended is None:
         yield Figure(
-            "tune", "cost of tuned to untuned, same SLO", 1.0, "", 0.90, note=f"no recommendation: {result.reason}"
+            "tune",
+            "cost of tuned to untuned, same SLO",
+            1.0,
+            "",
+            0.90,
+            note=f"no recommendation: {result.verdict.reason}",
         )
         return
     best, today = result.recommended.figures, result.today_validation

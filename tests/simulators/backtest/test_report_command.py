@@ -52,7 +52,8 @@ def test_the_report_has_a_summary_notable_periods_and_counterfactuals(
 ) -> None:
     code, out, err = report(capsys, recorded_runs.period().journal)
     assert (code, err) == (0, "")
-    assert re.search(r"chat, 91.0 minutes from 2026-01-05T00:00:00Z: [\d.]+ replica-hours for \$\d+\.\d\d; about", out)
+    assert re.search(r"chat, 91.0 minutes from 2026-01-05T00:00:00Z: [\d.]+ replica-hours for \$\d+\.\d\d\.", out)
+    assert re.match(r"SLO missed: about [\d,]+ late of [\d,]+ \(\d+\.\d\d%\), 1% allowed; estimated from", out)
     assert re.search(r"SLO violations +2026-01-05T00:20:00Z", out)
     columns = next(line.split("  ") for line in out.splitlines() if line.strip().startswith("recorded"))
     assert [c.strip() for c in columns if c] == ["recorded", "same sizes", "present", "hpa", "keda"]
@@ -70,6 +71,7 @@ def test_every_figure_is_json_without_nan(tmp_path: Path, capsys: pytest.Capture
     assert chat["recorded"]["usd"] > 0
     assert chat["recorded"]["late_estimated_by"]
     assert all(rule["last_reason"] for rule in chat["reasons"].values())
+    assert chat["recorded"]["slo"] in {"met", "missed"}
     assert chat["notable_periods"][0]["what"] == "SLO violations"
     assert set(chat["others"]["policies"]) == {"same sizes", "present", "hpa", "keda"}
     assert chat["others"]["error"]["usd_off"] > 0
