@@ -1,0 +1,193 @@
+"""Summary of a run by workload: sizes, money, SLO attainment and interruptions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from policies.model import Fresh, PoolName, Result, Tick, WorkloadName
+from policies.model.spec import WorkloadSpec
+from scaler.shadow.counterfactual import ShadowTotals
+from scaler.telemetry.slo import request_rates
+
+MAX_GAP_INTERVALS: Final = 4.0
+"""A longer gap between two ticks counts as one interval: no tick observed it."""
+HOUR_S: Final = 3600.0
+COLUMNS: Final = (
+    "workload", "ticks", "failed", "blind", "resizes", "interruptions", "replicas", "SLO attainment", "cost",
+)  # fmt: skip
+DRY_RUN: Final = "Dry run: no pool was resized. Replicas and cost are those of the decisions."
+
+
+@dataclass(slots=True)
+class WorkloadTotals:
+    """Running totals of one workload: a daemon runs for months.
+
+    - `failed`: ticks in which a read failed or a write was refused; `blind`: ticks without full evidence.
+    - `usd`: the cost of the decided sizes until the last tick; `unpriced_s`: the time in which it is unknown.
+    - `requests`, `late`: the requests that the sources reported, and those of them that missed the SLO.
+    """
+
+    ticks: int = 0
+    failed: int = 0
+    blind: int = 0
+    results: Counter[Result] = field(default_factory=Counter)
+    interruptions: int = 0
+    sized: int = 0
+    total: int = 0
+    smallest: int | None = None
+    largest: int | None = None
+    current: int | None = None
+    usd: float = 0.0
+    priced_s: float = 0.0
+    unpriced_s: float = 0.0
+    requests: float = 0.0
+    late: float = 0.0
+    slo_share: float | None = None
+    dry_run: bool = False
+    _last: tuple[Tick, WorkloadSpec] | None = None
+    _interrupted: dict[PoolName, int] = field(default_factory=dict)
+
+    def add(self, tick: Tick, spec: WorkloadSpec) -> None:
+        self.ticks += 1
+        self.failed += has_failed(tick)
+        self.blind += not tick.decision.may_scale_in
+        self.results.update(o.result for o in tick.outcomes)
+        self.slo_share = None if spec.slo is None else spec.slo.share
+        self.dry_run |= tick.dry_run
+        self._add_size(tick.decision.target)
+        self._add_interruptions(tick)
+        if self._last is not None:
+            self._add_period(*self._last, tick.at - tick.clock_step_s - self._last[0].at)
+        self._last = (tick, spec)
+
+    def _add_size(self, size: int | None) -> None:
+        if size is not None:
+            self.sized += 1
+            self.total += size
+            self.smallest = size if self.smallest is None else min(self.smallest, size)
+            self.largest = size if self.largest is None else max(self.largest, size)
+            self.current = size
+
+    def _add_interruptions(self, tick: Tick) -> None:
+        """Add the growth of each pool's counter. A smaller value is a restarted counter."""
+        for name, reading in tick.observation.pools.items():
+            if isinstance(reading, Fresh):
+                counted = reading.value.interrupted
+                before = self._interrupted.get(name, counted)
+                self.interruptions += counted - before if counted >= before else counted
+                self._interrupted[name] = counted
+
+    def _add_period(self, tick: Tick, spec: WorkloadSpec, over_s: float) -> None:
+        """Add the cost and the requests between a tick and the next one."""
+        if over_s > MAX_GAP_INTERVALS * spec.interval_s:
+            over_s = spec.interval_s
+        usd_per_hour = tick.decision.cost_usd_per_hour
+        if usd_per_hour is None:
+            self.unpriced_s += over_s
+        else:
+            self.usd += usd_per_hour * over_s / HOUR_S
+            self.priced_s += over_s
+        if (rates := request_rates(tick, spec)) is not None:
+            self.requests += rates.completed * over_s
+            self.late += rates.late * over_s
+
+    @property
+    def slo_attainment(self) -> float | None:
+        """Share of the reported requests that met the SLO; None if unknown."""
+        return 1.0 - self.late / self.requests if self.requests > 0 else None
+
+    @property
+    def resizes(self) -> int:
+        return self.results[Result.ACCEPTED]
+
+    def as_dict(self) -> dict[str, int | float | None]:
+        """Return the figures as JSON values, with None for unknown ones."""
+        return {
+            "turns": self.ticks,
+            "resized": self.resizes,
+            "refused": sum(n for result, n in self.results.items() if result.refused),
+            "blind": self.blind,
+            "smallest": self.smallest,
+            "largest": self.largest,
+            "mean": round(self.total / self.sized, 1) if self.sized else None,
+            "now": self.current,
+            "failed": self.failed,
+            "interruptions": self.interruptions,
+            "cost_usd": round(self.usd, 4) if self.priced_s and not self.unpriced_s else None,
+            "slo_attainment": None if self.slo_attainment is None else round(self.slo_attainment, 6),
+            "slo_share": self.slo_share,
+        }
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the figures as text, in the order of `COLUMNS`."""
+        counts = (self.ticks, self.failed, self.blind, self.resizes, self.interruptions)
+        return (*map(str, counts), self._sizes(), self._slo(), cost_text(self.usd, self.priced_s, self.unpriced_s))
+
+    def _sizes(self) -> str:
+        if not self.sized:
+            return "unknown"
+        span = f"{self.smallest}" if self.smallest == self.largest else f"{self.smallest} to {self.largest}"
+        return f"{span}, mean {self.total / self.sized:.1f}, now {self.current}"
+
+    def _slo(self) -> str:
+        if self.slo_share is None:
+            return "no slo is set"
+        if self.slo_attainment is None:
+            return "unknown (not reported)"
+        verdict = "met" if self.slo_attainment >= self.slo_share else "MISSED"
+        return f"{self.slo_attainment:.2%} of {self.slo_share:.4g}: {verdict}"
+
+
+@dataclass(slots=True)
+class RunSummary:
+    """Totals of a run by workload, and the differences of its shadows."""
+
+    workloads: dict[WorkloadName, WorkloadTotals] = field(default_factory=dict)
+    shadows: dict[WorkloadName, ShadowTotals] = field(default_factory=dict)
+
+    def add(self, tick: Tick, spec: WorkloadSpec) -> None:
+        self.workloads.setdefault(tick.workload, WorkloadTotals()).add(tick, spec)
+
+    def as_dict(self) -> dict[str, object]:
+        shadows = {name: {"shadow": totals.as_dict()} for name, totals in self.shadows.items()}
+        return {name: {**totals.as_dict(), **shadows.get(name, {})} for name, totals in sorted(self.workloads.items())}
+
+    def text(self) -> str:
+        """Return a table of the workloads, and lines on the total cost, the shadows and a dry run."""
+        totals = [t for _, t in sorted(self.workloads.items())]
+        rows = [(name, *t.cells()) for name, t in sorted(self.workloads.items())]
+        lines = aligned([COLUMNS, *rows])
+        if len(totals) > 1:
+            cost = cost_text(*(sum(getattr(t, part) for t in totals) for part in ("usd", "priced_s", "unpriced_s")))
+            lines.append(f"cost of all workloads: {cost}")
+        lines += [f"shadow of {name}: {shadow.text()}" for name, shadow in sorted(self.shadows.items())]
+        return "\n".join([*lines, *([DRY_RUN] if any(t.dry_run for t in totals) else [])])
+
+
+def has_failed(tick: Tick) -> bool:
+    """Return whether a read of a tick failed or a write was refused."""
+    observation = tick.observation
+    return bool(observation.source_errors or observation.pool_errors) or any(o.result.refused for o in tick.outcomes)
+
+
+def cost_text(usd: float, priced_s: float, unpriced_s: float) -> str:
+    """Return a cost as text. It is a lower bound where it is unknown for a part of the time."""
+    if not priced_s:
+        return "unknown (no price_usd_per_hour)" if unpriced_s else "unknown (one tick)"
+    return f"at least ${usd:,.2f}" if unpriced_s else f"${usd:,.2f}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the rows with each column as wide as its longest cell, texts to the left and numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    numeric = [all(cell.isdecimal() for cell in column[1:]) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
