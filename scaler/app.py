@@ -43,7 +43,7 @@ from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.dashboard.workload_facts import LiveWorkloads
 from scaler.telemetry.fleet import FleetCollector
 from scaler.telemetry.health import Health, task_of
-from scaler.telemetry.log import log, log_tick
+from scaler.telemetry.log import log, log_tick, stamped_by
 from scaler.telemetry.metrics import Metrics
 from scaler.telemetry.shadow import ShadowCollector
 from scaler.telemetry.supervision import SupervisionCollector
@@ -279,8 +279,9 @@ async def prepared(config: Config, options: RunOptions) -> AsyncIterator[App]:
     """Open an app with every workload, and close it at the end. Raises `Misconfigured`."""
     async with Resources() as resources:
         app = App(config, options, resources)
-        try:
-            await app.prepare()
-            yield app
-        finally:
-            await app.close()
+        with stamped_by(app.clock.now):
+            try:
+                await app.prepare()
+                yield app
+            finally:
+                await app.close()

@@ -16,7 +16,6 @@ from scaler.reload import Reloader
 from scaler.signal_handlers import loop_signals
 from scaler.telemetry.http.access import AccessControl
 from scaler.telemetry.http.server import application, serve
-from scaler.telemetry.log import stamped_by
 
 
 async def run(options: RunOptions) -> None:
@@ -27,7 +26,7 @@ async def run(options: RunOptions) -> None:
     running = snapshot(options.paths)  # before `load`: the first comparison then detects a change during the load
     config = load(options.paths)
     options.on_load(config.daemon)
-    async with prepared(config, options) as app, stamped_by(app.clock.now):
+    async with prepared(config, options) as app:
         if options.once:
             await asyncio.gather(*(c.tick(app.clock.now()) for c in app.controllers.values()))
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,11 +23,45 @@ DRY_RUN: Final = "Dry run: no pool was resized. Replicas and cost are those of t
 
 
 @dataclass(slots=True)
+class Cost:
+    """Cost of decided sizes over `known_s`; over `unknown_s` it is unknown. `has_prices` is False if a price lacks."""
+
+    usd: float = 0.0
+    known_s: float = 0.0
+    unknown_s: float = 0.0
+    has_prices: bool = True
+
+    def add(self, tick: Tick, spec: WorkloadSpec, over_s: float) -> None:
+        """Add the cost of a tick's decision over a period."""
+        usd_per_hour = tick.decision.cost_usd_per_hour
+        if usd_per_hour is None:
+            self.unknown_s += over_s
+            self.has_prices &= all(pool.price_usd_per_hour is not None for pool in spec.pools.values())
+        else:
+            self.usd += usd_per_hour * over_s / HOUR_S
+            self.known_s += over_s
+
+    def text(self) -> str:
+        """Return the cost as text. It is a lower bound where it is unknown for a part of the time."""
+        if self.known_s:
+            return f"{'at least ' if self.unknown_s else ''}${self.usd:,.2f}"
+        if not self.has_prices:
+            return "unknown (no price_usd_per_hour)"
+        return "unknown (the size of a pool is unknown)" if self.unknown_s else "unknown (fewer than two ticks)"
+
+
+def total_cost(costs: Sequence[Cost]) -> Cost:
+    """Return the sum of costs."""
+    usd, known_s, unknown_s = (math.fsum(getattr(c, part) for c in costs) for part in ("usd", "known_s", "unknown_s"))
+    return Cost(usd, known_s, unknown_s, all(c.has_prices for c in costs))
+
+
+@dataclass(slots=True)
 class WorkloadTotals:
     """Running totals of one workload: a daemon runs for months.
 
     - `failed`: ticks in which a read failed or a write was refused; `blind`: ticks without full evidence.
-    - `usd`: the cost of the decided sizes until the last tick; `unpriced_s`: the time in which it is unknown.
+    - `cost`: the cost until the last tick.
     - `requests`, `late`: the requests that the sources reported, and those of them that missed the SLO.
     """
 
@@ -40,9 +75,7 @@ class WorkloadTotals:
     smallest: int | None = None
     largest: int | None = None
     current: int | None = None
-    usd: float = 0.0
-    priced_s: float = 0.0
-    unpriced_s: float = 0.0
+    cost: Cost = field(default_factory=Cost)
     requests: float = 0.0
     late: float = 0.0
     slo_share: float | None = None
@@ -84,12 +117,7 @@ class WorkloadTotals:
         """Add the cost and the requests between a tick and the next one."""
         if over_s > MAX_GAP_INTERVALS * spec.interval_s:
             over_s = spec.interval_s
-        usd_per_hour = tick.decision.cost_usd_per_hour
-        if usd_per_hour is None:
-            self.unpriced_s += over_s
-        else:
-            self.usd += usd_per_hour * over_s / HOUR_S
-            self.priced_s += over_s
+        self.cost.add(tick, spec, over_s)
         if (rates := request_rates(tick, spec)) is not None:
             self.requests += rates.completed * over_s
             self.late += rates.late * over_s
@@ -116,7 +144,7 @@ class WorkloadTotals:
             "now": self.current,
             "failed": self.failed,
             "interruptions": self.interruptions,
-            "cost_usd": round(self.usd, 4) if self.priced_s and not self.unpriced_s else None,
+            "cost_usd": round(self.cost.usd, 4) if self.cost.known_s and not self.cost.unknown_s else None,
             "slo_attainment": None if self.slo_attainment is None else round(self.slo_attainment, 6),
             "slo_share": self.slo_share,
         }
@@ -124,7 +152,7 @@ class WorkloadTotals:
     def cells(self) -> tuple[str, ...]:
         """Return the figures as text, in the order of `COLUMNS`."""
         counts = (self.ticks, self.failed, self.blind, self.resizes, self.interruptions)
-        return (*map(str, counts), self._sizes(), self._slo(), cost_text(self.usd, self.priced_s, self.unpriced_s))
+        return (*map(str, counts), self._sizes(), self._slo(), self.cost.text())
 
     def _sizes(self) -> str:
         if not self.sized:
@@ -138,7 +166,7 @@ class WorkloadTotals:
         if self.slo_attainment is None:
             return "unknown (not reported)"
         verdict = "met" if self.slo_attainment >= self.slo_share else "MISSED"
-        return f"{self.slo_attainment:.2%} of {self.slo_share:.4g}: {verdict}"
+        return f"{100 * self.slo_attainment:.2f} % of {100 * self.slo_share:g} %: {verdict}"
 
 
 @dataclass(slots=True)
@@ -161,8 +189,7 @@ class RunSummary:
         rows = [(name, *t.cells()) for name, t in sorted(self.workloads.items())]
         lines = aligned([COLUMNS, *rows])
         if len(totals) > 1:
-            cost = cost_text(*(sum(getattr(t, part) for t in totals) for part in ("usd", "priced_s", "unpriced_s")))
-            lines.append(f"cost of all workloads: {cost}")
+            lines.append(f"cost of all workloads: {total_cost([t.cost for t in totals]).text()}")
         lines += [f"shadow of {name}: {shadow.text()}" for name, shadow in sorted(self.shadows.items())]
         return "\n".join([*lines, *([DRY_RUN] if any(t.dry_run for t in totals) else [])])
 
@@ -171,13 +198,6 @@ def has_failed(tick: Tick) -> bool:
     """Return whether a read of a tick failed or a write was refused."""
     observation = tick.observation
     return bool(observation.source_errors or observation.pool_errors) or any(o.result.refused for o in tick.outcomes)
-
-
-def cost_text(usd: float, priced_s: float, unpriced_s: float) -> str:
-    """Return a cost as text. It is a lower bound where it is unknown for a part of the time."""
-    if not priced_s:
-        return "unknown (no price_usd_per_hour)" if unpriced_s else "unknown (one tick)"
-    return f"at least ${usd:,.2f}" if unpriced_s else f"${usd:,.2f}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

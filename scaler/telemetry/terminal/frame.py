@@ -1,0 +1,204 @@
+"""Draws the live view: the address, one row per workload, and the last messages."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from policies.model import Tick, WorkloadName
+from policies.model.spec import WorkloadSpec
+from scaler.journal.explain import timestamp
+from scaler.printable import printable
+from scaler.telemetry.dashboard.decisions import problem
+from scaler.telemetry.dashboard.status import states
+from scaler.telemetry.dashboard.workload_facts import Facts
+from scaler.telemetry.slo import request_rates
+from scaler.telemetry.terminal.messages import Message
+
+BARS: Final = "▁▂▃▄▅▆▇█"
+SPARK_TICKS: Final = 24
+"""Ticks in a sparkline."""
+WIDE: Final = 110
+"""Minimum width of a terminal on which the reason of a decision is in the workload's row, in columns."""
+MEDIUM: Final = 76
+"""Minimum width of a terminal with sparklines, in columns."""
+MAX_MESSAGES: Final = 5
+PROBLEMS: Final = ("stalled", "refused", "blind", "SLO missed", "yielding")
+"""States that a person should look at, the most severe first."""
+STYLES: Final[Mapping[str, str]] = {
+    "stalled": "bold red", "refused": "red", "blind": "yellow", "SLO missed": "red", "yielding": "yellow",
+    "scaling": "cyan", "ok": "green",
+}  # fmt: skip
+
+
+@dataclass(slots=True)
+class WorkloadRow:
+    """The last tick of one workload, and its recent demand for the sparkline."""
+
+    tick: Tick
+    spec: WorkloadSpec
+    demand: deque[float | None] = field(default_factory=lambda: deque(maxlen=SPARK_TICKS))
+
+
+class Frame(NamedTuple):
+    """The content of the view at one moment.
+
+    - `names`: the names of all workloads; `rows` has those with a tick.
+    - `stalled`: the workloads whose loop makes no progress, with the reason.
+    - `note`: a remark on the run, such as the speed of its clock; may be empty.
+    """
+
+    address: str
+    version: str
+    note: str
+    names: Sequence[WorkloadName]
+    rows: Mapping[WorkloadName, WorkloadRow]
+    stalled: Mapping[WorkloadName, str]
+    messages: Sequence[Message]
+
+
+class Line(NamedTuple):
+    """One workload as text: its state, figures and reason."""
+
+    name: str
+    state: str
+    spark: str
+    replicas: str
+    demand: str
+    slo: str
+    usd_per_hour: str
+    reason: str
+
+    @property
+    def severity(self) -> int:
+        return PROBLEMS.index(self.state) if self.state in PROBLEMS else len(PROBLEMS)
+
+
+def draw(frame: Frame, width: int, height: int) -> RenderableType:
+    """Return the view for a terminal of this size, in columns and rows.
+
+    Workloads with problems come first where not all fit.
+    """
+    header = list(_header(frame))
+    messages = [_message(m) for m in frame.messages[-min(MAX_MESSAGES, max(1, height // 5)) :]]
+    reserved = len(header) + 2 + (len(messages) + 1 if messages else 0)
+    lines = [line_of(name, frame) for name in sorted(frame.names)]
+    room = height - reserved
+    hidden: list[Line] = []
+    if len(lines) > room:
+        lines.sort(key=lambda line: line.severity)
+        shown = max(1, room - 1)
+        lines, hidden = lines[:shown], lines[shown:]
+    parts: list[RenderableType] = [*header, Text(), _table(lines, width)]
+    if hidden:
+        parts.append(_hidden(hidden))
+    if width < WIDE and 2 * len(lines) < room:
+        parts += [Text(), *(_line(f"{line.name}: {line.reason}", "dim") for line in lines)]
+    return Group(*parts, *([Text(), *messages] if messages else []))
+
+
+def line_of(name: WorkloadName, frame: Frame) -> Line:
+    """Return a workload as text. Unknown values show as `?`: missing is not zero."""
+    row = frame.rows.get(name)
+    stalled = frame.stalled.get(name)
+    if row is None:
+        return Line(printable(name), "stalled" if stalled else "starting", "", "?", "?", "?", "?", printable(stalled or ""))
+    d = row.tick.decision
+    slo, missed = _slo(row.tick, row.spec)
+    state = states(row.tick, Facts(paused=row.spec.paused))[0]
+    if stalled or (missed and state not in PROBLEMS[: PROBLEMS.index("SLO missed")]):
+        state = "stalled" if stalled else "SLO missed"
+    return Line(
+        name=printable(name),
+        state=state,
+        spark=sparkline(row.demand),
+        replicas=f"{_count(d.ready)}/{_count(d.target)}",
+        demand="?" if d.demand is None else f"{d.demand:.1f}",
+        slo=slo,
+        usd_per_hour="?" if d.cost_usd_per_hour is None else f"{d.cost_usd_per_hour:,.2f}",
+        reason=printable(stalled or problem(row.tick) or d.reason),
+    )
+
+
+def sparkline(values: Sequence[float | None]) -> str:
+    """Return values as bars from 0 to the largest; an unknown one is a gap.
+
+    Example: 0, 2, unknown, 4 are `▁▄ █`.
+    """
+    known = [v for v in values if v is not None and math.isfinite(v)]
+    largest = max(known, default=0.0) or 1.0
+    return "".join(
+        " " if v is None or not math.isfinite(v) else BARS[min(7, max(0, int(8 * v / largest)))] for v in values
+    )
+
+
+def _header(frame: Frame) -> Iterator[Text]:
+    yield Text.assemble(("Forescale ", "bold"), frame.version, "  ", (printable(frame.address), "bold underline"))
+    rows = [frame.rows[name] for name in frame.names if name in frame.rows]
+    costs = [row.tick.decision.cost_usd_per_hour for row in rows]
+    known = [cost for cost in costs if cost is not None]
+    total = f"{'' if len(known) == len(costs) else 'at least '}${sum(known):,.2f}/h" if known else "cost unknown"
+    newest = timestamp(max(row.tick.at for row in rows)) if rows else "no tick yet"
+    count = f"{len(frame.names)} workload{'s' * (len(frame.names) != 1)}"
+    parts = [newest, count, total, *([frame.note] if frame.note else []), "Ctrl-C stops"]
+    yield _line(" · ".join(parts), "dim")
+
+
+def _table(lines: Sequence[Line], width: int) -> Table:
+    table = Table(box=None, pad_edge=False, expand=True, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("workload", no_wrap=True, overflow="ellipsis", ratio=None if width >= WIDE else 1, min_width=8)
+    table.add_column("state", no_wrap=True)
+    if width >= MEDIUM:
+        table.add_column("demand", no_wrap=True, width=SPARK_TICKS)
+    table.add_column("" if width >= MEDIUM else "demand", no_wrap=True, justify="right")
+    table.add_column("ready/target" if width >= MEDIUM else "ready", no_wrap=True, justify="right")
+    table.add_column("SLO", no_wrap=True, justify="right")
+    table.add_column("$/h", no_wrap=True, justify="right")
+    if width >= WIDE:
+        table.add_column("reason", no_wrap=True, overflow="ellipsis", ratio=1)
+    for line in lines:
+        cells = [Text(line.name, style="bold"), Text(line.state, style=STYLES.get(line.state, ""))]
+        cells += [Text(line.spark, style="cyan")] if width >= MEDIUM else []
+        cells += [Text(cell) for cell in (line.demand, line.replicas, line.slo, line.usd_per_hour)]
+        cells += [Text(line.reason, style="dim")] if width >= WIDE else []
+        table.add_row(*cells)
+    return table
+
+
+def _hidden(hidden: Sequence[Line]) -> Text:
+    problems = sum(line.severity < len(PROBLEMS) for line in hidden)
+    text = f"{len(hidden)} more workload{'s' * (len(hidden) != 1)} not shown, {problems or 'none'} with problems"
+    return _line(f"{text}: see the dashboard", "dim")
+
+
+def _slo(tick: Tick, spec: WorkloadSpec) -> tuple[str, bool]:
+    """Return the share of requests on time in the last tick as text, and whether it misses the SLO."""
+    if spec.slo is None:
+        return "none", False
+    rates = request_rates(tick, spec)
+    share = None if rates is None else rates.on_time_share
+    if share is None:
+        return "?", False
+    return f"{100 * share:.1f} %", share < spec.slo.share
+
+
+def _message(message: Message) -> Text:
+    times = f" (x{message.count})" if message.count > 1 else ""
+    style = "red" if message.level >= logging.ERROR else "yellow" if message.level >= logging.WARNING else ""
+    return _line(f"{message.text}{times}", style)
+
+
+def _line(text: str, style: str) -> Text:
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+
+
+def _count(replicas: int | None) -> str:
+    return "?" if replicas is None else str(replicas)

@@ -1,0 +1,89 @@
+"""Shows the workloads on a terminal while the daemon runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from typing import Final, TextIO
+
+from rich.console import Console
+from rich.live import Live
+
+from policies.model import Tick, WorkloadName
+from policies.model.spec import WorkloadSpec
+from scaler.supervised_tasks import Tasks
+from scaler.telemetry.dashboard.workload_facts import WorkloadInfo
+from scaler.telemetry.terminal.frame import MAX_MESSAGES, Frame, WorkloadRow, draw
+from scaler.telemetry.terminal.messages import Messages
+
+TASK: Final = "live view"
+REFRESH_S: Final = 0.5
+"""Time between two drawings. A resized terminal is drawn anew within it. Seconds."""
+
+
+class LiveView:
+    """A view of all workloads on the terminal's alternate screen, drawn from the recorded ticks.
+
+    The terminal's previous content returns when the view ends, followed by the log lines that the view covered.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._console = Console(file=stream, force_terminal=True, highlight=False, markup=False, emoji=False)
+        self._rows: dict[WorkloadName, WorkloadRow] = {}
+
+    def observe(self, tick: Tick, spec: WorkloadSpec) -> None:
+        row = self._rows.setdefault(tick.workload, WorkloadRow(tick, spec))
+        row.tick, row.spec = tick, spec
+        row.demand.append(tick.decision.demand)
+
+    @contextmanager
+    def shown(self, address: str, note: str, info: WorkloadInfo, tasks: Tasks) -> Iterator[None]:
+        """Show the view until the context ends. Then restore the terminal and print the log lines.
+
+        `note` is a remark on the run, such as the speed of its clock.
+        """
+        messages = Messages()
+        live = Live(
+            console=self._console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+        )
+
+        def frame() -> Frame:
+            last = messages.last(MAX_MESSAGES)
+            return Frame(address, version("forescale"), note, list(info.names()), self._rows, info.stalled(), last)
+
+        async def follow() -> None:
+            with suppress(OSError):  # the terminal is gone
+                while True:
+                    size = self._console.size
+                    view = draw(frame(), size.width, size.height)
+                    await asyncio.to_thread(live.update, view, refresh=True)  # a stopped terminal blocks a write
+                    await asyncio.sleep(REFRESH_S)
+
+        with _diverted(messages), suppress(OSError):
+            live.start()
+            drawing = tasks.start(TASK, follow)
+            try:
+                yield
+            finally:
+                drawing.cancel()
+                live.stop()
+        with suppress(OSError):
+            for line in messages.lines():
+                print(line, file=self._stream, flush=True)  # noqa: T201 - the terminal is this class's output
+
+
+@contextmanager
+def _diverted(handler: logging.Handler) -> Iterator[None]:
+    """Send log lines to another handler, with the filters of the present one."""
+    root = logging.getLogger()
+    previous = root.handlers[:]
+    handler.filters = [f for h in previous for f in h.filters]
+    root.handlers[:] = [handler]
+    try:
+        yield
+    finally:
+        root.handlers[:] = previous
