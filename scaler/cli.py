@@ -92,8 +92,8 @@ def parser(verb: str = "") -> argparse.ArgumentParser:
     explain.add_argument(
         "--at",
         metavar="TIME",
-        help="explain the last tick at or before TIME, ISO 8601 (UTC without an offset) or Unix seconds"
-        " (default: the last tick)",
+        help="explain the last tick at or before TIME, as a log line or the dashboard shows it: ISO 8601, a time of day"
+        " (both UTC without an offset) or Unix seconds (default: the last tick)",
     )
     explain.add_argument("--workload", metavar="NAME", help="explain only this workload (default: all)")
     explain.add_argument("--shadow", action="store_true", help="explain the shadow's tick (docs/how-to/shadow.md)")

@@ -17,7 +17,7 @@ MAX_GAP_INTERVALS: Final = 4.0
 """A longer gap between two ticks counts as one interval: no tick observed it."""
 HOUR_S: Final = 3600.0
 COLUMNS: Final = (
-    "workload", "ticks", "failed", "blind", "resizes", "interruptions", "replicas", "SLO attainment", "cost",
+    "workload", "ticks", "failed", "blind", "resizes", "interrupted", "replicas", "SLO attainment", "cost",
 )  # fmt: skip
 DRY_RUN: Final = "Dry run: no pool was resized. Replicas and cost are those of the decisions."
 
@@ -158,14 +158,14 @@ class WorkloadTotals:
         if not self.sized:
             return "unknown"
         span = f"{self.smallest}" if self.smallest == self.largest else f"{self.smallest} to {self.largest}"
-        return f"{span}, mean {self.total / self.sized:.1f}, now {self.current}"
+        return f"{span}, now {self.current}"
 
     def _slo(self) -> str:
         if self.slo_share is None:
             return "no slo is set"
         if self.slo_attainment is None:
             return "unknown (not reported)"
-        verdict = "met" if self.slo_attainment >= self.slo_share else "MISSED"
+        verdict = "met" if self.slo_attainment >= self.slo_share else "missed"
         return f"{100 * self.slo_attainment:.2f} % of {100 * self.slo_share:g} %: {verdict}"
 
 

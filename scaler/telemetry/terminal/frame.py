@@ -182,7 +182,7 @@ def _hidden(hidden: Sequence[Line]) -> Text:
 def _slo(tick: Tick, spec: WorkloadSpec) -> tuple[str, bool]:
     """Return the share of requests on time in the last tick as text, and whether it misses the SLO."""
     if spec.slo is None:
-        return "none", False
+        return "no SLO", False
     rates = request_rates(tick, spec)
     share = None if rates is None else rates.on_time_share
     if share is None:
