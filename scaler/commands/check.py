@@ -41,7 +41,7 @@ def command(args: argparse.Namespace) -> int:
             print(f"  policy {policy} ({kind_of('policy', parameters)}){reads}")
         for pool, parameters in spec.pools.items():
             print(f"  pool {pool} ({kind_of('pool', parameters)})")
-    print("\n".join(_extras(missing)))
+    print("\n".join(extra_lines(missing)))
     for check in checks:
         state = "ok  " if check.ok else "FAIL"
         print(f"{state} {check.workload} {check.role} {check.name} ({check.kind}): {result(check)}")
@@ -55,7 +55,7 @@ def command(args: argparse.Namespace) -> int:
     return exit_code
 
 
-def _extras(missing: Mapping[str, list[str]]) -> Iterator[str]:
+def extra_lines(missing: Mapping[str, list[str]]) -> Iterator[str]:
     """Yield the needed extras and whether they are installed, and one command for all missing ones."""
     yield "extras: " + (
         ", ".join(f"{e} (NOT installed: {', '.join(p)})" if p else f"{e} (installed)" for e, p in missing.items())

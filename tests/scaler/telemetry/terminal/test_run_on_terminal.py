@@ -119,7 +119,7 @@ def test_log_setting_of_the_daemon_applies_without_the_option(tmp_path: Path) ->
 def test_next_free_port_is_used_where_the_default_one_is_in_use(tmp_path: Path) -> None:
     config = configuration(tmp_path)
     text = (config / "daemon.yaml").read_text()
-    (config / "daemon.yaml").write_text(text.replace("listen: 127.0.0.1:0", "config_poll_s: 5"))
+    (config / "daemon.yaml").write_text(text.replace("listen: 127.0.0.1:0", "history_s: 3600"))
     with socket.socket() as occupied:
         occupied.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
