@@ -17,7 +17,7 @@ OPTIONAL: Final = re.compile(r"(?P<package>[\w.-]+).*;\s*extra == ['\"](?P<extra
 
 
 def missing_packages(config: Config) -> dict[str, list[str]]:
-    """Return the extras that the kinds of a configuration need, each with its packages that are not installed."""
+    """Return the extras that a configuration needs, each with its missing packages."""
     kinds: set[Kind] = set()
     for workload in config.workloads.values():
         kinds |= {SOURCES[kind_of("source", source)] for source in workload.spec.sources.values()}

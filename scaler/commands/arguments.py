@@ -11,7 +11,7 @@ from scaler.registry import did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
-    """Argument parser that names the nearest option for an unknown one, before it reports anything else."""
+    """Argument parser that names the nearest option for an unknown one."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         for option in self._unknown_options(args or ()):

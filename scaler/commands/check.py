@@ -56,7 +56,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def extra_lines(missing: Mapping[str, list[str]]) -> Iterator[str]:
-    """Yield the needed extras and whether they are installed, and one command for all missing ones."""
+    """Yield the needed extras with their state, and one command that installs all missing ones."""
     yield "extras: " + (
         ", ".join(f"{e} (NOT installed: {', '.join(p)})" if p else f"{e} (installed)" for e, p in missing.items())
         or "none needed"

@@ -54,7 +54,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def end_of(text: str, journal: Iterable[Tick]) -> float:
-    """Return the end of the moment that a text names, as log lines, the dashboard and the live view print it.
+    """Return the end of the moment that a text names, as the log or the dashboard prints it.
 
     The text is a time in a form of `parse_time`, or a time of day (UTC without an offset), which is the last one before
     the journal's end or shortly after it. It stands for the whole of its last unit. Example: 08:45:12 lasts until
@@ -71,7 +71,7 @@ def end_of(text: str, journal: Iterable[Tick]) -> float:
 
 
 def _unit_s(text: str) -> float:
-    """Return the length of the last unit in a time: a day, a minute, a second or a fraction of one. Seconds."""
+    """Return the length of a time's last unit, from a day to a fraction of a second. Seconds."""
     time = ZONE.sub("", text.strip())
     if fraction := FRACTION.search(time):
         return float(10.0 ** -len(fraction[1]))

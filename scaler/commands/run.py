@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Output:
-    """The output of a run: log lines or the live view, explanations with ``--once``, and the summary."""
+    """The output of a run: log lines or the live view, explanations, and the summary."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self._args = args
@@ -61,13 +61,12 @@ class Output:
     def running(self, app: App, address: str) -> Iterator[None]:
         """Print the dashboard's address, and show the live view while the workloads run."""
         print(f"Forescale is running, dashboard at {address} (Ctrl-C stops it)", file=sys.stderr, flush=True)
-        if self._view is None:
-            yield
-            return
         speed = app.config.daemon.clock.speed
         note = "" if speed == 1 else f"time runs {speed:g} times as fast"
-        with self._view.shown(address, note, app.workloads, app.tasks):
+        view = self._view
+        with nullcontext() if view is None else view.shown(address, note, app.workloads, app.tasks):
             yield
+        self.summary.add_failed(app.faults.core)
 
     def print_summary(self) -> None:
         if self._args.json:
@@ -83,8 +82,11 @@ def log_form(args: argparse.Namespace, spec: DaemonSpec) -> Form:
     """
     if args.log == "live" and not can_redraw(sys.stderr, {**os.environ, "CI": ""}):
         raise Misconfigured("--log live: standard error is no terminal with cursor control. Use --log console or json")
-    form: Form = args.log or ("json" if args.json else None) or (None if spec.log == "auto" else spec.log) or form_on(
-        sys.stderr, os.environ
+    form: Form = (
+        args.log
+        or ("json" if args.json else None)
+        or (None if spec.log == "auto" else spec.log)
+        or form_on(sys.stderr, os.environ)
     )
     return "console" if form == "live" and args.once else form
 

@@ -173,7 +173,7 @@ def _without_secrets(_logger: object, _name: str, event: MutableMapping[str, Any
 
 
 def _printable(_logger: object, _name: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
-    """Escape control characters in every text of a line on a terminal. Line breaks of a trace remain."""
+    """Escape control characters in every text of a line, except for the line breaks of a trace."""
     escaped = {printable(key): printable(value) if isinstance(value, str) else value for key, value in event.items()}
     traces = {key: "\n".join(map(printable, str(event[key]).split("\n"))) for key in TRACES if key in event}
     return {**escaped, **traces}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,14 +17,17 @@ MAX_GAP_INTERVALS: Final = 4.0
 """A longer gap between two ticks counts as one interval: no tick observed it."""
 HOUR_S: Final = 3600.0
 COLUMNS: Final = (
-    "workload", "ticks", "failed", "blind", "resizes", "interrupted", "replicas", "SLO attainment", "cost",
+    "workload", "ticks", "failed", "errors", "blind", "resizes", "interrupted", "replicas", "SLO attainment", "cost",
 )  # fmt: skip
 DRY_RUN: Final = "Dry run: no pool was resized. Replicas and cost are those of the decisions."
 
 
 @dataclass(slots=True)
 class Cost:
-    """Cost of decided sizes over `known_s`; over `unknown_s` it is unknown. `has_prices` is False if a price lacks."""
+    """Cost of the decided sizes over `known_s`. Over `unknown_s` it is unknown.
+
+    `has_prices` is False where a pool without a price is the reason.
+    """
 
     usd: float = 0.0
     known_s: float = 0.0
@@ -60,13 +63,15 @@ def total_cost(costs: Sequence[Cost]) -> Cost:
 class WorkloadTotals:
     """Running totals of one workload: a daemon runs for months.
 
-    - `failed`: ticks in which a read failed or a write was refused; `blind`: ticks without full evidence.
+    - `ticks`: recorded ticks; `failed`: ticks that a defect ended, which are not recorded.
+    - `errors`: ticks with a failed read or a refused write; `blind`: ticks without full evidence.
     - `cost`: the cost until the last tick.
     - `requests`, `late`: the requests that the sources reported, and those of them that missed the SLO.
     """
 
     ticks: int = 0
     failed: int = 0
+    errors: int = 0
     blind: int = 0
     results: Counter[Result] = field(default_factory=Counter)
     interruptions: int = 0
@@ -85,7 +90,7 @@ class WorkloadTotals:
 
     def add(self, tick: Tick, spec: WorkloadSpec) -> None:
         self.ticks += 1
-        self.failed += has_failed(tick)
+        self.errors += has_errors(tick)
         self.blind += not tick.decision.may_scale_in
         self.results.update(o.result for o in tick.outcomes)
         self.slo_share = None if spec.slo is None else spec.slo.share
@@ -143,6 +148,7 @@ class WorkloadTotals:
             "mean": round(self.total / self.sized, 1) if self.sized else None,
             "now": self.current,
             "failed": self.failed,
+            "errors": self.errors,
             "interruptions": self.interruptions,
             "cost_usd": round(self.cost.usd, 4) if self.cost.known_s and not self.cost.unknown_s else None,
             "slo_attainment": None if self.slo_attainment is None else round(self.slo_attainment, 6),
@@ -151,7 +157,7 @@ class WorkloadTotals:
 
     def cells(self) -> tuple[str, ...]:
         """Return the figures as text, in the order of `COLUMNS`."""
-        counts = (self.ticks, self.failed, self.blind, self.resizes, self.interruptions)
+        counts = (self.ticks, self.failed, self.errors, self.blind, self.resizes, self.interruptions)
         return (*map(str, counts), self._sizes(), self._slo(), self.cost.text())
 
     def _sizes(self) -> str:
@@ -179,6 +185,11 @@ class RunSummary:
     def add(self, tick: Tick, spec: WorkloadSpec) -> None:
         self.workloads.setdefault(tick.workload, WorkloadTotals()).add(tick, spec)
 
+    def add_failed(self, ticks: Mapping[WorkloadName, int]) -> None:
+        """Add the ticks that a defect ended, by workload."""
+        for name, count in ticks.items():
+            self.workloads.setdefault(name, WorkloadTotals()).failed += count
+
     def as_dict(self) -> dict[str, object]:
         shadows = {name: {"shadow": totals.as_dict()} for name, totals in self.shadows.items()}
         return {name: {**totals.as_dict(), **shadows.get(name, {})} for name, totals in sorted(self.workloads.items())}
@@ -194,14 +205,14 @@ class RunSummary:
         return "\n".join([*lines, *([DRY_RUN] if any(t.dry_run for t in totals) else [])])
 
 
-def has_failed(tick: Tick) -> bool:
+def has_errors(tick: Tick) -> bool:
     """Return whether a read of a tick failed or a write was refused."""
     observation = tick.observation
     return bool(observation.source_errors or observation.pool_errors) or any(o.result.refused for o in tick.outcomes)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the rows with each column as wide as its longest cell, texts to the left and numbers to the right."""
+    """Return the rows with aligned columns: texts to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     numeric = [all(cell.isdecimal() for cell in column[1:]) for column in zip(*rows, strict=True)]
     return [

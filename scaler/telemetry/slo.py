@@ -14,7 +14,10 @@ from policies.signals.latency_quantities import LATENCIES, LatencyMetric
 
 
 class RequestRates(NamedTuple):
-    """Completed requests and late ones, both in requests/s. A request is late if it misses a limit of the SLO."""
+    """Completed requests and late ones, both in requests/s.
+
+    A request is late if it misses a limit of the SLO.
+    """
 
     completed: float
     late: float
@@ -26,9 +29,9 @@ class RequestRates(NamedTuple):
 
 
 def request_rates(tick: Tick, spec: WorkloadSpec) -> RequestRates | None:
-    """Return the rates of all sources that report requests and latencies; None where none does, or without an SLO.
+    """Return the rates of all sources that report requests and latencies.
 
-    Each source counts with the larger share of its latencies. Example: 10 requests/s with 1 % late by TTFT and 3 % by
+    None where no source does, or without an SLO. Each source counts with the larger share of its latencies. Example: 10 requests/s with 1 % late by TTFT and 3 % by
     ITL are 0.3 late requests/s.
     """
     completed = late = 0.0
@@ -46,7 +49,10 @@ def request_rates(tick: Tick, spec: WorkloadSpec) -> RequestRates | None:
 
 
 def _late_share(tick: Tick, source: str, latency: LatencyMetric, limit_s: float) -> float:
-    """Return the reported share of late requests, else the one by the reported 95th percentile; NaN if unknown."""
+    """Return the share of late requests; NaN if unknown.
+
+    It is the reported one, else the one that follows from the reported 95th percentile.
+    """
     share, p95_s = (_reading(tick, source, quantity) for quantity in (latency.late_share, latency.p95))
     if math.isnan(p95_s) or not math.isnan(share):
         return share

@@ -130,4 +130,6 @@ async def _open_sockets(setting: str, listen: str | None) -> list[socket.socket]
                 log.warning("listen", error=f"port {first} is in use", remedy=remedy)
             return sockets
     remedy = "Use another port, or 0 for a free one"
-    raise Misconfigured(f"{setting}: cannot listen on {listen or DEFAULT_LISTEN}: {error.strerror}. {remedy}") from error
+    raise Misconfigured(
+        f"{setting}: cannot listen on {listen or DEFAULT_LISTEN}: {error.strerror}. {remedy}"
+    ) from error

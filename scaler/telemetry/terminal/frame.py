@@ -110,7 +110,9 @@ def line_of(name: WorkloadName, frame: Frame) -> Line:
     row = frame.rows.get(name)
     stalled = frame.stalled.get(name)
     if row is None:
-        return Line(printable(name), "stalled" if stalled else "starting", "", "?", "?", "?", "?", printable(stalled or ""))
+        return Line(
+            printable(name), "stalled" if stalled else "starting", "", "?", "?", "?", "?", printable(stalled or "")
+        )
     d = row.tick.decision
     slo, missed = _slo(row.tick, row.spec)
     state = states(row.tick, Facts(paused=row.spec.paused))[0]
@@ -180,7 +182,7 @@ def _hidden(hidden: Sequence[Line]) -> Text:
 
 
 def _slo(tick: Tick, spec: WorkloadSpec) -> tuple[str, bool]:
-    """Return the share of requests on time in the last tick as text, and whether it misses the SLO."""
+    """Return the last tick's share of requests on time as text, and whether it misses the SLO."""
     if spec.slo is None:
         return "no SLO", False
     rates = request_rates(tick, spec)

@@ -73,7 +73,7 @@ class LiveView:
                 live.stop()
         with suppress(OSError):
             for line in messages.lines():
-                print(line, file=self._stream, flush=True)  # noqa: T201 - the terminal is this class's output
+                print(line, file=self._stream, flush=True)
 
 
 @contextmanager

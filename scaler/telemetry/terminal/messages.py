@@ -30,7 +30,7 @@ class Message:
 
 
 class Messages(logging.Handler):
-    """Log handler that keeps the last lines of each event for the view, and all lines for its end."""
+    """Log handler that keeps the last line of each event for the view, and all for its end."""
 
     def __init__(self) -> None:
         super().__init__()
