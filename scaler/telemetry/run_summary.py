@@ -163,7 +163,7 @@ class WorkloadTotals:
     def _sizes(self) -> str:
         if not self.sized:
             return "unknown"
-        span = f"{self.smallest}" if self.smallest == self.largest else f"{self.smallest} to {self.largest}"
+        span = f"{self.smallest}" if self.smallest == self.largest else f"{self.smallest}-{self.largest}"
         return f"{span}, now {self.current}"
 
     def _slo(self) -> str:
