@@ -40,6 +40,7 @@ class Output:
         """Configure the log by the options, else by the daemon's settings. Raises `Misconfigured`."""
         form = log_form(self._args, spec)
         configure(form)
+        self._view = None
         if form == "live":
             from scaler.telemetry.terminal.live_view import LiveView  # noqa: PLC0415 - only a terminal needs rich
 

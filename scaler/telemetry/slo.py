@@ -31,8 +31,8 @@ class RequestRates(NamedTuple):
 def request_rates(tick: Tick, spec: WorkloadSpec) -> RequestRates | None:
     """Return the rates of all sources that report requests and latencies.
 
-    None where no source does, or without an SLO. Each source counts with the larger share of its latencies. Example: 10 requests/s with 1 % late by TTFT and 3 % by
-    ITL are 0.3 late requests/s.
+    None where no source does, or without an SLO. Each source counts with the larger share of its latencies. Example:
+    10 requests/s with 1 % late by TTFT and 3 % by ITL are 0.3 late requests/s.
     """
     completed = late = 0.0
     known = False

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -27,6 +29,7 @@ from scaler.journal.explain import paragraphs
 from scaler.journal.writer import JournalWriter
 from tests.factories import ABSENT, NOW, fresh, seen, stale
 
+ROOT = Path(__file__).parents[2]
 DOCUMENT: dict[str, Any] = {
     "workload": "llm",
     "max_replicas": 50,
@@ -97,6 +100,23 @@ def test_check_reports_all_needed_extras_at_once(tmp_path: Path, capsys: pytest.
         "extras: aws (NOT installed: aiobotocore), gcp (installed), sim (NOT installed: numba, scipy)",
         "  pip install 'forescale[aws,sim]'",
     ]
+
+
+@pytest.mark.slow
+def test_check_names_the_packages_that_are_not_installed(tmp_path: Path) -> None:
+    """In an environment in which this distribution's extra requires a package that is missing."""
+    metadata = tmp_path / "site/forescale-9.0.dist-info/METADATA"
+    metadata.parent.mkdir(parents=True)
+    requirement = "Requires-Dist: a-missing-package>=3; extra == 'aws'"
+    metadata.write_text(f"Metadata-Version: 2.4\nName: forescale\nVersion: 9.0\n{requirement}\n")
+    sqs = {"kind": "sqs", "queue_url": "https://sqs.us-east-1.amazonaws.com/123456789012/prompts"}
+    pool = {"kind": "asg", "group": "engines"}
+    (tmp_path / "w.yaml").write_text(yaml.safe_dump({**DOCUMENT, "sources": {"queue": sqs}, "pools": {"main": pool}}))
+    command = [sys.executable, "-m", "scaler.cli", "check", str(tmp_path / "w.yaml")]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), str(ROOT)])}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    assert "extras: aws (NOT installed: a-missing-package)\n  pip install 'forescale[aws]'" in done.stdout, done.stderr
+    assert done.returncode == 0
 
 
 def test_packages_of_an_extra_are_those_of_the_distribution() -> None:

@@ -6,7 +6,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from rich.console import Group, RenderableType
@@ -31,21 +31,34 @@ WIDE: Final = 110
 MEDIUM: Final = 76
 """Minimum width of a terminal with sparklines, in columns."""
 MAX_MESSAGES: Final = 5
-PROBLEMS: Final = ("stalled", "refused", "blind", "SLO missed", "yielding")
+MISSED: Final = "SLO missed"
+PROBLEMS: Final = ("stalled", "refused", "blind", MISSED, "yielding")
 """States that a person should look at, the most severe first."""
 STYLES: Final[Mapping[str, str]] = {
-    "stalled": "bold red", "refused": "red", "blind": "yellow", "SLO missed": "red", "yielding": "yellow",
+    "stalled": "bold red", "refused": "red", "blind": "yellow", MISSED: "red", "yielding": "yellow",
     "scaling": "cyan", "ok": "green",
 }  # fmt: skip
 
 
 @dataclass(slots=True)
 class WorkloadRow:
-    """The last tick of one workload, and its recent demand for the sparkline."""
+    """The last tick of one workload with its state, and the recent demand."""
 
     tick: Tick
-    spec: WorkloadSpec
-    demand: deque[float | None] = field(default_factory=lambda: deque(maxlen=SPARK_TICKS))
+    state: str
+    slo: str
+    demand: deque[float | None]
+
+
+def next_row(previous: WorkloadRow | None, tick: Tick, spec: WorkloadSpec) -> WorkloadRow:
+    """Return a workload's row after a tick."""
+    slo, missed = _slo(tick, spec)
+    state = states(tick, Facts(paused=spec.paused))[0]
+    if missed and state not in PROBLEMS[: PROBLEMS.index(MISSED)]:
+        state = MISSED
+    demand = deque[float | None](maxlen=SPARK_TICKS) if previous is None else previous.demand
+    demand.append(tick.decision.demand)
+    return WorkloadRow(tick, state, slo, demand)
 
 
 class Frame(NamedTuple):
@@ -64,6 +77,16 @@ class Frame(NamedTuple):
     stalled: Mapping[WorkloadName, str]
     messages: Sequence[Message]
 
+    def state(self, name: WorkloadName) -> str:
+        if name in self.stalled:
+            return "stalled"
+        return self.rows[name].state if name in self.rows else "starting"
+
+    def severity(self, name: WorkloadName) -> int:
+        """Return the rank of a workload's problem, the most severe first."""
+        state = self.state(name)
+        return PROBLEMS.index(state) if state in PROBLEMS else len(PROBLEMS)
+
 
 class Line(NamedTuple):
     """One workload as text: its state, figures and reason."""
@@ -77,10 +100,6 @@ class Line(NamedTuple):
     usd_per_hour: str
     reason: str
 
-    @property
-    def severity(self) -> int:
-        return PROBLEMS.index(self.state) if self.state in PROBLEMS else len(PROBLEMS)
-
 
 def draw(frame: Frame, width: int, height: int) -> RenderableType:
     """Return the view for a terminal of this size, in columns and rows.
@@ -90,16 +109,17 @@ def draw(frame: Frame, width: int, height: int) -> RenderableType:
     header = list(_header(frame))
     messages = [_message(m) for m in frame.messages[-min(MAX_MESSAGES, max(1, height // 5)) :]]
     reserved = len(header) + 2 + (len(messages) + 1 if messages else 0)
-    lines = [line_of(name, frame) for name in sorted(frame.names)]
+    names = sorted(frame.names)
     room = height - reserved
-    hidden: list[Line] = []
-    if len(lines) > room:
-        lines.sort(key=lambda line: line.severity)
+    hidden: list[WorkloadName] = []
+    if len(names) > room:
+        names.sort(key=frame.severity)
         shown = max(1, room - 1)
-        lines, hidden = lines[:shown], lines[shown:]
+        names, hidden = names[:shown], names[shown:]
+    lines = [line_of(name, frame) for name in names]
     parts: list[RenderableType] = [*header, Text(), _table(lines, width)]
     if hidden:
-        parts.append(_hidden(hidden))
+        parts.append(_hidden(frame, hidden))
     if width < WIDE and 2 * len(lines) < room:
         parts += [Text(), *(_line(f"{line.name}: {line.reason}", "dim") for line in lines)]
     return Group(*parts, *([Text(), *messages] if messages else []))
@@ -107,24 +127,17 @@ def draw(frame: Frame, width: int, height: int) -> RenderableType:
 
 def line_of(name: WorkloadName, frame: Frame) -> Line:
     """Return a workload as text. Unknown values show as `?`: missing is not zero."""
-    row = frame.rows.get(name)
-    stalled = frame.stalled.get(name)
+    row, stalled, state = frame.rows.get(name), frame.stalled.get(name), frame.state(name)
     if row is None:
-        return Line(
-            printable(name), "stalled" if stalled else "starting", "", "?", "?", "?", "?", printable(stalled or "")
-        )
+        return Line(printable(name), state, "", "?", "?", "?", "?", printable(stalled or ""))
     d = row.tick.decision
-    slo, missed = _slo(row.tick, row.spec)
-    state = states(row.tick, Facts(paused=row.spec.paused))[0]
-    if stalled or (missed and state not in PROBLEMS[: PROBLEMS.index("SLO missed")]):
-        state = "stalled" if stalled else "SLO missed"
     return Line(
         name=printable(name),
         state=state,
         spark=sparkline(row.demand),
         replicas=f"{_count(d.ready)}/{_count(d.target)}",
         demand="?" if d.demand is None else f"{d.demand:.1f}",
-        slo=slo,
+        slo=row.slo,
         usd_per_hour="?" if d.cost_usd_per_hour is None else f"{d.cost_usd_per_hour:,.2f}",
         reason=printable(stalled or problem(row.tick) or d.reason),
     )
@@ -175,8 +188,8 @@ def _table(lines: Sequence[Line], width: int) -> Table:
     return table
 
 
-def _hidden(hidden: Sequence[Line]) -> Text:
-    problems = sum(line.severity < len(PROBLEMS) for line in hidden)
+def _hidden(frame: Frame, hidden: Sequence[WorkloadName]) -> Text:
+    problems = sum(frame.severity(name) < len(PROBLEMS) for name in hidden)
     text = f"{len(hidden)} more workload{'s' * (len(hidden) != 1)} not shown, {problems or 'none'} with problems"
     return _line(f"{text}: see the dashboard", "dim")
 

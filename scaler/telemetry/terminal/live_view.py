@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -16,7 +18,7 @@ from policies.model import Tick, WorkloadName
 from policies.model.spec import WorkloadSpec
 from scaler.supervised_tasks import Tasks
 from scaler.telemetry.dashboard.workload_facts import WorkloadInfo
-from scaler.telemetry.terminal.frame import MAX_MESSAGES, Frame, WorkloadRow, draw
+from scaler.telemetry.terminal.frame import MAX_MESSAGES, Frame, WorkloadRow, draw, next_row
 from scaler.telemetry.terminal.messages import Messages
 
 TASK: Final = "live view"
@@ -34,11 +36,11 @@ class LiveView:
         self._stream = stream
         self._console = Console(file=stream, force_terminal=True, highlight=False, markup=False, emoji=False)
         self._rows: dict[WorkloadName, WorkloadRow] = {}
+        self._ticks = 0
 
     def observe(self, tick: Tick, spec: WorkloadSpec) -> None:
-        row = self._rows.setdefault(tick.workload, WorkloadRow(tick, spec))
-        row.tick, row.spec = tick, spec
-        row.demand.append(tick.decision.demand)
+        self._ticks += 1
+        self._rows[tick.workload] = next_row(self._rows.get(tick.workload), tick, spec)
 
     @contextmanager
     def shown(self, address: str, note: str, info: WorkloadInfo, tasks: Tasks) -> Iterator[None]:
@@ -51,19 +53,22 @@ class LiveView:
             console=self._console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
         )
 
-        def frame() -> Frame:
-            last = messages.last(MAX_MESSAGES)
-            return Frame(address, version("forescale"), note, list(info.names()), self._rows, info.stalled(), last)
-
         async def follow() -> None:
+            drawn = None
             with suppress(OSError):  # the terminal is gone
                 while True:
-                    size = self._console.size
-                    view = draw(frame(), size.width, size.height)
-                    await asyncio.to_thread(live.update, view, refresh=True)  # a stopped terminal blocks a write
+                    names, stalled, size = list(info.names()), info.stalled(), self._console.size
+                    state = (self._ticks, messages.kept, names, stalled, size)
+                    if state != drawn:
+                        self._rows = {name: row for name, row in self._rows.items() if name in info.names()}
+                        last = messages.last(MAX_MESSAGES)
+                        frame = Frame(address, version("forescale"), note, names, self._rows, stalled, last)
+                        view = draw(frame, size.width, size.height)
+                        await asyncio.to_thread(live.update, view, refresh=True)  # a stopped terminal blocks a write
+                        drawn = state
                     await asyncio.sleep(REFRESH_S)
 
-        with _diverted(messages), suppress(OSError):
+        with _diverted(messages), suppress(OSError), _suspendable(live):
             live.start()
             drawing = tasks.start(TASK, follow)
             try:
@@ -87,3 +92,20 @@ def _diverted(handler: logging.Handler) -> Iterator[None]:
         yield
     finally:
         root.handlers[:] = previous
+
+
+@contextmanager
+def _suspendable(live: Live) -> Iterator[None]:
+    """Restore the terminal while Ctrl-Z stops this process."""
+    loop = asyncio.get_running_loop()
+
+    def suspend() -> None:
+        live.stop()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        live.start()
+
+    loop.add_signal_handler(signal.SIGTSTP, suspend)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGTSTP)

@@ -37,11 +37,18 @@ class Messages(logging.Handler):
         self._whole = formatter_of("live")
         self._brief = formatter(_brief)
         self._lines: deque[str] = deque(maxlen=MAX_LINES)
-        self._omitted = 0
         self._messages: dict[Event, Message] = {}
+        self.kept = 0
+        """Number of lines so far."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._omitted += len(self._lines) == MAX_LINES
+        try:
+            self._keep(record)
+        except Exception:  # noqa: BLE001 - as in the handlers of logging: a bad format string must not stop its caller
+            self.handleError(record)
+
+    def _keep(self, record: logging.LogRecord) -> None:
+        self.kept += 1
         self._lines.append(self._whole.format(record))
         event = event_of(record)
         before = self._messages.pop(event, None)
@@ -60,8 +67,8 @@ class Messages(logging.Handler):
 
     def lines(self) -> list[str]:
         """Return all lines that are kept, and the number of those that are not."""
-        omitted = [f"({self._omitted} earlier lines are not shown)"] if self._omitted else []
-        return [*omitted, *self._lines]
+        omitted = self.kept - len(self._lines)
+        return [*([f"({omitted} earlier lines are not shown)"] if omitted else []), *self._lines]
 
 
 def _brief(_logger: object, _name: str, event: MutableMapping[str, Any]) -> str:

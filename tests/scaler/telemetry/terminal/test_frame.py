@@ -13,7 +13,7 @@ from rich.console import Console
 from policies.model import Outcome, Result, WorkloadName
 from policies.model.pool import Pool
 from policies.model.spec import Slo
-from scaler.telemetry.terminal.frame import Frame, WorkloadRow, draw, line_of, sparkline
+from scaler.telemetry.terminal.frame import Frame, WorkloadRow, draw, line_of, next_row, sparkline
 from scaler.telemetry.terminal.messages import Message
 from tests.factories import MAIN, NOW, spec
 from tests.scaler.telemetry.test_run_summary import engines, tick
@@ -27,7 +27,7 @@ def row(*, refused: str = "", late: float = 0.0, price: float | None = 6.0) -> W
     one = tick(workload, NOW, engines(10, late, 0))
     if refused:
         one = replace(one, outcomes=(Outcome(MAIN, 2, 5, Result.MISCONFIGURED, refused),))
-    return WorkloadRow(one, workload)
+    return next_row(None, one, workload)
 
 
 def frame(

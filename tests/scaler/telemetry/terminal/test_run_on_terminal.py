@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 import socket
 from pathlib import Path
 
@@ -41,6 +42,10 @@ async def test_address_remains_on_the_screen_and_the_terminal_is_restored(tmp_pa
         await until(lambda: terminal.shows("Forescale") and terminal.shows("ready"), 10)
         assert max(map(len, terminal.screen.text().splitlines())) <= 60
         assert address in terminal.screen.text()
+        terminal.press(b"\x1a")
+        await until(lambda: terminal.screen.has_cursor and not terminal.screen.is_alternate, 10)
+        terminal.process.send_signal(signal.SIGCONT)
+        await until(lambda: terminal.screen.is_alternate and terminal.shows(address), 10)
         terminal.press(b"\x03")
         assert await terminal.ended() == 0
         await until(lambda: "interrupted" in terminal.output, 10)
@@ -103,13 +108,17 @@ def test_live_view_without_a_terminal_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_log_setting_of_the_daemon_applies_without_the_option(tmp_path: Path) -> None:
+async def test_log_setting_of_the_daemon_applies_without_the_option(tmp_path: Path) -> None:
     config = configuration(tmp_path)
     text = (config / "daemon.yaml").read_text()
     (config / "daemon.yaml").write_text(text + "  log: console\n")
-    result = forescale("run", str(config), "--for", "2", cwd=tmp_path)
+    async with forescale_on_terminal("run", str(config), "--for", "2", cwd=tmp_path) as terminal:
+        assert await terminal.ended() == 0
+        assert not CURSOR.search(terminal.output)
+        assert "late_s" in terminal.output
+    result = await asyncio.to_thread(forescale, "run", str(config), "--for", "2", cwd=tmp_path)
     assert "workload=llm" in result.stderr
-    result = forescale("run", str(config), "--for", "2", "--log", "json", cwd=tmp_path)
+    result = await asyncio.to_thread(forescale, "run", str(config), "--for", "2", "--log", "json", cwd=tmp_path)
     assert '"workload": "llm"' in result.stderr
 
 
