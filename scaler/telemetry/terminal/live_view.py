@@ -37,6 +37,7 @@ class LiveView:
         self._console = Console(file=stream, force_terminal=True, highlight=False, markup=False, emoji=False)
         self._rows: dict[WorkloadName, WorkloadRow] = {}
         self._ticks = 0
+        self._drawn: object = None
 
     def observe(self, tick: Tick, spec: WorkloadSpec) -> None:
         self._ticks += 1
@@ -54,31 +55,58 @@ class LiveView:
         )
 
         async def follow() -> None:
-            drawn = None
             with suppress(OSError):  # the terminal is gone
                 while True:
                     names, stalled, size = list(info.names()), info.stalled(), self._console.size
-                    state = (self._ticks, messages.kept, names, stalled, size)
-                    if state != drawn:
+                    content = (self._ticks, messages.kept, names, stalled, size)
+                    if content != self._drawn:
+                        self._drawn = content
                         self._rows = {name: row for name, row in self._rows.items() if name in info.names()}
                         last = messages.last(MAX_MESSAGES)
                         frame = Frame(address, version("forescale"), note, names, self._rows, stalled, last)
                         view = draw(frame, size.width, size.height)
                         await asyncio.to_thread(live.update, view, refresh=True)  # a stopped terminal blocks a write
-                        drawn = state
                     await asyncio.sleep(REFRESH_S)
 
-        with _diverted(messages), suppress(OSError), _suspendable(live):
-            live.start()
+        with _diverted(messages), self._on_screen(live):
             drawing = tasks.start(TASK, follow)
             try:
                 yield
             finally:
                 drawing.cancel()
-                live.stop()
         with suppress(OSError):
             for line in messages.lines():
                 print(line, file=self._stream, flush=True)
+
+    @contextmanager
+    def _on_screen(self, live: Live) -> Iterator[None]:
+        """Use the alternate screen, except while Ctrl-Z stops this process.
+
+        A terminal that is gone is ignored.
+        """
+        loop = asyncio.get_running_loop()
+
+        def start() -> None:
+            self._drawn = None
+            with suppress(OSError):
+                live.start()
+
+        def stop() -> None:
+            with suppress(OSError):
+                live.stop()
+
+        def suspend() -> None:
+            stop()
+            os.kill(os.getpid(), signal.SIGSTOP)
+            start()
+
+        start()
+        loop.add_signal_handler(signal.SIGTSTP, suspend)
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGTSTP)
+            stop()
 
 
 @contextmanager
@@ -92,20 +120,3 @@ def _diverted(handler: logging.Handler) -> Iterator[None]:
         yield
     finally:
         root.handlers[:] = previous
-
-
-@contextmanager
-def _suspendable(live: Live) -> Iterator[None]:
-    """Restore the terminal while Ctrl-Z stops this process."""
-    loop = asyncio.get_running_loop()
-
-    def suspend() -> None:
-        live.stop()
-        os.kill(os.getpid(), signal.SIGSTOP)
-        live.start()
-
-    loop.add_signal_handler(signal.SIGTSTP, suspend)
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGTSTP)

@@ -75,7 +75,7 @@ def test_control_codes_and_secrets_do_not_reach_the_terminal(messages: Messages)
 def test_bad_format_string_of_a_library_does_not_stop_its_caller(
     messages: Messages, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    messages.handle(logging.makeLogRecord({"msg": "%d", "args": ("x",), "name": "library"}))
+    messages.handle(logging.makeLogRecord({"msg": "%d", "args": ("x",), "levelno": logging.ERROR}))
     log.error("reload", error="still logged")
     assert messages.last(1)[0].text.endswith("still logged")
     assert "TypeError" in capsys.readouterr().err
