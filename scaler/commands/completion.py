@@ -9,7 +9,7 @@ from typing import Final
 
 import shtab
 
-FILES: Final = frozenset({"CONFIG", "FILE", "JOURNAL", "MANIFEST", "NEW", "SCENARIO", "TRACE"})
+FILES: Final = frozenset({"CONFIG", "FILE", "JOURNAL", "MANIFEST", "NEW", "PATH", "SCENARIO", "TRACE"})
 """Metavars of arguments whose values are files."""
 
 

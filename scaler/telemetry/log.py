@@ -99,7 +99,10 @@ def formatter_of(form: Form) -> logging.Formatter:
     if form == "json":
         return formatter(structlog.processors.JSONRenderer())
     console = structlog.dev.ConsoleRenderer(
-        colors=has_colors(sys.stderr, os.environ), pad_event_to=12, exception_formatter=structlog.dev.plain_traceback
+        colors=has_colors(sys.stderr, os.environ),
+        pad_event_to=12,
+        timestamp_key="time",
+        exception_formatter=structlog.dev.plain_traceback,
     )
     return formatter(_printable, console)
 

@@ -30,6 +30,8 @@ WIDE: Final = 110
 """Minimum width of a terminal on which the reason of a decision is in the workload's row, in columns."""
 MEDIUM: Final = 76
 """Minimum width of a terminal with sparklines, in columns."""
+MAX_NAME: Final = 40
+"""Maximum width of a name next to a reason, in columns."""
 MAX_MESSAGES: Final = 5
 MISSED: Final = "SLO missed"
 PROBLEMS: Final = ("stalled", "refused", "blind", MISSED, "yielding")
@@ -146,7 +148,7 @@ def line_of(name: WorkloadName, frame: Frame) -> Line:
 def sparkline(values: Sequence[float | None]) -> str:
     """Return values as bars from 0 to the largest; an unknown one is a gap.
 
-    Example: 0, 2, unknown, 4 are `▁▄ █`.
+    Example: 0, 2, unknown, 4 are `▁▅ █`.
     """
     known = [v for v in values if v is not None and math.isfinite(v)]
     largest = max(known, default=0.0) or 1.0
@@ -169,7 +171,8 @@ def _header(frame: Frame) -> Iterator[Text]:
 
 def _table(lines: Sequence[Line], width: int) -> Table:
     table = Table(box=None, pad_edge=False, expand=True, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("workload", no_wrap=True, overflow="ellipsis", ratio=None if width >= WIDE else 1, min_width=8)
+    name_ratio, name_width = (None, MAX_NAME) if width >= WIDE else (1, None)
+    table.add_column("workload", no_wrap=True, overflow="ellipsis", ratio=name_ratio, min_width=8, max_width=name_width)
     table.add_column("state", no_wrap=True)
     if width >= MEDIUM:
         table.add_column("demand", no_wrap=True, width=SPARK_TICKS)
