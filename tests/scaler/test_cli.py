@@ -350,6 +350,11 @@ def test_help_alone_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> No
     assert all(f"\n    {verb}" in out for verb in VERBS)
 
 
+def test_make_run_prints_how_to_call_forescale() -> None:
+    done = subprocess.run(["make", "-n", "run"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "From now on: .venv/bin/forescale COMMAND, or once 'source .venv/bin/activate'" in done.stdout
+
+
 def complete(shell_script: str, words: Sequence[str]) -> list[str]:
     """Return what bash offers for the last word of a command line."""
     command = f"""{shell_script}
