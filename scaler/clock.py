@@ -74,5 +74,11 @@ def wall_time() -> str:
 
 
 def iso_time(at: float) -> str:
-    """Return a Unix time in ISO 8601 with milliseconds, in UTC."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Return a Unix time in ISO 8601 with milliseconds, in UTC.
+
+    A time after the year 9999 of a simulated clock remains a number: a log line must not fail.
+    """
+    try:
+        return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError):
+        return f"{at:.3f}"
