@@ -11,7 +11,7 @@ from typing import Final
 from policies.model import Fresh, PoolName, Result, Tick, WorkloadName
 from policies.model.spec import WorkloadSpec
 from scaler.shadow.counterfactual import ShadowTotals
-from scaler.telemetry.slo import request_rates
+from scaler.telemetry.dashboard.slo_record import late_rate, limits_of
 
 MAX_GAP_INTERVALS: Final = 4.0
 """A longer gap between two ticks counts as one interval: no tick observed it."""
@@ -123,9 +123,10 @@ class WorkloadTotals:
         if over_s > MAX_GAP_INTERVALS * spec.interval_s:
             over_s = spec.interval_s
         self.cost.add(tick, spec, over_s)
-        if (rates := request_rates(tick, spec)) is not None:
-            self.requests += rates.completed * over_s
-            self.late += rates.late * over_s
+        measured = "no slo is set" if spec.slo is None else late_rate(tick, limits_of(spec.slo))
+        if not isinstance(measured, str):
+            self.requests += measured[0] * over_s
+            self.late += measured[1] * over_s
 
     @property
     def slo_attainment(self) -> float | None:
@@ -170,7 +171,7 @@ class WorkloadTotals:
         if self.slo_share is None:
             return "no slo is set"
         if self.slo_attainment is None:
-            return "unknown (not reported)"
+            return "unknown (not measured)"
         verdict = "met" if self.slo_attainment >= self.slo_share else "missed"
         return f"{100 * self.slo_attainment:.2f} % of {100 * self.slo_share:g} %: {verdict}"
 

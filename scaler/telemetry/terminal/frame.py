@@ -18,9 +18,10 @@ from policies.model.spec import WorkloadSpec
 from scaler.journal.explain import timestamp
 from scaler.printable import printable
 from scaler.telemetry.dashboard.decisions import problem
+from scaler.telemetry.dashboard.slo_record import late_rate, limits_of
 from scaler.telemetry.dashboard.status import states
+from scaler.telemetry.dashboard.stored_ticks import StoredTicks
 from scaler.telemetry.dashboard.workload_facts import Facts
-from scaler.telemetry.slo import request_rates
 from scaler.telemetry.terminal.messages import Message
 
 BARS: Final = "▁▂▃▄▅▆▇█"
@@ -33,34 +34,33 @@ MEDIUM: Final = 76
 MAX_NAME: Final = 40
 """Maximum width of a name next to a reason, in columns."""
 MAX_MESSAGES: Final = 5
-MISSED: Final = "SLO missed"
-PROBLEMS: Final = ("stalled", "refused", "blind", MISSED, "yielding")
+PROBLEMS: Final = ("stalled", "SLO violated", "refused", "blind", "interrupted", "yielding")
 """States that a person should look at, the most severe first."""
 STYLES: Final[Mapping[str, str]] = {
-    "stalled": "bold red", "refused": "red", "blind": "yellow", MISSED: "red", "yielding": "yellow",
-    "scaling": "cyan", "ok": "green",
+    "stalled": "bold red", "refused": "red", "blind": "yellow", "SLO violated": "red", "yielding": "yellow",
+    "interrupted": "yellow", "scaling out": "cyan", "scaling in": "cyan", "ok": "green",
 }  # fmt: skip
 
 
 @dataclass(slots=True)
 class WorkloadRow:
-    """The last tick of one workload with its state, and the recent demand."""
+    """The last tick of one workload with its state, recent demand and recent interruptions."""
 
     tick: Tick
     state: str
     slo: str
     demand: deque[float | None]
+    stored: StoredTicks
 
 
 def next_row(previous: WorkloadRow | None, tick: Tick, spec: WorkloadSpec) -> WorkloadRow:
     """Return a workload's row after a tick."""
-    slo, missed = _slo(tick, spec)
-    state = states(tick, Facts(paused=spec.paused))[0]
-    if missed and state not in PROBLEMS[: PROBLEMS.index(MISSED)]:
-        state = MISSED
+    slo, violated = _slo(tick, spec)
     demand = deque[float | None](maxlen=SPARK_TICKS) if previous is None else previous.demand
     demand.append(tick.decision.demand)
-    return WorkloadRow(tick, state, slo, demand)
+    stored = StoredTicks(0) if previous is None else previous.stored
+    stored.interruptions.add(tick)
+    return WorkloadRow(tick, states(tick, stored, Facts(spec), violated=violated)[0], slo, demand, stored)
 
 
 class Frame(NamedTuple):
@@ -198,13 +198,13 @@ def _hidden(frame: Frame, hidden: Sequence[WorkloadName]) -> Text:
 
 
 def _slo(tick: Tick, spec: WorkloadSpec) -> tuple[str, bool]:
-    """Return the last tick's share of requests on time as text, and whether it misses the SLO."""
+    """Return the last tick's share of requests on time as text, and whether it violates the SLO."""
     if spec.slo is None:
         return "no SLO", False
-    rates = request_rates(tick, spec)
-    share = None if rates is None else rates.on_time_share
-    if share is None:
+    measured = late_rate(tick, limits_of(spec.slo))
+    if isinstance(measured, str) or not measured[0]:
         return "?", False
+    share = 1.0 - measured[1] / measured[0]
     return f"{100 * share:.1f} %", share < spec.slo.share
 
 

@@ -13,7 +13,6 @@ from policies.model.pool import Pool
 from policies.model.spec import Slo, WorkloadSpec
 from policies.pipeline import decide
 from scaler.telemetry.run_summary import RunSummary, WorkloadTotals
-from scaler.telemetry.slo import request_rates
 from tests.factories import MAIN, NOW, fresh, queue, seen, spec, stale
 
 LLM = WorkloadName("llm")
@@ -106,9 +105,9 @@ def test_missed_slo_is_named() -> None:
     ("workload", "readings", "text"),
     [
         (PRICED, engines(10, 0.5, 0), "no slo is set"),
-        (with_slo(PRICED), {}, "unknown (not reported)"),
-        (with_slo(PRICED), {"engines.requests_per_s": fresh(10)}, "unknown (not reported)"),
-        (with_slo(PRICED), {**engines(10, 0, 0), "engines.requests_per_s": stale(10)}, "unknown (not reported)"),
+        (with_slo(PRICED), {}, "unknown (not measured)"),
+        (with_slo(PRICED), {"engines.requests_per_s": fresh(10)}, "unknown (not measured)"),
+        (with_slo(PRICED), {**engines(10, 0, 0), "engines.requests_per_s": stale(10)}, "unknown (not measured)"),
     ],
     ids=["no slo", "no readings", "no latency", "stale rate"],
 )
@@ -118,15 +117,6 @@ def test_unknown_slo_attainment_is_not_a_share(
     result = totals(workload, *(tick(workload, NOW + 15 * i, readings) for i in range(2)))
     assert result.slo_attainment is None
     assert text in result.cells()
-
-
-def test_late_share_without_a_reported_one_follows_from_the_95th_percentile() -> None:
-    """At a 95th percentile equal to the limit, 5 % are late."""
-    workload = with_slo(PRICED)
-    readings = {"engines.requests_per_s": fresh(10), "engines.ttft_p95_s": fresh(1.0)}
-    rates = request_rates(tick(workload, NOW, readings), workload)
-    assert rates is not None
-    assert rates.on_time_share == pytest.approx(0.95)
 
 
 def test_interruptions_are_the_growth_of_the_counter_across_restarts() -> None:

@@ -84,9 +84,9 @@ def test_workloads_with_problems_come_first_where_not_all_fit() -> None:
     lines = shown(frame(rows, stalled={"w999": "no tick completed for 60 s"}))
     assert len(lines) <= 30
     assert ADDRESS in lines[0]
-    assert [line.split()[0] for line in lines[4:8]] == ["w999", "w950", "w900", "w000"]
-    assert "main: misconfigured: 403 Forbidden" in lines[5]
-    assert "SLO missed" in lines[6]
+    assert [line.split()[0] for line in lines[4:8]] == ["w999", "w900", "w950", "w000"]
+    assert "SLO violated" in lines[5]
+    assert "main: misconfigured: 403 Forbidden" in lines[6]
     named = sum(line.startswith("w") for line in lines[4:])
     assert f"{1000 - named} more workloads not shown, none with problems: see the dashboard" in lines
 
