@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
-# The daemon alone: no simulator dependencies, no build tools, not root, and nothing it needs to write but /var/lib/forescale.
-# `make image BASE_DIGEST=sha256:...` names the base image by its digest; without it the tag says which one is taken.
+# The daemon only: no simulator dependencies, no build tools, not root. It writes to /var/lib/forescale only.
+# `make image BASE_DIGEST=sha256:...` selects the base image by its digest; without it the tag selects it.
 ARG PYTHON=3.13
 ARG BASE=python:${PYTHON}-slim
 FROM ${BASE} AS build
@@ -26,7 +26,7 @@ RUN useradd --uid 65532 --user-group --no-create-home --shell /usr/sbin/nologin 
 COPY --from=build /opt/forescale /opt/forescale
 ENV PATH=/opt/forescale/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 OPENBLAS_NUM_THREADS=1
 USER 65532:65532
-# The journal's folder `journal` lies here. Mount a volume; the root file system may be read-only.
+# The journal's folder `journal` is here. Mount a volume; the root file system may be read-only.
 WORKDIR /var/lib/forescale
 VOLUME /var/lib/forescale
 EXPOSE 8080

@@ -1,15 +1,15 @@
-# Two commands matter: `make run` and `make test`. Each sets up all that it needs: Python 3.11+ and make are enough.
+# The main commands are `make run` and `make test`. Each installs all that it needs, with Python 3.11+ and make.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST_ARGS ?=
-# Most tests wait for servers of their own: more of them at once than there are cores, and not so many that they starve.
+# Most tests wait for their own servers: run more workers than there are cores, but not so many that tests time out.
 WORKERS ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# Without bytecode every test worker would compile all tests anew.
+# Without bytecode every test worker would compile all tests again.
 unexport PYTHONDONTWRITEBYTECODE
-# The real control plane for the tests (the envtest convention); without it those tests skip and say so.
+# Folder of the Kubernetes control plane for the tests (as for envtest). Without it these tests are skipped.
 KUBEBUILDER_ASSETS ?= $(wildcard $(HOME)/.cache/forescale/control-plane/bin)
 export KUBEBUILDER_ASSETS
 
@@ -61,12 +61,12 @@ image:  ## Build the container image (needs docker or podman; BASE_DIGEST=sha256
 	@engine=$$(command -v docker || command -v podman) || { echo "make image: neither docker nor podman is on PATH" >&2; exit 2; }; \
 	$$engine build $(if $(BASE_DIGEST),--build-arg BASE=python:3.13-slim@$(BASE_DIGEST)) -t forescale:$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .
 
-schema: $(VENV)/.dev  ## Write the JSON Schema and the documented example anew from the code
+schema: $(VENV)/.dev  ## Write the JSON Schema and the documented example from the code
 	$(BIN)/forescale schema > config/schema.json
 	@mkdir -p config/example
 	$(BIN)/forescale schema --example > config/example/workload.yaml
 
-lock: $(VENV)/.dev  ## Resolve the dependencies anew and write the hashes
+lock: $(VENV)/.dev  ## Resolve the dependencies and write their hashes
 	$(BIN)/python -m pip install --quiet 'uv>=0.5'
 	$(BIN)/uv pip compile $(LOCK) --extra dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile $(LOCK) $(SAME) --extra sim requirements/build.in pyproject.toml -o requirements/run.txt
@@ -81,7 +81,7 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 15) else f"Forescale needs Python 3.11 to 3.14; $(PYTHON) is {v.major}.{v.minor}. Try: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 
-# A finished development environment serves `make run` too; the run-only one is smaller and sooner there.
+# A development environment also serves `make run`. The environment for `make run` only is smaller and installs faster.
 $(VENV)/.run: requirements/run.txt pyproject.toml | $(BIN)/python
 	@test -e $(VENV)/.dev || { echo "Installing Forescale into $(VENV) (once)"; $(BIN)/python -m pip install -q --require-hashes -r requirements/run.txt && $(BIN)/python -m pip install -q --no-deps --no-build-isolation -e . ; }
 	@touch $@

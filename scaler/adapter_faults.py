@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from policies.model import WorkloadName
 from scaler.ports import PortError, Unavailable
@@ -47,13 +47,15 @@ class Faults:
             raise
         except Exception as e:  # the supervising boundary around adapters
             self.counts[workload, kind, name] += 1
-            self._log(e, "adapter fault", workload, kind, name)
+            if self._is_first(e, workload, kind, name):
+                log.error("adapter fault", workload=workload, **{kind: name}, **_trace(e))
             raise Fault(f"{summary(e)}: a bug in the {kind} adapter; the log has its traceback") from e
 
     def note_core(self, workload: WorkloadName, error: Exception) -> None:
         """Count a tick that failed by an exception outside any adapter, and log its trace once."""
         self.core[workload] += 1
-        self._log(error, "tick failed", workload, "core", "")
+        if self._is_first(error, workload, "core", ""):
+            log.error("tick failed", workload=workload, **_trace(error))
 
     def forget(self, workload: WorkloadName) -> None:
         """Drop the counts of a workload that is no longer configured."""
@@ -61,10 +63,16 @@ class Faults:
         for key in [key for key in self.counts if key[0] == workload]:
             del self.counts[key]
 
-    def _log(self, error: Exception, event: str, workload: WorkloadName, kind: str, name: str) -> None:
+    def _is_first(self, error: Exception, workload: WorkloadName, kind: str, name: str) -> bool:
+        """Return whether the trace of a defect is to be logged, and remember the defect."""
         defect = (workload, kind, name, summary(error))
-        if defect not in self._logged and len(self._logged) < MAX_LOGGED:
-            self._logged.add(defect)
-            adapter = {kind: name} if name else {}
-            remedy = "report this bug with its traceback, which is logged once"
-            log.error(event, workload=workload, **adapter, error=summary(error), remedy=remedy, exc_info=error)
+        if defect in self._logged or len(self._logged) >= MAX_LOGGED:
+            return False
+        self._logged.add(defect)
+        return True
+
+
+def _trace(error: Exception) -> dict[str, Any]:
+    """Return the fields of a log line for a defect."""
+    remedy = "report this bug with its traceback, which is logged once"
+    return {"error": summary(error), "remedy": remedy, "exc_info": error}

@@ -43,7 +43,7 @@ class Reloader:
         while True:
             if await self._watcher.wait():
                 self._refused = None
-                log.info("reload", asked="SIGHUP")
+                log.info("reload", requested_by="SIGHUP")
             await self.compare()
 
     async def compare(self) -> None:
@@ -75,7 +75,7 @@ class Reloader:
             self._refuse(snapshot, str(e))
             return
         self._running, self._refused, self._removing_for, self._pending = snapshot, None, None, pending
-        self._app.metrics.reloads.labels("taken").inc()
+        self._app.metrics.reloads.labels("applied").inc()
         self._report(pending)
 
     def _is_first_without(self, snapshot: FileSnapshot, config: Config) -> bool:

@@ -1,4 +1,4 @@
-"""Lint prose: docstrings, schema texts, decision reasons, docs and README.
+"""Lint prose: docstrings, schema texts, decision reasons, docs, README, and the comments of YAML files.
 
 ``python -m tests.prose [PATH...]`` prints each finding with its place and the remedy, and exits with 1 if there is one.
 """
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 ROOT: Final = Path(__file__).parents[1]
 PACKAGES: Final = ("policies", "scaler", "simulators")
-PAGES: Final = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs")
+PAGES: Final = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs", "config")
 MAX_SENTENCE_WORDS: Final = 35
 MAX_SUMMARY_CHARS: Final = 90
 WORDS: Final = {
@@ -57,12 +57,15 @@ class Finding(NamedTuple):
 
 
 def texts(path: Path) -> Iterator[Text]:
-    """Yield the prose of a Python or Markdown file."""
+    """Yield the prose of a Python, Markdown or YAML file."""
     source = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value.strip():
                 yield Text(path, node.lineno, node.value)
+    elif path.suffix == ".yaml":
+        for block in re.finditer(r"(?:^|(?<= ))# .*(?:\n *# .*)*", source, re.MULTILINE):
+            yield Text(path, source.count("\n", 0, block.start()) + 1, re.sub("(?m)^ *# ", "", block[0]))
     else:
         yield from _paragraphs(path, source)
 
@@ -118,7 +121,7 @@ def files(arguments: list[str]) -> list[Path]:
     found = [
         file for root in roots if root.exists() for file in ([root] if root.is_file() else sorted(root.rglob("*")))
     ]
-    return [file for file in found if file.suffix in {".py", ".md"} and "lab" not in file.parts]
+    return [file for file in found if file.suffix in {".py", ".md", ".yaml"} and "lab" not in file.parts]
 
 
 def main(arguments: list[str]) -> int:

@@ -181,6 +181,30 @@ def test_only_the_clock_module_reads_the_time() -> None:
     assert readers == ["clock.py"]
 
 
+def test_log_events_are_constant() -> None:
+    """Operators filter and count lines by their event; its details are fields."""
+    calls = [
+        (f"{file.relative_to(ROOT)}:{node.lineno}", node.args[0])
+        for file in python_files("scaler", "simulators")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and re.fullmatch(r"log\.(debug|info|warning|error)", ast.unparse(node.func))
+    ]
+    assert len(calls) > 20
+    wrong = [(place, ast.unparse(event)) for place, event in calls if not is_constant_event(event)]
+    assert wrong == []
+
+
+def is_constant_event(event: ast.expr) -> bool:
+    """Return whether an argument is a text of lowercase words."""
+    text = event.value if isinstance(event, ast.Constant) else None
+    return isinstance(text, str) and re.fullmatch("[a-z]+([ _][a-z]+)*", text) is not None
+
+
+@pytest.mark.parametrize("event", ["f'tick of {name}'", "event", "'tick %s'", "'Tick failed'", "7"])
+def test_other_log_events_are_detected(event: str) -> None:
+    assert not is_constant_event(ast.parse(event, mode="eval").body)
+
+
 def test_tests_patch_nothing() -> None:
     patching = re.compile("mock" + r"\.patch|monkeypatch\.setattr|" + "Magic" + "Mock|Async" + "Mock")
     assert [p.name for p in python_files("tests") if patching.search(p.read_text())] == []

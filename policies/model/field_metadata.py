@@ -14,6 +14,14 @@ LARGEST: Final = 10**15
 
 
 @dataclass(frozen=True, slots=True)
+class Pattern:
+    """Form of a text: a regular expression, and the same in words, as in "must be WORDS"."""
+
+    regex: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class FieldMetadata:
     """Meaning of a field (`doc`, ending with its unit) and bounds of its values."""
 
@@ -22,7 +30,7 @@ class FieldMetadata:
     ge: float | None = None
     lt: float | None = None
     le: float | None = None
-    pattern: str | None = None
+    pattern: Pattern | None = None
     example: object = None
     """The value in the documented example where the field has no default."""
 

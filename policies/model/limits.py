@@ -49,8 +49,8 @@ class BlastRadius:
     share: Annotated[
         float,
         FieldMetadata(
-            "Share of the largest size in the window that may be removed within it; one replica always may. The"
-            " default of 1 sets no limit. Lower it to slow down a mistaken scale-in. Share.",
+            "Maximum share of the largest size in the window that may be removed within the window. One replica may"
+            " always be removed. The default of 1 sets no limit. Lower it to slow down a mistaken scale-in. Share.",
             gt=0,
             le=1,
         ),
@@ -95,9 +95,8 @@ class LateGrowth:
     window_s: Annotated[
         float,
         FieldMetadata(
-            "Window of ticks to which the latency line is fitted. After this time the evidence has expired, and"
-            " another replica is tried. The default of 3600 tries once an hour. Lower it if traffic changes faster."
-            " Seconds.",
+            "Time span of the ticks that show whether more replicas reduce latency. When they are older, one more"
+            " replica is tried. The default of 3600 tries once an hour. Lower it if traffic changes faster. Seconds.",
             ge=60,
             le=86400,
         ),
@@ -111,8 +110,8 @@ class MaintenanceWindow(Span):
     mode: Annotated[
         Literal["hold", "no_scale_in", "no_scale_out"],
         FieldMetadata(
-            "Which change the window forbids: no_scale_in or no_scale_out one direction, hold both. The default,"
-            " hold, is the safest."
+            "Changes that the window forbids: no_scale_in or no_scale_out forbids one direction, hold both. The"
+            " default of hold is the safest."
         ),
     ] = "hold"
 
@@ -141,7 +140,7 @@ class Maintenance:
 
 @dataclass(frozen=True, kw_only=True)
 class Override:
-    """A temporary size set by hand."""
+    """A temporary size set by an operator."""
 
     replicas: Annotated[
         int,
@@ -158,8 +157,8 @@ class Override:
     beyond_bounds: Annotated[
         bool,
         FieldMetadata(
-            "Whether the size may exceed the workload's min_replicas and max_replicas; the pools' own bounds still"
-            " hold. The default is false, so that a typing error stays within bounds."
+            "Whether the size may be outside the workload's min_replicas and max_replicas; the pools' own bounds still"
+            " apply. The default is false, so that a typing error stays within bounds."
         ),
     ] = False
 

@@ -85,8 +85,8 @@ class Pool:
     price_usd_per_hour: Annotated[
         float | None,
         FieldMetadata(
-            "Price of one replica; null: unknown, so that it counts as the most expensive pool. Set it to place work"
-            " by cost, or where a budget in USD applies. USD per hour.",
+            "Price of one replica. null means unknown: the pool counts as the most expensive one. Set it to place work"
+            " by cost, or if a budget in USD applies. USD per hour.",
             ge=0,
             le=100_000,
             example=6.88,

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from policies.model import PolicyName, PoolName
-from policies.model.field_metadata import ByKind, FieldMetadata
+from policies.model.field_metadata import ByKind, FieldMetadata, Pattern
 from policies.model.limits import BlastRadius, Budget, LateGrowth, Maintenance, Override
 
-NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+NAME = Pattern(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", "at most 63 lowercase letters, digits and inner hyphens")
 """Names are DNS labels, so that metrics, files and URLs contain them unquoted."""
 FALSE_ZERO_LOOKBACK_S = 2700.0
 """False zeros of a source change no decision after this time (`policies.signals.zero_suspicion`). Seconds."""
@@ -52,8 +52,9 @@ class ScaleUp:
     max_share: Annotated[
         float,
         FieldMetadata(
-            "Growth per period as a share of the size at its start, where that exceeds max_replicas. The default of"
-            " 1 allows doubling, like the Kubernetes HPA. Lower it to grow more gradually. Share.",
+            "Maximum growth per period, as a share of the size at the period's start. The larger of it and"
+            " max_replicas applies. The default of 1 allows doubling, like the Kubernetes HPA. Lower it to grow more"
+            " gradually. Share.",
             ge=0,
         ),
     ] = 1.0
@@ -92,8 +93,9 @@ class ScaleDown:
     max_share: Annotated[
         float,
         FieldMetadata(
-            "Scale-in per period as a share of the size at its start, where that exceeds max_replicas. The default"
-            " of 0.5 at most halves the workload. Lower it to shrink more gradually. Share.",
+            "Maximum scale-in per period, as a share of the size at the period's start. The larger of it and"
+            " max_replicas applies. The default of 0.5 at most halves the workload. Lower it to shrink more gradually."
+            " Share.",
             ge=0,
             le=1,
         ),
@@ -101,8 +103,8 @@ class ScaleDown:
     max_evidence_gap_s: Annotated[
         float,
         FieldMetadata(
-            "Longest time without fresh readings of every policy and pool within a scale-down window or cooldown; a"
-            " longer gap prevents scale-in. Gaps of up to 2.5 ticks always pass. The default of 60 bridges three"
+            "Maximum gap in the fresh readings of all policies and pools within a scale-down window or cooldown; a"
+            " longer gap prevents scale-in. Gaps of up to 2.5 ticks are always allowed. The default of 60 allows three"
             " missed ticks at the default interval. Raise it only if readings often fail. Seconds.",
             gt=0,
         ),
@@ -166,8 +168,8 @@ class CostAllocationSpec:
     floor_share: Annotated[
         float,
         FieldMetadata(
-            "The same floor as a share of the work, where that exceeds floor_replicas. The default of 0 allows all"
-            " work on spot. Share.",
+            "The same floor as a share of the work. The larger of it and floor_replicas applies. The default of 0"
+            " allows all work on spot. Share.",
             ge=0,
             le=1,
         ),
@@ -175,8 +177,8 @@ class CostAllocationSpec:
     payback_s: Annotated[
         float,
         FieldMetadata(
-            "Time within which a move to a cheaper pool must save what its start costs. The default of 3600 rejects"
-            " moves that save too little in an hour. Lower it for fewer moves. Seconds.",
+            "Time within which a move to a cheaper pool must save the cost of its start. The default of 3600 rejects"
+            " moves that save less in an hour. Lower it for fewer moves. Seconds.",
             gt=0,
             le=604_800,
         ),
@@ -255,9 +257,9 @@ class WorkloadSpec:
     cooldown_s: Annotated[
         float,
         FieldMetadata(
-            "Scale to zero once no policy has seen work above its activation threshold for this time, whatever need"
-            " is left. It replaces scale_down.window_s there; step limits still hold. The default of 300 equals"
-            " KEDA's. Raise it if cold starts are slow. Seconds.",
+            "Scale to zero after this time without work above the activation threshold of any policy; a smaller need"
+            " does not prevent it. scale_down.window_s does not apply then, but step limits do. The default of 300"
+            " equals KEDA's. Raise it if cold starts are slow. Seconds.",
             ge=0,
             le=86400,
         ),
@@ -288,9 +290,9 @@ class WorkloadSpec:
     slo_violation_cost_ratio: Annotated[
         float,
         FieldMetadata(
-            "Price of one replica equivalent of work that waits, over the price of one idle replica. The default of"
-            " 19 covers the 0.95 quantile of demand: 19 / (19 + 1). Raise it for fewer SLO violations at a higher"
-            " cost. Ratio.",
+            "Cost of one replica equivalent of waiting work, divided by the cost of one idle replica. The default of"
+            " 19 covers the 0.95 quantile of demand: 19 / (19 + 1). Raise it for fewer SLO violations at a higher cost."
+            " Ratio.",
             gt=0,
             le=1e6,
         ),
@@ -307,9 +309,9 @@ class WorkloadSpec:
     override: Annotated[
         Override | None,
         FieldMetadata(
-            "Temporary size set by hand, as in {replicas: 12, until: '2026-06-01T10:00Z', reason: launch}; null:"
-            " none. It precedes policies, windows, step limits and maintenance. Bounds (unless beyond_bounds: true),"
-            " budgets, the blast radius, paused and missing evidence still limit it."
+            "Temporary size set by an operator, as in {replicas: 12, until: '2026-06-01T10:00Z', reason: launch};"
+            " null: none. It takes precedence over policies, windows, step limits and maintenance. Bounds (unless"
+            " beyond_bounds is true), budgets, the blast radius, paused and missing evidence still limit it."
         ),
     ] = None
     cost_allocation: Annotated[

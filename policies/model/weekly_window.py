@@ -9,11 +9,11 @@ from functools import lru_cache
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from policies.model.field_metadata import FieldMetadata
+from policies.model.field_metadata import FieldMetadata, Pattern
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-CLOCK_TIME = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
+CLOCK_TIME = Pattern(r"^([01][0-9]|2[0-3]):[0-5][0-9]$", "a time of day as HH:MM")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,9 +37,8 @@ class Schedule:
     windows: Annotated[
         tuple[Window, ...],
         FieldMetadata(
-            "Windows, each with a local start and end (HH:MM), days (all by default) and a minimum number of"
-            " replicas. An end at or before the start is on the next day. Where windows overlap, the largest minimum"
-            " counts.",
+            "Windows, each with a local start and end (HH:MM), days (all by default) and a minimum number of replicas."
+            " An end at or before the start is on the next day. Where windows overlap, the largest minimum applies.",
             example=({"start": "08:00", "end": "18:00", "replicas": 4, "days": ["mon", "tue", "wed", "thu", "fri"]},),
         ),
     ]

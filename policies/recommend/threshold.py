@@ -199,7 +199,7 @@ class GpuUtilization(_MeanShare):
     target: Annotated[
         float,
         FieldMetadata(
-            "Mean GPU utilization to hold. The default of 0.7 leaves 30 % for peaks. Prefer concurrency or"
+            "Target of the mean GPU utilization. The default of 0.7 leaves 30 % for peaks. Prefer concurrency or"
             " kv_cache_usage for LLM engines, which are busy at any load. Share.",
             gt=0,
             le=1,
@@ -228,8 +228,8 @@ class KvCacheUsage(_MeanShare):
     target: Annotated[
         float,
         FieldMetadata(
-            "Mean KV-cache usage to hold. The default of 0.8 leaves room for peaks, because engines preempt requests"
-            " when their cache is full. Share.",
+            "Target of the mean KV-cache usage. The default of 0.8 leaves room for peaks, because engines preempt"
+            " requests when their cache is full. Share.",
             gt=0,
             le=1,
         ),
@@ -258,8 +258,8 @@ class Metric:
     target: Annotated[
         float,
         FieldMetadata(
-            "Value per replica (across: total), or mean over the replicas to hold (across: mean). Measure it at the"
-            " highest load that meets your SLO. The quantity's unit.",
+            "Target value: per replica with across: total, the mean over the replicas with across: mean. Measure it at"
+            " the highest load that meets your SLO. The quantity's unit.",
             gt=0,
             example=2500,
         ),

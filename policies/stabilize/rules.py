@@ -36,7 +36,7 @@ def apply_tolerance(size: int, context: RuleContext) -> Step | None:
         return None
     if abs(need / current - 1.0) <= tolerance + EPSILON:
         return Step(
-            RuleId.TOLERANCE, current, f"the need of {need:.2f} is within {tolerance:.0%} of {current} (tolerance)"
+            RuleId.TOLERANCE, current, f"the difference from {current} is within the tolerance of {tolerance:.0%}"
         )
     return None
 

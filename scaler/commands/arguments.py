@@ -11,7 +11,12 @@ from scaler.registry import did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
-    """Argument parser that names the nearest option for an unknown one."""
+    """Argument parser that names the nearest option for an unknown one, and rules of numbers."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.register("type", int, whole_number)
+        self.register("type", float, number)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         for option in self._unknown_options(args or ()):
@@ -52,3 +57,19 @@ def seconds(text: str) -> float:
     if not 0 < duration_s < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text!r}")
     return duration_s
+
+
+def whole_number(text: str) -> int:
+    """Return a whole number. Raises `ArgumentTypeError`."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
+
+
+def number(text: str) -> float:
+    """Return a number. Raises `ArgumentTypeError`."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from None

@@ -68,8 +68,8 @@ def _option_problems(args: argparse.Namespace) -> Iterator[Problem]:
         yield Problem(COMMAND_LINE, 1, "MANIFEST", "", "is required", hint)
     if args.namespace is not None and not args.cluster:
         yield Problem(COMMAND_LINE, 1, "--namespace", args.namespace, "requires --cluster", "add it, or remove this")
-    elif args.namespace is not None and not re.match(NAME, args.namespace):
-        rule = "must be at most 63 lowercase letters, digits and -"
+    elif args.namespace is not None and not re.match(NAME.regex, args.namespace):
+        rule = f"must be {NAME.words}"
         yield Problem(COMMAND_LINE, 1, "--namespace", args.namespace, rule, "kubectl get namespaces")
     if args.out is not None and not _is_directory(args.out) and not Path(args.out).parent.is_dir():
         rule = "cannot be written: its directory does not exist"

@@ -82,13 +82,13 @@ def _as_dict(
     journal: Journal,
 ) -> dict[str, Any]:
     return {
-        "turns": counts.total(),
+        "ticks": counts.total(),
         "equal": counts["equal"],
         "different": counts["different"],
-        "past_not_recorded": counts["history not recorded"],
+        "history_not_recorded": counts["history not recorded"],
         "damaged_lines": len(journal.damaged),
         "mean_target": {
-            name: {"recorded": sum(p[0] for p in pairs) / len(pairs), "anew": sum(p[1] for p in pairs) / len(pairs)}
+            name: {"recorded": sum(p[0] for p in pairs) / len(pairs), "replayed": sum(p[1] for p in pairs) / len(pairs)}
             for name, pairs in sorted(sizes.items())
         },
         "first_differences": [
@@ -96,7 +96,7 @@ def _as_dict(
                 "workload": c.tick.workload,
                 "at": c.tick.at,
                 "recorded": {"target": c.tick.decision.target, "reason": c.tick.decision.reason},
-                "anew": {"target": c.decision.target, "reason": c.decision.reason},
+                "replayed": {"target": c.decision.target, "reason": c.decision.reason},
             }
             for c in differing
         ],

@@ -200,7 +200,7 @@ def _remedy(sources: Mapping[str, Any], needs: Iterable[str], named: str | None 
             note = f", which defaults to {default}" if default else ""
             return f"add {', '.join(lacking)} to sources.{name}.read{note}"
     provided = {name: ", ".join(sorted(source.quantities())) for name, source in sources.items()}
-    text = "; ".join(f"{name} provides {quantities or 'nothing'}" for name, quantities in provided.items())
+    text = "; ".join(f"{name} provides {quantities or 'no quantity'}" for name, quantities in provided.items())
     return text or "add a source under sources; config/example lists every kind"
 
 
@@ -233,14 +233,15 @@ def bounds(spec: WorkloadSpec) -> Iterator[Finding]:
         yield (
             ("max_replicas",),
             f"must be at least the sum of the pools' min_replicas, {minimum}",
-            "raise it, or lower theirs",
+            "raise it, or lower the pools' min_replicas",
         )
     maximum = sum(quantum.bounds(p, spec.max_replicas)[1] for p in serving)
-    if maximum < spec.min_replicas:
+    fitting = serving and all(p.max_replicas == 0 or _fits(p, spec.max_replicas) for p in serving)
+    if fitting and maximum < min(spec.min_replicas, spec.max_replicas):
         yield (
             ("min_replicas",),
             f"must be at most the sum of the pools' max_replicas, {maximum}",
-            "lower it, or raise theirs",
+            "lower it, or raise the pools' max_replicas",
         )
     if spec.min_replicas == 0 and not any(p.can_activate for p in spec.policies.values()):
         yield (

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
-from policies.model.field_metadata import FieldMetadata
+from policies.model.field_metadata import FieldMetadata, Pattern
 from policies.quota.fleet_quota import FleetLimits
 from scaler.config.secret import Secret
 
@@ -126,7 +126,7 @@ class DaemonSpec:
             "Address of the dashboard, metrics and health checks, as HOST:PORT. Port 0 selects a free port. The"
             " default of null is 127.0.0.1:8080, or the next free port where that one is in use. It is reachable from"
             " this machine only; use 0.0.0.0:8080 in a cluster.",
-            pattern=LISTEN,
+            pattern=Pattern(LISTEN, "HOST:PORT"),
             example="127.0.0.1:8080",
         ),
     ] = None
@@ -160,8 +160,9 @@ class DaemonSpec:
     history_backfill_s: Annotated[
         float,
         FieldMetadata(
-            "How far back to look for seasonal patterns when a workload starts: in the journal, and in sources that"
-            " serve past data. 0 disables it. The default of 15 days contains every weekday twice. Seconds.",
+            "Age of the oldest past load that a workload reads at its start for seasonal forecasts, from the journal"
+            " and from sources that serve past data. 0 disables it. The default of 15 days contains every weekday"
+            " twice. Seconds.",
             ge=0,
             le=1_296_000,
         ),

@@ -24,7 +24,8 @@ def tiers(spec: WorkloadSpec) -> Iterator[tuple[Place, str, str]]:
         elif pool.serves is None:
             yield (*place, "tier"), f"{pool.tier} requires serves", "set serves to the pool that takes replicas from it"
         elif pool.serves not in serving:
-            hint = did_you_mean(pool.serves, list(serving)) or f"serving pools: {', '.join(serving)}"
+            names = f"serving pools: {', '.join(serving)}" if serving else ""
+            hint = did_you_mean(pool.serves, list(serving)) or names
             yield (*place, "serves"), f"names {pool.serves!r}, which is not a serving pool", hint
         else:
             yield from _lead_time_problem(name, pool, serving[PoolName(pool.serves)])

@@ -28,14 +28,14 @@ def limits(spec: WorkloadSpec) -> Iterator[Finding]:
     budget, override = spec.budget, spec.override
     if budget.usd_per_hour is not None:
         for name in unpriced(spec):
-            rule = f"is required because budget.usd_per_hour is set ({budget.usd_per_hour:g})"
+            rule = f"is required because budget.usd_per_hour is {budget.usd_per_hour:g}"
             yield ("pools", name, "price_usd_per_hour"), rule, "set the price of a replica, or market: reserved"
     for key, maximum, unit in (("gpus", budget.gpus, gpus), ("usd_per_hour", budget.usd_per_hour, usd_per_hour)):
         minimum = resource_claims.minimum_claim(spec, unit)
         if maximum is not None and minimum > maximum:
             yield (
                 ("budget", key),
-                f"must be at least {minimum:g}, what min_replicas needs",
+                f"must be at least {minimum:g}, the need of min_replicas",
                 "raise it, or lower min_replicas",
             )
     if override is not None and not override.beyond_bounds:
@@ -59,7 +59,7 @@ def fleet_limits(fleet: FleetLimits, specs: Iterable[WorkloadSpec]) -> Iterator[
     ):
         minimum = sum(resource_claims.minimum_claim(spec, unit) for spec in specs)
         if maximum is not None and minimum > maximum:
-            rule = f"must be at least {minimum:g}, what min_replicas of all workloads need together"
+            rule = f"must be at least {minimum:g}, the need of all workloads' min_replicas"
             yield ("daemon", "fleet", key), rule, "raise it, or lower their min_replicas"
     if fleet.max_usd_per_hour is not None:
         for spec in specs:

@@ -32,6 +32,7 @@ RENAMED: Final = {
     "supervise": "slo_correction",
     "supervise_period_s": "slo_correction_time_s",
     "tells": "reports",
+    "weather": "faults",
     "yield_s": "other_writer_yield_s",
 }
 """Old names and new ones. A name applies where the new key is a setting of the same mapping."""

@@ -19,6 +19,8 @@ from policies.model.spec import NAME
 from scaler.registry import REGISTRIES, resolve
 
 CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=False)
+FORM = "patternErrorMessage"
+"""Keyword of JSON Schema for the words of a pattern. VS Code shows it in place of the regular expression."""
 
 
 @cache
@@ -45,8 +47,10 @@ def _field(field: dataclasses.Field[Any], hint: Any) -> FieldInfo:
         default = {"default": plain_value(field.default)}
     else:
         default = {}
-    bounds = {k: getattr(rule, k) for k in ("gt", "ge", "lt", "le", "pattern") if getattr(rule, k) is not None}
+    bounds = {k: getattr(rule, k) for k in ("gt", "ge", "lt", "le") if getattr(rule, k) is not None}
     bounds |= _default_bounds(hint, bounds)
+    if rule.pattern is not None:
+        bounds |= {"pattern": rule.pattern.regex, "json_schema_extra": {FORM: f"must be {rule.pattern.words}"}}
     examples = [rule.example] if rule.example is not None else None
     info: FieldInfo = Field(description=rule.doc, examples=examples, validate_default=True, **bounds, **default)
     return info
@@ -129,7 +133,7 @@ def _choice(by_kind: ByKind) -> Any:
     """
     kinds = REGISTRIES[by_kind.registry]
     models = tuple(model_of(resolve(by_kind.registry, kind), kind) for kind in kinds)
-    name = Annotated[str, Field(pattern=NAME)]
+    name = Annotated[str, Field(pattern=NAME.regex)]
     entry = Annotated[Union[models], Field(discriminator="kind")]  # type: ignore[valid-type]  # noqa: UP007
     return Annotated[dict[name, entry], Field(min_length=int(by_kind.required))]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
-from policies.model.field_metadata import FieldMetadata
+from policies.model.field_metadata import FieldMetadata, Pattern
 from scaler.config.problems import is_harmless
 from scaler.masking import remember
 from scaler.ports import Misconfigured
@@ -28,7 +28,8 @@ class Secret:
     env: Annotated[
         str | None,
         FieldMetadata(
-            "Name of the environment variable. Default: null; set file instead.", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"
+            "Name of the environment variable. Default: null; set file instead.",
+            pattern=Pattern(r"^[A-Za-z_][A-Za-z0-9_]*$", "letters, digits and _, without a leading digit"),
         ),
     ] = None
     file: Annotated[

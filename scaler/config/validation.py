@@ -9,10 +9,11 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from policies.model.spec import NAME
 from scaler.config.document import Document
 from scaler.config.problems import Problem
 from scaler.config.renamed_keys import new_name
-from scaler.config.schema import json_schema_of
+from scaler.config.schema import FORM, json_schema_of
 from scaler.config.yaml_composer import Place
 from scaler.registry import did_you_mean
 
@@ -30,19 +31,6 @@ RULES: Final = {
     "missing": "is required",
     "too_short": "must not be empty",
 }
-FORMS: Final = {
-    "^https?://[^/@\\s?#]+/[0-9]+/": "the URL of an SQS queue",
-    "^https?://": "a URL without user and password",
-    "^https://": "an https:// URL without user and password",
-    "^http://": "an http:// URL without user and password",
-    "^/subscriptions/": "an Azure resource ID",
-    "^[0-9a-fA-F]{8}(-": "a UUID",
-    "^([01][0-9]|2[0-3])": "a time of day as HH:MM",
-    ":[0-9]{1,5}$": "HOST:PORT",
-    "[a-z0-9-]{0,61}": "at most 63 lowercase letters, digits and -",
-    "[-a-z0-9]{0,61}": "at most 63 lowercase letters, digits and -",
-}
-"""Parts of patterns, and the forms in words; the first part that a pattern contains counts."""
 UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
 """Units of time that people write after a number. Seconds."""
 NUMBER: Final = re.compile(rf"(?P<number>[0-9]+(\.[0-9]+)?) ?(?P<unit>{'|'.join(UNITS_S)})?")
@@ -66,7 +54,7 @@ def problem_of(document: Document, error: ErrorDetails, place: Place, model: typ
             did_you_mean(value, options) if isinstance(value, str) else "",
         )
     elif kind == "string_pattern_mismatch":
-        rule = _form(context["pattern"], _schema_at(model, error["loc"]))
+        rule = _form(model, error["loc"])
     else:
         rule = RULES.get(kind) or error["msg"].replace("Input should be", "must be")
         hint = _corrected(str(place[-1]) if place else "", value, context) if kind in NUMBERS else ""
@@ -87,11 +75,14 @@ def _unknown_key(key: str, settings: list[str]) -> tuple[str, str]:
     return "unknown key", did_you_mean(key, settings)
 
 
-def _form(pattern: str, schema: Mapping[str, Any]) -> str:
-    """Return a rule in words for a `pattern`, with the example or default of its `schema`."""
-    form = next((words for part, words in FORMS.items() if part in pattern), "in the required form")
+def _form(model: type[BaseModel], loc: tuple[Any, ...]) -> str:
+    """Return the form of a text in words, with the example or default of its setting."""
+    if loc[-1] == "[key]":
+        return f"must be {NAME.words}"
+    schema = _schema_at(model, loc)
     example = next(iter(schema.get("examples", ())), schema.get("default"))
-    return f"must be {form}" + (f", such as {example}" if example else "")
+    form: str = schema.get(FORM, "must be in the required form")
+    return form + (f", such as {example}" if example else "")
 
 
 def _corrected(key: str, value: object, bounds: Mapping[str, Any]) -> str:

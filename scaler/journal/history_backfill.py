@@ -141,7 +141,12 @@ async def seeds(
     for backfill in backfills:
         seed = backfill.seed()
         if seed.known_s:
-            log.info("seed", workload=backfill.workload, policy=backfill.name, known_h=round(seed.known_s / 3600.0, 1))
+            log.info(
+                "history backfill",
+                workload=backfill.workload,
+                policy=backfill.name,
+                known_h=round(seed.known_s / 3600.0, 1),
+            )
             result.setdefault(backfill.workload, {})[backfill.name] = seed
     return result
 
@@ -154,7 +159,7 @@ async def _from_journal(backfills: Sequence[Backfill], directory: Path) -> None:
     try:
         recorded = await asyncio.to_thread(work_since, directory, since, policies)
     except OSError as e:
-        log.warning("seed", error=f"{directory}: {e.strerror}", remedy=COLD)
+        log.warning("history backfill", error=f"{directory}: {e.strerror}", remedy=COLD)
         return
     for backfill in backfills:
         backfill.fill_from_journal(recorded)
@@ -175,6 +180,8 @@ async def _from_sources(backfills: Sequence[Backfill]) -> None:
     for task, backfill in tasks.items():
         error = f"no response within {TIMEOUT_S:g} s" if task in unfinished else task.exception()
         if isinstance(error, PortError | str):
-            log.warning("seed", workload=backfill.workload, policy=backfill.name, error=str(error), remedy=COLD)
+            log.warning(
+                "history backfill", workload=backfill.workload, policy=backfill.name, error=str(error), remedy=COLD
+            )
         elif error is not None:
             raise error

@@ -15,6 +15,8 @@ from scaler.journal.fields import flag, integer, number, optional, text
 from scaler.shadow.counterfactual import ComparedSide, ShadowTick
 
 TYPE: Final = "shadow"
+EARLIER_NAMES: Final = {"requested": "asked", "estimated_by": "told_by"}
+"""Names of fields in records of schema 2 that were written before these fields were renamed."""
 
 
 def encode_shadow(shadow_tick: ShadowTick) -> dict[str, Any]:
@@ -26,7 +28,7 @@ def encode_shadow(shadow_tick: ShadowTick) -> dict[str, Any]:
             "shadow": _encode_side(shadow_tick.shadow),
             "over_s": shadow_tick.interval_s,
             "open_loop": shadow_tick.open_loop,
-            "told_by": shadow_tick.estimated_by,
+            "estimated_by": shadow_tick.estimated_by,
         },
     }
 
@@ -43,16 +45,21 @@ def decode_shadow(data: Mapping[str, Any]) -> ShadowTick:
         _decode_side(against["shadow"]),
         float(number(against["over_s"])),
         flag(against["open_loop"]),
-        text(against["told_by"]),
+        text(_field(against, "estimated_by")),
     )
 
 
 def _encode_side(side: ComparedSide) -> dict[str, Any]:
     """Return the record of a side without its unknown values."""
     known = {"usd_per_hour": side.usd_per_hour, "late": side.late}
-    return {"asked": side.requested, "serving": side.serving, **{k: v for k, v in known.items() if v is not None}}
+    return {"requested": side.requested, "serving": side.serving, **{k: v for k, v in known.items() if v is not None}}
 
 
 def _decode_side(data: Mapping[str, Any]) -> ComparedSide:
     price, late = (optional(number, data.get(key)) for key in ("usd_per_hour", "late"))
-    return ComparedSide(integer(data["asked"]), float(number(data["serving"])), price, late)
+    return ComparedSide(integer(_field(data, "requested")), float(number(data["serving"])), price, late)
+
+
+def _field(data: Mapping[str, Any], name: str) -> object:
+    """Return a field by its name or its earlier name. Raises `KeyError` where both are missing."""
+    return data[name] if name in data else data[EARLIER_NAMES[name]]

@@ -264,7 +264,7 @@ class ShadowTotals:
     def as_dict(self) -> Mapping[str, object]:
         late = self.more_late
         return {
-            "turns": self.ticks,
+            "ticks": self.ticks,
             "differing": self.differing,
             "failed": self.failed,
             "span_s": round(self.span_s, 3),
@@ -275,7 +275,7 @@ class ShadowTotals:
             "more_late": None if late is None else round(late, 1),
             "late": None if late is None else {name: round(n, 1) for name, n in self.late.items()},
             "late_known_s": round(self.late_known_s, 3),
-            "told_by": self.estimated_by,
+            "estimated_by": self.estimated_by,
         }
 
     def text(self) -> str:

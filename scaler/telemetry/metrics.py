@@ -119,7 +119,7 @@ class _Ticks(Collector):
             (((t.workload,), t.decision.cost_usd_per_hour) for t in ticks),
         )
         yield _gauge(
-            "written_off_replicas",
+            "abandoned_replicas",
             "Requested replicas that did not arrive and no longer count as supply.",
             ("pool",),
             (((t.workload, pool), float(n)) for t in ticks for pool, n in t.decision.abandoned.items()),

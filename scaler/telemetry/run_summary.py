@@ -140,7 +140,7 @@ class WorkloadTotals:
     def as_dict(self) -> dict[str, int | float | None]:
         """Return the figures as JSON values, with None for unknown ones."""
         return {
-            "turns": self.ticks,
+            "ticks": self.ticks,
             "resized": self.resizes,
             "refused": sum(n for result, n in self.results.items() if result.refused),
             "blind": self.blind,

@@ -55,7 +55,7 @@ class ShadowCollector(Collector):
                     family.add_metric((workload,), value)
             yield family
         failed = CounterMetricFamily(
-            "forescale_shadow_failed_turns", "Ticks of the shadow policy that failed.", labels=("workload",)
+            "forescale_shadow_failed_ticks", "Ticks of the shadow policy that failed.", labels=("workload",)
         )
         for workload, shadow in shadows.items():
             failed.add_metric((workload,), shadow.totals.failed)

@@ -16,10 +16,10 @@ import numpy as np
 from policies.model import Fresh, Tick
 from scaler.config.load import Workload
 from scaler.config.problems import ConfigError
-from simulators.backtest.period_summary import HOUR_S, PeriodSummary
+from simulators.backtest.period_summary import HOUR_S, MIN_KNOWN_SHARE, PeriodSummary
 from simulators.backtest.recorded_run import RecordedRun
 from simulators.backtest.replay_sizes import replay_sizes
-from simulators.backtest.validation import MethodError, Pair, SizeComparison, compare_sizes
+from simulators.backtest.validation import CheckedDifference, MethodError, Pair, SizeComparison, compare_sizes
 from simulators.backtest.world import RebuiltWorld, reads_a_queue, simulated_workload
 from simulators.experiments.contenders.contenders import Contender, contenders
 from simulators.experiments.run import SimulationRun, Timeline, checked, replaying, simulate
@@ -35,8 +35,6 @@ PRESENT: Final = "present"
 """The name of the policy that ran."""
 PEERS: Final = {False: ("hpa", "keda"), True: ("hpa", "keda-queue")}
 """The default peers, by whether work waits in a queue."""
-MIN_KNOWN_SHARE: Final = 0.97
-"""The minimum known share of the period for a sum to be compared with a simulated one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +87,25 @@ class Counterfactuals:
         It is the policy that ran, or the recorded sizes if it was a dry run.
         """
         return self.outcomes[0 if self.error.dry_run else 1]
+
+    def usd_difference(self, outcome: CounterfactualOutcome) -> CheckedDifference | None:
+        """Return an outcome's cost minus the baseline's; None if unknown or not compared."""
+        return self._difference(outcome, outcome.usd, self.baseline.usd, self.error.usd_off)
+
+    def late_difference(self, outcome: CounterfactualOutcome) -> CheckedDifference | None:
+        """Return an outcome's late requests minus the baseline's; None if unknown or not compared."""
+        return self._difference(outcome, outcome.late, self.baseline.late, self.error.late_off)
+
+    def is_compared(self, outcome: CounterfactualOutcome) -> bool:
+        """Whether an outcome is another policy: not the baseline, and not the recorded sizes."""
+        return outcome.name not in {self.baseline.name, SAME_SIZES}
+
+    def _difference(
+        self, outcome: CounterfactualOutcome, value: float | None, base: float | None, error: float | None
+    ) -> CheckedDifference | None:
+        if value is None or base is None or not self.is_compared(outcome):
+            return None
+        return CheckedDifference(value - base, error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +240,7 @@ def _error(
     usd, late = summary.total(summary.usd), summary.total(summary.late)
     usd = usd if summary.known(summary.usd) > MIN_KNOWN_SHARE else None
     late = late if summary.known(summary.late) > MIN_KNOWN_SHARE else None
+    hours = summary.replica_hours
 
     def pair(recorded: float | None, simulated: float | None) -> Pair | None:
         return None if recorded is None or simulated is None else (recorded, float(simulated))
@@ -233,4 +251,6 @@ def _error(
         pair(late, replayed.late),
         pair(usd, present.usd),
         pair(late, present.late),
+        pair(hours, replayed.replica_hours),
+        pair(hours, present.replica_hours),
     )

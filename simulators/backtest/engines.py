@@ -40,9 +40,13 @@ class EngineUnknown(Exception):
 
 @dataclass(frozen=True, slots=True)
 class InferredEngine:
-    """The service model of a replica of work 1, and its origin as text."""
+    """The service model of a replica of work 1, and its origin as text.
+
+    `name` is the name or file of a model that was named; None for the default model with scaled times.
+    """
 
     model: ServiceModel
+    name: str | None
     origin: str
 
 
@@ -52,15 +56,15 @@ def infer_engine(recorded: RecordedRun, model_name: str | None, lengths: tuple[f
     Raises `ConfigError` for an unknown model name, and `EngineUnknown`.
     """
     if model_name is not None:
-        return InferredEngine(catalogue.load(model_name), f"{model_name}, as set by --model")
+        return InferredEngine(catalogue.load(model_name), model_name, f"{model_name}, as set by --model")
     names = {getattr(pool, "model", None) for pool in recorded.spec.pools.values()} - {None}
     if len(names) == 1:
         name = str(names.pop())
-        return InferredEngine(catalogue.load(name), f"{name}, as the recorded pools have it")
+        return InferredEngine(catalogue.load(name), name, f"{name}, as the recorded pools have it")
     base = catalogue.load(MODEL)
     factor = time_factor(recorded, base, lengths)
     origin = f"{MODEL} with all times multiplied by {factor:.2f}, to match the recorded service times (Little's law)"
-    return InferredEngine(base if abs(factor - 1.0) < MIN_CHANGE else scaled_times(base, factor), origin)
+    return InferredEngine(base if abs(factor - 1.0) < MIN_CHANGE else scaled_times(base, factor), None, origin)
 
 
 def time_factor(recorded: RecordedRun, model: ServiceModel, lengths: tuple[float, float]) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 from scaler.journal.explain import timestamp
 from simulators.backtest.backtest import BacktestResult
+from simulators.backtest.counterfactuals import CounterfactualOutcome, Counterfactuals
 
 
 def as_dict(period: Sequence[BacktestResult], left_out: Mapping[str, str]) -> dict[str, Any]:
@@ -25,10 +26,10 @@ def _workload(result: BacktestResult) -> dict[str, Any]:
         "since": timestamp(float(recorded.at[0])),
         "span_s": round(recorded.span_s, 3),
         "silent_s": round(recorded.silent_s, 3),
-        "turns": len(recorded),
-        "turns_by_specification": dict(recorded.specs),
+        "ticks": len(recorded),
+        "ticks_by_specification": dict(recorded.specs),
         "damaged_lines": recorded.damaged,
-        "turns_left_out": recorded.out_of_order,
+        "ticks_left_out": recorded.out_of_order,
         "dry_run": bool(recorded.columns["dry_run"].any()),
         "recorded": {
             "usd": None if summary.unpriced else summary.total(summary.usd),
@@ -36,16 +37,19 @@ def _workload(result: BacktestResult) -> dict[str, Any]:
             "unpriced_pools": list(summary.unpriced),
             "idle_usd": summary.total(summary.idle_usd),
             "replica_hours": summary.replica_hours,
+            "slo": str(summary.slo_status),
+            "slo_reason": summary.late_reason if summary.late_requests is None else "",
             "late": summary.total(summary.late),
+            "requests": None if summary.late_requests is None else summary.late_requests.requests,
             "late_known_share": summary.known(summary.late),
-            "late_told_by": summary.late_method,
+            "late_estimated_by": summary.late_method,
             "blind_share": summary.blind_share,
             "refused_writes": int(recorded.columns["refused"].sum()),
-            "turns_without_capacity": int(recorded.columns["short"].sum()),
+            "ticks_without_capacity": int(recorded.columns["short"].sum()),
         },
-        "looks": [period.as_dict() for period in result.notable],
+        "notable_periods": [period.as_dict() for period in result.notable],
         "reasons": {
-            name: {"turns": rule.turns, "changes": rule.changes, "said_last": rule.reason, "at": timestamp(rule.at)}
+            name: {"ticks": rule.ticks, "changes": rule.changes, "last_reason": rule.reason, "at": timestamp(rule.at)}
             for name, rule in recorded.reasons.rules.items()
         },
         "changes": [
@@ -69,6 +73,18 @@ def _others(result: BacktestResult) -> dict[str, Any]:
         "simulated": True,
         "rebuilt": rebuilt,
         "error": result.counterfactuals.error.as_dict(),
-        "policies": {outcome.name: outcome.as_dict() for outcome in result.counterfactuals.outcomes},
+        "policies": {
+            outcome.name: {**outcome.as_dict(), "compared": _compared(result.counterfactuals, outcome)}
+            for outcome in result.counterfactuals.outcomes
+        },
         "left_out": list(result.counterfactuals.left_out),
     }
+
+
+def _compared(counterfactuals: Counterfactuals, outcome: CounterfactualOutcome) -> dict[str, Any]:
+    """Return the differences from the baseline, and whether each is within the method's error."""
+    differences = {
+        "usd": counterfactuals.usd_difference(outcome),
+        "late": counterfactuals.late_difference(outcome),
+    }
+    return {key: None if checked is None else checked.as_dict() for key, checked in differences.items()}

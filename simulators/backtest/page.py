@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup
+
 from scaler.journal.explain import timestamp
 from simulators.backtest import plots, text
 from simulators.backtest.backtest import BacktestResult
 from simulators.backtest.period_summary import PeriodSummary
+from simulators.experiments.slo_outcome import SloStatus
 from simulators.reporting import html
 from simulators.reporting import plots as simulated
 from simulators.reporting.page import view
@@ -39,6 +42,7 @@ def _workload(result: BacktestResult, key: str) -> dict[str, Any]:
     runs_data = result.counterfactuals.runs_data if result.counterfactuals is not None else ()
     return {
         "name": result.recorded.name,
+        "slo": text.slo_line(result.summary),
         "headline": text.headline(result.summary),
         "sentences": list(text.sentences(result)),
         "cards": _cards(result.summary),
@@ -48,10 +52,15 @@ def _workload(result: BacktestResult, key: str) -> dict[str, Any]:
         "changes": text.changes(result),
         "notes": list(text.notes(result)),
         "compared_head": head,
-        "compared": [(title, *cells) for title, cells in rows],
+        "compared": [(title, *(_cell(cell) for cell in cells)) for title, cells in rows],
         "compared_plots": list(simulated.of_runs(runs_data, f"{key}-all")) if runs_data else [],
         "runs": [view(run_data, f"{key}-run{number}") for number, run_data in enumerate(runs_data)],
     }
+
+
+def _cell(cell: text.Cell) -> str:
+    """Return a cell; grey if its difference is within the method's error."""
+    return Markup('<span class="muted within-error">{}</span>').format(cell.text) if cell.insignificant else cell.text
 
 
 def _cards(summary: PeriodSummary) -> list[tuple[str, str, str]]:
@@ -61,6 +70,7 @@ def _cards(summary: PeriodSummary) -> list[tuple[str, str, str]]:
     cost = text.UNKNOWN if usd is None or summary.unpriced else dollars(usd)
     refused, shortages = (int(recorded.columns[name].sum()) for name in ("refused", "short"))
     return [
+        ("SLO", str(summary.slo_status), "bad" if summary.slo_status is SloStatus.MISSED else ""),
         ("cost", cost, ""),
         ("idle cost", text.UNKNOWN if idle is None else dollars(idle), ""),
         ("replica-hours", text.UNKNOWN if hours is None else f"{hours:,.1f}", ""),

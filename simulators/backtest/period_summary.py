@@ -21,6 +21,7 @@ from policies.signals.latency_quantities import LATENCIES
 from scaler.journal.explain import timestamp
 from simulators.backtest.recorded_run import RecordedRun
 from simulators.backtest.supply import lead_times
+from simulators.experiments.slo_outcome import LateRequests, SloStatus
 from simulators.reporting.time_bins import Floats
 from simulators.world.traffic.describe import duration
 
@@ -36,6 +37,8 @@ ORDER: Final = (
     "SLO violations", "idle cost", "blind", "gap", "capacity shortage", "override", "rejected writes", "read errors"
 )  # fmt: skip
 """The kinds of notable periods, in the order of the page."""
+MIN_KNOWN_SHARE: Final = 0.97
+"""The minimum known share of the period for its sum to be judged, or compared with a simulated one."""
 MIN_AMOUNTS: Final = {"idle cost": 0.005, "override": 0.05}
 """The minimum amount of a notable period: half a cent, three minutes of a replica; 1 of any other kind."""
 
@@ -46,7 +49,7 @@ class PeriodSummary:
 
     `paid` are the paid replicas of each pool, and `usd` is their cost until the next tick. `idle_usd` is the part of
     this cost beyond the work, as measured by a policy, else beyond the demand. `late` are the late requests until the
-    next tick.
+    next tick, and `requests` those among which they were counted.
     """
 
     recorded: RecordedRun
@@ -54,6 +57,7 @@ class PeriodSummary:
     usd: Floats
     idle_usd: Floats
     late: Floats
+    requests: Floats
     late_method: str
     unpriced: tuple[PoolName, ...]
 
@@ -72,6 +76,26 @@ class PeriodSummary:
         return self.total(self.recorded.desired() * self.recorded.over_s / HOUR_S)
 
     @property
+    def late_requests(self) -> LateRequests | None:
+        """The late requests of the period; None if known for `MIN_KNOWN_SHARE` or less of it."""
+        late, requests = self.total(self.late), self.total(np.where(np.isfinite(self.late), self.requests, np.nan))
+        known = late is not None and requests is not None and self.known(self.late) > MIN_KNOWN_SHARE
+        return LateRequests(late, requests) if known and late is not None and requests is not None else None
+
+    @property
+    def late_reason(self) -> str:
+        """Why `late_requests` is None."""
+        if self.total(self.late) is None:
+            return self.late_method
+        return f"late requests are known for {self.known(self.late):.0%} of the time only"
+
+    @property
+    def slo_status(self) -> SloStatus:
+        """Whether the period met the workload's SLO."""
+        late = self.late_requests
+        return SloStatus.UNKNOWN if late is None else late.status(self.recorded.spec.slo)
+
+    @property
     def blind_share(self) -> float:
         """The share of the ticks' time without full evidence."""
         over_s = self.recorded.over_s
@@ -88,8 +112,8 @@ def summarize_period(recorded: RecordedRun) -> PeriodSummary:
         usd += np.where(replicas == 0, 0.0, replicas * (np.nan if price is None else price)) * hours
         if price is None and np.nansum(replicas):
             unpriced.append(name)
-    late, method = _late(recorded)
-    return PeriodSummary(recorded, paid, usd, _idle_usd(recorded, paid), late, method, tuple(unpriced))
+    late, requests, method = _late(recorded)
+    return PeriodSummary(recorded, paid, usd, _idle_usd(recorded, paid), late, requests, method, tuple(unpriced))
 
 
 def paid_replicas(recorded: RecordedRun, pool: PoolName) -> Floats:
@@ -140,15 +164,16 @@ def _idle_usd(recorded: RecordedRun, paid: Mapping[PoolName, Floats]) -> Floats:
     return np.asarray(share * usd * recorded.over_s / HOUR_S, np.float64)
 
 
-def _late(recorded: RecordedRun) -> tuple[Floats, str]:
-    """Return the late requests of each tick, and the method as text.
+def _late(recorded: RecordedRun) -> tuple[Floats, Floats, str]:
+    """Return the late requests and the requests of each tick, and the method as text.
 
     They come from the reported late shares, else from the tail that fits the P95 of a latency.
     """
     unknown = np.full(len(recorded), np.nan)
     if recorded.spec.slo is None:
-        return unknown, "unknown: the workload has no slo"
+        return unknown, unknown, "the workload has no slo"
     late_by_source: list[Floats] = []
+    requests_by_source: list[Floats] = []
     quantities: set[str] = set()
     for source in recorded.spec.sources:
         rate = recorded.reading(source, "requests_per_s")
@@ -166,13 +191,15 @@ def _late(recorded: RecordedRun) -> tuple[Floats, str]:
                 quantities.add(latency.p95)
         if rate is not None and shares:
             late_by_source.append(rate * np.fmax.reduce(shares) * recorded.over_s)
+            requests_by_source.append(rate * recorded.over_s)
     if not late_by_source:
-        return unknown, "unknown: no source provides requests_per_s with a late_share or p95_s of a latency"
+        return unknown, unknown, "no source provides requests_per_s with a late_share or p95_s of a latency"
     tails = sorted(quantity for quantity in quantities if quantity.endswith("p95_s"))
     parts = [f"from {' and '.join(sorted(quantities - {*tails}))}"] if quantities - {*tails} else []
     parts += [f"estimated from {' and '.join(tails)} and the usual tail of the latency"] if tails else []
     method = "; ".join(parts)
-    return np.asarray(np.sum(late_by_source, axis=0), np.float64), method
+    late, requests = (np.asarray(np.sum(v, axis=0), np.float64) for v in (late_by_source, requests_by_source))
+    return late, requests, method
 
 
 # --- notable periods
@@ -198,7 +225,7 @@ class NotablePeriod:
             "since": timestamp(self.since),
             "over_s": self.over_s,
             "amount": round(self.amount, 4),
-            "words": self.text,
+            "text": self.text,
             "worst": timestamp(self.worst),
         }
 

@@ -40,13 +40,15 @@ def plots_of(result: BacktestResult, key: str) -> Iterator[PagePlot]:
         yield plot(pools(recorded), f"{key}-record-pools", "Desired replicas by pool")
     if _latencies(recorded):
         note = f"Bars: SLO violations per {_bin_name(recorded)}, {summary.late_method}."
+        if summary.total(summary.late) is None:
+            note = f"SLO violations are unknown: {summary.late_method}."
         yield plot(latencies(summary), f"{key}-record-late", "Recorded p95 latency", note)
     if summary.total(summary.usd) is not None:
         note = f"Cost per {_bin_name(recorded)}, and its idle part: the cost of replicas above the load."
         yield plot(money(summary), f"{key}-record-money", "Cost", note)
     if result.counterfactuals is not None:
         note = "Desired replicas: as recorded, and of each policy on the rebuilt requests."
-        yield plot(counterfactual_sizes(result), f"{key}-record-beside", "Desired replicas of other policies", note)
+        yield plot(counterfactual_sizes(result), f"{key}-record-others", "Desired replicas of other policies", note)
 
 
 def sizes(result: BacktestResult) -> Any:
@@ -169,8 +171,8 @@ def thinned(recorded: RecordedRun, values: Floats, worst: Any) -> tuple[Floats, 
     )
 
 
-def _group_starts(turns: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    return np.unique(np.linspace(0, turns, min(turns, MAX_POINTS), endpoint=False).astype(np.int64))
+def _group_starts(ticks: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.unique(np.linspace(0, ticks, min(ticks, MAX_POINTS), endpoint=False).astype(np.int64))
 
 
 def _rate(result: BacktestResult) -> tuple[Floats, Floats] | None:

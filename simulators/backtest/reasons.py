@@ -29,7 +29,7 @@ class Change:
 class RuleUse:
     """The ticks and changes that a rule decided, and its last reason and time."""
 
-    turns: int = 0
+    ticks: int = 0
     changes: int = 0
     at: float = 0.0
     reason: str = ""
@@ -53,7 +53,7 @@ class Reasons:
         """Record a tick's decision."""
         name, reason = deciding_rule(decision)
         rule = self.rules.setdefault(name, RuleUse())
-        rule.turns, rule.at, rule.reason = rule.turns + 1, decision.at, reason
+        rule.ticks, rule.at, rule.reason = rule.ticks + 1, decision.at, reason
         if decision.target is None or decision.current is None or decision.target == decision.current:
             return
         rule.changes += 1

@@ -55,7 +55,8 @@ class AssumedLengths:
 class Rebuilt:
     """The reconstructed requests and their rates.
 
-    `covered` is the share of the period that readings cover.
+    `covered` is the share of the period that readings cover. `default_lengths` is True where a mean length is neither
+    recorded nor set.
     """
 
     trace: RequestTrace
@@ -63,8 +64,27 @@ class Rebuilt:
     rate_rps: Floats
     covered: float
     assumptions: tuple[str, ...]
+    default_lengths: bool
     window_s: float
     queued: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _MeanLengths:
+    """Mean tokens of prompts and outputs at each time, and their origin as text.
+
+    `default` is True where one of the two is neither recorded nor set.
+    """
+
+    prompt: Floats
+    output: Floats
+    default: bool
+    text: str
+
+    @property
+    def overall(self) -> tuple[float, float]:
+        """Mean tokens of a prompt and of an output over all times."""
+        return float(np.mean(self.prompt)), float(np.mean(self.output))
 
 
 def rebuild(recorded: RecordedRun, model: ServiceModel, assumed: AssumedLengths, seed: int) -> Rebuilt:
@@ -75,14 +95,13 @@ def rebuild(recorded: RecordedRun, model: ServiceModel, assumed: AssumedLengths,
     edges = np.arange(0.0, recorded.span_s + step_s / 2, step_s)
     at_s = recorded.at[0] + (edges[:-1] + edges[1:]) / 2
     window_s = rate_window_s(recorded, source)
-    prompt, output, lengths_text = _lengths(recorded, source, assumed, at_s + window_s / 2)
+    means = _mean_lengths(recorded, source, assumed, at_s + window_s / 2)
     if source is not None:
         rate, covered = _arrivals_by_throughput(recorded, source, queue, at_s, window_s)
         method = f"arrivals: requests answered by {source} plus the growth of open requests, over {window_s:g} s each"
     else:
         signal = _in_work_signal(recorded, queue)
-        lengths = float(np.mean(prompt)), float(np.mean(output))
-        rate, covered = _arrivals_by_queue_depth(recorded, signal, at_s, model, lengths)
+        rate, covered = _arrivals_by_queue_depth(recorded, signal, at_s, model, means.overall)
         method = f"arrivals: growth of open requests plus departures ({'.'.join(signal)} over the model's service time)"
     if covered < MIN_COVERED:
         raise ArrivalsUnknown(
@@ -90,15 +109,15 @@ def rebuild(recorded: RecordedRun, model: ServiceModel, assumed: AssumedLengths,
         )
     gaps = f"; {1 - covered:.1%} of the period has no readings and is interpolated" if covered < 0.999 else ""
     rate = _without_negative(rate)
-    trace = _draw_trace(edges, rate, (prompt, output), _initial_waiting(recorded, source, queue), seed)
-    return Rebuilt(trace, edges, rate, covered, (method + gaps, lengths_text), window_s, queue is not None)
+    trace = _draw_trace(edges, rate, (means.prompt, means.output), _initial_waiting(recorded, source, queue), seed)
+    texts = (method + gaps, means.text)
+    return Rebuilt(trace, edges, rate, covered, texts, means.default, window_s, queue is not None)
 
 
 def mean_lengths(recorded: RecordedRun, assumed: AssumedLengths) -> tuple[float, float]:
     """Return the mean tokens of a prompt and of an output over the period."""
     source = next((s for s in recorded.spec.sources if recorded.reading(s, "requests_per_s") is not None), None)
-    prompt, output, _ = _lengths(recorded, source, assumed, recorded.at)
-    return float(np.mean(prompt)), float(np.mean(output))
+    return _mean_lengths(recorded, source, assumed, recorded.at).overall
 
 
 def rate_window_s(recorded: RecordedRun, source: str | None) -> float:
@@ -193,11 +212,9 @@ def _interpolated(recorded: RecordedRun, source: str, quantity: str, at_s: Float
     return np.interp(at_s, measured, values), float((distance_s <= MAX_READING_INTERVALS * recorded.interval_s).mean())
 
 
-def _lengths(
-    recorded: RecordedRun, source: str | None, assumed: AssumedLengths, at_s: Floats
-) -> tuple[Floats, Floats, str]:
-    """Return the mean tokens of prompts and outputs at each time, and their origin as text."""
-    means, texts = [], []
+def _mean_lengths(recorded: RecordedRun, source: str | None, assumed: AssumedLengths, at_s: Floats) -> _MeanLengths:
+    """Return the mean tokens of prompts and outputs at each time, and their origin."""
+    means, texts, default_used = [], [], False
     for name, set_by_user, quantity, default in (
         ("prompts", assumed.prompt_tokens, "prompt_tokens_per_s", PROMPT_TOKENS),
         ("outputs", assumed.output_tokens, "generation_tokens_per_s", OUTPUT_TOKENS),
@@ -226,8 +243,10 @@ def _lengths(
                 if embedded
                 else "assumed: give the lengths"
             )
+            default_used = default_used or not (set_by_user or embedded)
             texts.append(f"{name} have {means[-1][0]:.0f} tokens on average, {origin}")
-    return means[0], means[1], "; ".join(texts) + f"; a log-normal spread of lengths (CV {LENGTH_CV:g}) is assumed"
+    text = "; ".join(texts) + f"; a log-normal spread of lengths (CV {LENGTH_CV:g}) is assumed"
+    return _MeanLengths(means[0], means[1], default_used, text)
 
 
 def _embedded_mean(recorded: RecordedRun, name: str) -> float | None:

@@ -2,39 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from scaler.journal.explain import timestamp
 from simulators.backtest.backtest import BacktestResult
-from simulators.backtest.counterfactuals import SAME_SIZES, CounterfactualOutcome
+from simulators.backtest.counterfactuals import CounterfactualOutcome, Counterfactuals
 from simulators.backtest.period_summary import MAX_SHOWN, ORDER, PeriodSummary
+from simulators.backtest.validation import WITHIN, CheckedDifference
+from simulators.experiments.slo_outcome import LateRequests, fine_percent
 from simulators.reporting.table import aligned, dollars, seconds, share
-from simulators.reporting.text import slo_text
+from simulators.reporting.text import percent, slo_text
 from simulators.world.traffic.describe import duration
 
-Row = tuple[str, list[str]]
 WHOLLY_KNOWN = 0.995
 """A figure known for more than this share of the time is shown without that share."""
 UNKNOWN = "unknown"
+ERROR_UNKNOWN = "error unknown"
+
+
+def slo_line(summary: PeriodSummary) -> str:
+    """Return whether the period met its SLO, with the late requests."""
+    slo, late = summary.recorded.spec.slo, summary.late_requests
+    if slo is None:
+        return f"SLO unknown: {summary.late_reason}. Set slo in the workload."
+    if late is None:
+        return f"SLO unknown: {summary.late_reason}."
+    allowed = percent(1.0 - slo.share)
+    known = _known_part(summary.known(summary.late))
+    return f"SLO {summary.slo_status}: about {late}{known}, {allowed} allowed; {summary.late_method}."
 
 
 def headline(summary: PeriodSummary) -> str:
-    """Return the period's cost and its late requests."""
+    """Return the period and its cost."""
     recorded = summary.recorded
-    usd, late = summary.total(summary.usd), summary.total(summary.late)
-    hours = summary.replica_hours
+    usd, hours = summary.total(summary.usd), summary.replica_hours
     text = f"{recorded.name}, {duration(recorded.span_s)} from {timestamp(float(recorded.at[0]))}: "
     text += f"{UNKNOWN if hours is None else f'{hours:,.1f}'} replica-hours"
     if summary.unpriced or usd is None:
-        text += f", cost {UNKNOWN} (no price_usd_per_hour for {', '.join(summary.unpriced) or 'its pools'})"
-    else:
-        text += f" for {dollars(usd)}{_known_part(summary.known(summary.usd))}"
-    if late is None:
-        return f"{text}; SLO violations {summary.late_method}."
-    return f"{text}; about {late:,.0f} SLO violations{_known_part(summary.known(summary.late))}, {summary.late_method}."
+        return f"{text}, cost {UNKNOWN} (no price_usd_per_hour for {', '.join(summary.unpriced) or 'its pools'})."
+    return f"{text} for {dollars(usd)}{_known_part(summary.known(summary.usd))}."
 
 
-OVERVIEW = ("replica-hours", "cost", "idle cost", "SLO violations", "blind time", "ticks with a shortage")
+OVERVIEW = ("SLO", "replica-hours", "cost", "idle cost", "SLO violations", "blind time", "ticks with a shortage")
 
 
 def overview(summary: PeriodSummary) -> Sequence[str]:
@@ -42,6 +52,7 @@ def overview(summary: PeriodSummary) -> Sequence[str]:
     usd, idle, late = (summary.total(values) for values in (summary.usd, summary.idle_usd, summary.late))
     hours = summary.replica_hours
     return (
+        str(summary.slo_status),
         _hours(hours),
         _dollars(None if summary.unpriced else usd),
         _dollars(idle),
@@ -84,35 +95,51 @@ def sentences(result: BacktestResult) -> Iterator[str]:
         yield f"{share(dry)} of the ticks were dry runs: their sizes were set by another writer, not by Forescale."
 
 
-def comparison(result: BacktestResult) -> tuple[list[str], list[Row]]:
-    """Return column names and rows: the record compared with every simulated policy."""
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell of the comparison; `insignificant` if it is within the method's error."""
+
+    text: str
+    insignificant: bool = False
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def comparison(result: BacktestResult) -> tuple[list[str], list[tuple[str, list[Cell]]]]:
+    """Return column names and rows: the record compared with every simulated policy.
+
+    Each figure has its error.
+    """
     if result.counterfactuals is None:
         return [], []
-    summary, outcomes = result.summary, result.counterfactuals.outcomes
+    counterfactuals = result.counterfactuals
+    summary, outcomes, error = result.summary, counterfactuals.outcomes, counterfactuals.error
     usd, late, hours = summary.total(summary.usd), summary.total(summary.late), summary.replica_hours
     priced = None if summary.unpriced or usd is None else usd
-    baseline, error = result.counterfactuals.baseline, result.counterfactuals.error.usd_off
-    rebuilt = outcomes[0].requests
-    rows: list[Row] = [
-        ("cost", [_dollars(priced), *(_dollars(o.usd) for o in outcomes)]),
-        (f"cost compared with {baseline.name}", ["", *(_cost_difference(o, baseline, error) for o in outcomes)]),
-        ("replica-hours", [_hours(hours), *(_hours(o.replica_hours) for o in outcomes)]),
-        ("requests", ["", *(f"{o.requests:,}" for o in outcomes)]),
-        ("SLO violations", [_count(late), *(_count(o.late) for o in outcomes)]),
-        ("  share of requests", [_share(late, rebuilt), *(_share(o.late, o.requests) for o in outcomes)]),
-        ("TTFT p95", ["", *(seconds(o.run_data.summary.ttft_s.p95) for o in outcomes)]),
-        ("ITL p95", ["", *(seconds(o.run_data.summary.itl_s.p95) for o in outcomes)]),
+    versus = f"compared with {counterfactuals.baseline.name}"
+    rows: list[tuple[str, str, Iterable[Cell]]] = [
+        ("cost", _dollars(priced), (_with_error(o.usd, error.usd_off, dollars) for o in outcomes)),
+        (f"  {versus}", "", (_usd_difference(counterfactuals, o) for o in outcomes)),
+        ("replica-hours", _hours(hours), (_with_error(o.replica_hours, error.hours_off, _hours) for o in outcomes)),
+        ("requests", "", (Cell(f"{o.requests:,}") for o in outcomes)),
+        ("SLO violations", _count(late), (_with_error(o.late, error.late_off, _count) for o in outcomes)),
+        (f"  {versus}", "", (_late_difference(counterfactuals, o) for o in outcomes)),
+        ("  share of requests", _share(summary.late_requests), (_late_share(o, error.late_off) for o in outcomes)),
+        ("TTFT p95, error unknown", "", (Cell(seconds(o.run_data.summary.ttft_s.p95)) for o in outcomes)),
+        ("ITL p95, error unknown", "", (Cell(seconds(o.run_data.summary.itl_s.p95)) for o in outcomes)),
     ]
+    table = [(title, [Cell(recorded), *cells]) for title, recorded, cells in rows]
     names = ["recorded", *(o.name for o in outcomes)]
-    return names, [(title, cells) for title, cells in rows if not set(cells) <= {"", "-"}]
+    return names, [(title, cells) for title, cells in table if not {c.text for c in cells} <= {"", "-"}]
 
 
 def reasons(result: BacktestResult) -> list[Sequence[str]]:
     """Return a row for each rule: its share of the ticks, its changes, and its last reason."""
     recorded = result.recorded
-    rules = sorted(recorded.reasons.rules.items(), key=lambda item: (-item[1].turns, item[0]))
+    rules = sorted(recorded.reasons.rules.items(), key=lambda item: (-item[1].ticks, item[0]))
     return [
-        (name, f"{rule.turns / len(recorded):.1%}", f"{rule.changes:,}", f"{rule.reason} ({timestamp(rule.at)})")
+        (name, f"{rule.ticks / len(recorded):.1%}", f"{rule.changes:,}", f"{rule.reason} ({timestamp(rule.at)})")
         for name, rule in rules
     ]
 
@@ -162,6 +189,7 @@ def notes(result: BacktestResult) -> Iterator[str]:
 
 def lines(result: BacktestResult) -> Iterator[str]:
     """Yield the backtest for a terminal."""
+    yield slo_line(result.summary)
     yield headline(result.summary)
     yield from (f"  {sentence}" for sentence in sentences(result))
     if result.notable:
@@ -171,7 +199,7 @@ def lines(result: BacktestResult) -> Iterator[str]:
     head, compared = comparison(result)
     if compared:
         yield ""
-        yield from aligned(compared, head)
+        yield from aligned([(title, [cell.text for cell in cells]) for title, cells in compared], head)
     yield ""
     yield from notes(result)
 
@@ -196,17 +224,46 @@ def _hours(hours: float | None) -> str:
     return UNKNOWN if hours is None else f"{hours:,.2f}"
 
 
-def _share(late: float | None, requests: int) -> str:
-    return "" if late is None or not requests else f"{late / requests:.2%}"
+def _with_error(value: float | None, error: float | None, show: Callable[[float], str]) -> Cell:
+    """Return a simulated figure and the method's error in it."""
+    if value is None:
+        return Cell(UNKNOWN)
+    return Cell(f"{show(value)}, {ERROR_UNKNOWN}" if error is None else f"{show(value)} ± {show(error)}")
 
 
-def _cost_difference(outcome: CounterfactualOutcome, baseline: CounterfactualOutcome, error: float | None) -> str:
-    """Return the cost difference from the baseline, and whether it is within the method's error."""
-    if outcome.name in {baseline.name, SAME_SIZES}:
-        return ""
-    if outcome.usd is None or baseline.usd is None:
-        return UNKNOWN
-    difference = outcome.usd - baseline.usd
-    share_ = f" ({difference / baseline.usd:+.1%})" if baseline.usd else ""
-    note = "" if error is None or abs(difference) > error else ", within the method's error"
-    return f"{'-' if difference < 0 else '+'}{dollars(abs(difference))}{share_}{note}"
+def _late_share(outcome: CounterfactualOutcome, error: float | None) -> Cell:
+    if outcome.late is None or not outcome.requests:
+        return Cell("")
+    return _with_error(
+        outcome.late / outcome.requests, None if error is None else error / outcome.requests, fine_percent
+    )
+
+
+def _share(late: LateRequests | None) -> str:
+    return "" if late is None else fine_percent(late.share)
+
+
+def _usd_difference(counterfactuals: Counterfactuals, outcome: CounterfactualOutcome) -> Cell:
+    base = counterfactuals.baseline.usd
+    return _difference(counterfactuals, outcome, counterfactuals.usd_difference(outcome), base, dollars)
+
+
+def _late_difference(counterfactuals: Counterfactuals, outcome: CounterfactualOutcome) -> Cell:
+    base = counterfactuals.baseline.late
+    return _difference(counterfactuals, outcome, counterfactuals.late_difference(outcome), base, _count)
+
+
+def _difference(
+    counterfactuals: Counterfactuals,
+    outcome: CounterfactualOutcome,
+    checked: CheckedDifference | None,
+    base: float | None,
+    show: Callable[[float], str],
+) -> Cell:
+    """Return a difference from the baseline, and whether it is within the method's error."""
+    if checked is None:
+        return Cell(UNKNOWN if counterfactuals.is_compared(outcome) else "")
+    share_ = f" ({checked.value / base:+.1%})" if base else ""
+    text = f"{'-' if checked.value < 0 else '+'}{show(abs(checked.value))}{share_}"
+    notes = {True: f", {WITHIN}", False: "", None: f", {ERROR_UNKNOWN}"}
+    return Cell(f"{text}{notes[checked.within_error]}", insignificant=bool(checked.within_error))

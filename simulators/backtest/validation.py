@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -19,6 +19,28 @@ Pair = tuple[float, float]
 """A figure as recorded, and as simulated."""
 
 
+WITHIN: Final = "within the method's error"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedDifference:
+    """A simulated figure minus that of the baseline, and its error; None if unknown.
+
+    A difference of 300 late requests is within an error of 13,970 ones.
+    """
+
+    value: float
+    error: float | None
+
+    @property
+    def within_error(self) -> bool | None:
+        """Whether the method's error explains the difference; None if the error is unknown."""
+        return None if self.error is None else abs(self.value) <= self.error
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"difference": self.value, "error": self.error, "within_error": self.within_error}
+
+
 @dataclass(frozen=True, slots=True)
 class SizeComparison:
     """The present policy's simulated sizes compared with the decided ones, tick by tick.
@@ -28,7 +50,7 @@ class SizeComparison:
     `mean_off` is the mean absolute difference, `within_one` the share of ticks less than 1.5 replicas apart.
     """
 
-    turns: int
+    ticks: int
     recorded: float
     simulated: float
     mean_off: float
@@ -49,9 +71,9 @@ class SizeComparison:
 class MethodError:
     """The method's error.
 
-    `world_usd` and `world_late` compare the recorded sizes in the rebuilt world, `usd` and `late` the policy that ran:
-    None if a side is unknown. `sizes` is None if no tick can be compared: all ticks were dry runs, with the sizes of
-    another writer, or the period is shorter than `skipped_s`.
+    `world_usd`, `world_late` and `world_hours` compare the recorded sizes in the rebuilt world, `usd`, `late` and
+    `hours` the policy that ran: None if a side is unknown. `sizes` is None if no tick can be compared: all ticks were
+    dry runs, with the sizes of another writer, or the period is shorter than `skipped_s`.
     """
 
     sizes: SizeComparison | None
@@ -61,17 +83,26 @@ class MethodError:
     world_late: Pair | None = None
     usd: Pair | None = None
     late: Pair | None = None
+    world_hours: Pair | None = None
+    hours: Pair | None = None
 
     @property
     def usd_off(self) -> float | None:
         """The maximum error in cost; None if unknown. USD."""
-        pairs = [self.world_usd] if self.dry_run else [self.world_usd, self.usd]
-        return max((abs(b - a) for a, b in filter(None, pairs)), default=None)
+        return self._off(self.world_usd, self.usd)
 
     @property
     def late_off(self) -> float | None:
         """The maximum error in late requests; None if unknown."""
-        pairs = [self.world_late] if self.dry_run else [self.world_late, self.late]
+        return self._off(self.world_late, self.late)
+
+    @property
+    def hours_off(self) -> float | None:
+        """The maximum error in replica-hours; None if unknown."""
+        return self._off(self.world_hours, self.hours)
+
+    def _off(self, world: Pair | None, own: Pair | None) -> float | None:
+        pairs = [world] if self.dry_run else [world, own]
         return max((abs(b - a) for a, b in filter(None, pairs)), default=None)
 
     def sentences(self) -> str:
@@ -90,11 +121,14 @@ class MethodError:
             texts.append(
                 f"The simulation of the policy that ran has {s.simulated:.2f} replicas on average, the record"
                 f" {s.recorded:.2f} ({s.bias:+.1%}). The mean absolute difference per tick is {s.mean_off:.2f} replicas"
-                f" ({s.off_share:.0%}); {s.within_one:.0%} of {s.turns:,} ticks differ by at most one replica."
+                f" ({s.off_share:.0%}); {s.within_one:.0%} of {s.ticks:,} ticks differ by at most one replica."
             )
             if present := _comparison_text(self.usd, self.late):
                 texts.append(f"The simulation {present}.")
-        return " ".join([*texts, "Smaller differences between policies are not significant."])
+        unknown = [name for name, off in (("cost", self.usd_off), ("SLO violations", self.late_off)) if off is None]
+        if unknown:
+            texts.append(f"The error in {' and '.join(unknown)} is unknown, since the record does not have them.")
+        return " ".join([*texts, f'Differences up to the error are marked "{WITHIN}".'])
 
     def as_dict(self) -> dict[str, Any]:
         """Return the error as plain data, None where unknown."""
@@ -103,7 +137,7 @@ class MethodError:
             "dry_run": self.dry_run,
             "skipped_s": self.skipped_s,
             "sizes": None if s is None else {
-                "turns": s.turns,
+                "ticks": s.ticks,
                 "recorded": s.recorded,
                 "simulated": s.simulated,
                 "bias": s.bias,
@@ -114,6 +148,7 @@ class MethodError:
             "present": {"usd": _pair(self.usd), "late": _pair(self.late)},
             "usd_off": self.usd_off,
             "late_off": self.late_off,
+            "replica_hours_off": self.hours_off,
         }  # fmt: skip
 
 

@@ -71,7 +71,7 @@ def command(args: argparse.Namespace) -> int:
         raise ConfigError([Problem(str(args.runs), 1, "", "", str(e))]) from e
     name = args.out.stem if args.out else base.name
     provenance = report.provenance(calibration, recorded, base)
-    model = dataclasses.replace(calibration.model, name=name, provenance=provenance)
+    model = dataclasses.replace(calibration.model, name=name, calibrated=True, provenance=provenance)
     calibration = dataclasses.replace(calibration, model=model)
     if args.out:
         catalogue.write_model(calibration.model, args.out)

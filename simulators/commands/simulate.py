@@ -69,7 +69,7 @@ def _report(args: argparse.Namespace, run: SimulationRun) -> int:
     summary = summarize(run)
     concurrent = [summarize(other) for other in run.concurrent]
     if args.json:
-        fleet = {"beside": [other.as_dict() for other in concurrent], "most_held": dict(run.peak_usage)}
+        fleet = {"concurrent_scenarios": [other.as_dict() for other in concurrent], "peak_usage": dict(run.peak_usage)}
         shared_options.write_json({**summary.as_dict(), **(fleet if run.peak_usage else {})}, args.json)
     if args.requests:
         write_requests(run, args.requests)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulators.cost import api_vs_self_hosted, batching_cache, buying, headroom, sizing
-from simulators.cost.buying import Purchase
 from simulators.cost.evidence import WorkloadEvidence
 from simulators.cost.figures import MONTH_H, Basis, Citation, Figure, Section, SourcedNumber
 from simulators.cost.goodput import REQUESTS
 from simulators.cost.inputs import LoadedOffers
+from simulators.cost.recommendation import Purchase, recommend
 from simulators.cost.trial import RatedEngine, make_trial, rated_offers, rates
 
 
@@ -32,22 +32,26 @@ class Advice:
 
 def advice(evidence: WorkloadEvidence, file: LoadedOffers, seed: int, count: int = REQUESTS) -> Advice:
     """Return the advice on cost. `seed` draws the `count` requests of the engine trials."""
-    spot_share = file.content.spot_max_share
-    limit = SourcedNumber(spot_share, (Citation(Basis.GIVEN, file.where("spot_max_share")),))
-    if not file.source.file:
-        limit = SourcedNumber(spot_share, (Citation(Basis.PRIOR, "spot_max_share 0.5, the default without --offers"),))
     trial = make_trial(evidence, seed, count)
     engine_rates = rates(evidence, trial)
     current = rated_offers(evidence, engine_rates).get(evidence.runs_on)
-    purchase = buying.cheapest_purchase(evidence, spot_share)
+    purchase = recommend(evidence, _spot_limit(file))
     sections = (
-        buying.section(evidence, purchase, limit),
+        buying.section(evidence, purchase),
         sizing.section(evidence, trial, engine_rates),
         batching_cache.section(evidence, trial, current),
         headroom.section(evidence),
         api_vs_self_hosted.section(evidence, trial, current, purchase, file),
     )
     return Advice(evidence, sections, purchase, engine_rates, tuple(_cautions(evidence, sections)))
+
+
+def _spot_limit(file: LoadedOffers) -> SourcedNumber:
+    """Return the maximum spot share: a limit of the user, or the default."""
+    share = file.content.spot_max_share
+    if "spot_max_share" in (file.source.data or {}):
+        return SourcedNumber(share, (Citation(Basis.GIVEN, file.where("spot_max_share")),))
+    return SourcedNumber(share, (Citation(Basis.PRIOR, f"spot_max_share {share:g}, the default"),))
 
 
 def _cautions(evidence: WorkloadEvidence, sections: tuple[Section, ...]) -> list[str]:
@@ -84,9 +88,25 @@ def as_dict(advised: Advice) -> dict[str, Any]:
         "workload": str(advised.evidence.recorded.name),
         "runs_on": advised.evidence.runs_on,
         "month_h": MONTH_H,
+        "recommendation": None if purchase is None else _recommendation(advised.evidence, purchase),
         "curve": curves,
         "sections": [_section(s) for s in advised.sections],
         "cautions": list(advised.cautions),
+    }
+
+
+def _recommendation(evidence: WorkloadEvidence, purchase: Purchase) -> dict[str, Any]:
+    """Return the choice with both costs on one basis, and whether what ran met its SLO."""
+    run, late = purchase.as_run, evidence.late
+    return {
+        "choice": purchase.choice.name.lower(),
+        "text": str(purchase.choice),
+        "usd_per_month": purchase.usd_per_hour * MONTH_H,
+        "plan_usd_per_month": purchase.plan.usd_per_hour * MONTH_H,
+        "as_run_usd_per_month": None if run is None else run.usd_per_hour * MONTH_H,
+        "as_run_spot_peak": None if run is None else run.spot_peak,
+        "as_run_slo": str(evidence.slo_status),
+        "as_run_late": None if late is None else dataclasses.asdict(late),
     }
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Final
 
-from simulators.cost.buying import Purchase, plan_citations
+from simulators.cost.buying import recommended
 from simulators.cost.evidence import RequestEvidence, WorkloadEvidence
 from simulators.cost.figures import MONTH_H, Basis, Citation, Figure, Gap, Section, sources, usd
 from simulators.cost.inputs import LoadedOffers, ManagedApi
+from simulators.cost.recommendation import Purchase
 from simulators.cost.trial import RatedOffer, Trial
 
 TITLE: Final = "Managed API compared with self-hosting"
@@ -78,10 +80,9 @@ def _own(
         title = "1,000 requests self-hosted, as run"
         figures.append(Figure("own_request_usd", title, each, "USD/1,000 requests", formula, citations))
     if purchase is not None:
-        value = purchase.plan.usd_per_hour * MONTH_H
-        formula = f"{MONTH_H:g} h x {purchase.plan.usd_per_hour:.4g} USD/h"
-        citations = plan_citations(evidence, purchase)
-        figures.append(Figure("own_plan_usd", "self-hosted, recommended plan", value, "USD/month", formula, citations))
+        best = recommended(evidence, purchase)
+        title = "self-hosted, as recommended"
+        figures.append(dataclasses.replace(best, key="own_plan_usd", title=title))
     return figures
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from simulators.backtest.supply import lead_times
 from simulators.cost.curve import LoadDurationCurve, curve
 from simulators.cost.figures import Basis, Citation, SourcedNumber
 from simulators.cost.offers import ReplicaOffer
+from simulators.experiments.slo_outcome import LateRequests, SloStatus
 from simulators.reporting.time_bins import Floats
 from simulators.world.infrastructure.market import PoolOffer
 from simulators.world.traffic.trace import RequestTrace
@@ -22,6 +24,10 @@ from simulators.world.traffic.trace import RequestTrace
 HOUR_S = 3600.0
 RULE_OF_THREE = 3.0
 """Rule of three: without a loss in h node-hours, the rate is below 3 / h with 95 % confidence. 100 h: 0.03 per hour."""
+
+
+SHORT = 0.05
+"""Replicas below the demand that count as short: less than that is rounding of the demand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,8 @@ class WorkloadEvidence:
 
     `pools` names the offer of each serving pool, `markets` its market, `runs_on` the offer with the most replica-hours.
     `requests` is None where they are unknown, for the `missing_reason`. `cost` is the amount paid, in USD per hour;
-    `cost_by_use` divides it by use if a simulated bill is known. `simulated_pools` are the pools of a scenario.
+    `cost_by_use` divides it by use if a simulated bill is known. `late` are the late requests of the run; None where
+    they are unknown, for the `late_reason`. `simulated_pools` are the pools of a scenario.
     """
 
     name: str
@@ -58,6 +65,8 @@ class WorkloadEvidence:
     slo: Slo | None
     slo_citation: Citation | None
     cost: SourcedNumber | None
+    late: LateRequests | None
+    late_reason: str = ""
     cost_by_use: Mapping[str, float] = field(default_factory=dict)
     simulated_pools: Mapping[str, PoolOffer] = field(default_factory=dict)
     cautions: tuple[str, ...] = ()
@@ -73,9 +82,27 @@ class WorkloadEvidence:
         return held_of(self.recorded, self.markets)
 
     @property
+    def slo_status(self) -> SloStatus:
+        """Whether the run met its SLO."""
+        return SloStatus.UNKNOWN if self.late is None else self.late.status(self.slo)
+
+    def held_in(self, market: str) -> Floats:
+        """Return the replica equivalents held in a market at each tick; 0 if no pool is in it."""
+        pools = {name: m for name, m in self.markets.items() if m == market}
+        return held_of(self.recorded, pools) if pools else np.zeros(len(self.recorded))
+
+    @property
+    def short_share(self) -> float:
+        """Share of the known time in which the replicas held were below the policies' demand."""
+        missing = self.recorded.columns["demand"] - self.held
+        known = np.isfinite(missing)
+        over_s = self.recorded.over_s[known]
+        return float(over_s[missing[known] > SHORT].sum() / over_s.sum()) if over_s.any() else math.nan
+
+    @property
     def spot_share(self) -> float:
         """Share of the held replica-hours that were on spot."""
-        on_spot = held_of(self.recorded, {n: m for n, m in self.markets.items() if m == "spot"})
+        on_spot = self.held_in("spot")
         known = np.isfinite(self.held) & np.isfinite(on_spot)
         over_s = self.recorded.over_s[known]
         total = float((self.held[known] * over_s).sum())
@@ -97,8 +124,9 @@ class WorkloadEvidence:
 
     @property
     def needed_curve(self) -> LoadDurationCurve:
-        """Load-duration curve of the policies' demand."""
-        return curve(self.recorded.columns["demand"], self.recorded.over_s)
+        """Load-duration curve of the policies' demand, over the time with a known size."""
+        known = np.isfinite(self.held)
+        return curve(np.where(known, self.recorded.columns["demand"], np.nan), self.recorded.over_s)
 
 
 def held_of(recorded: RecordedRun, markets: Mapping[PoolName, str]) -> Floats:
@@ -108,10 +136,17 @@ def held_of(recorded: RecordedRun, markets: Mapping[PoolName, str]) -> Floats:
     replicas that are not granted cost nothing.
     """
     equivalents = [
-        recorded.pools[name]["ready" if market == "spot" else "desired"] * recorded.spec.pools[name].work_per_replica
-        for name, market in markets.items()
+        size_of(recorded, name, market) * recorded.spec.pools[name].work_per_replica for name, market in markets.items()
     ]
     return np.asarray(np.sum(equivalents, axis=0), np.float64) if equivalents else np.full(len(recorded), np.nan)
+
+
+def size_of(recorded: RecordedRun, pool: PoolName, market: str) -> Floats:
+    """Return the replicas of a pool held at each tick.
+
+    They are the ready ones in a spot pool, else the requested ones.
+    """
+    return recorded.pools[pool]["ready" if market == "spot" else "desired"]
 
 
 def pool_hours(recorded: RecordedRun, pool: PoolName, size: str = "desired") -> float:

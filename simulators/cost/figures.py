@@ -15,7 +15,7 @@ class Basis(StrEnum):
     """Kind of source of a number."""
 
     GIVEN = "given"  # the user's file or command line
-    MEASURED = "measured"  # a journal's turns
+    MEASURED = "measured"  # a journal's ticks
     SIMULATED = "simulated"  # a run of the scenario, or of engines alone
     CALIBRATED = "calibrated"  # a service model fitted to runs of a real engine
     PRIOR = "prior"  # published or assumed, until it is measured

@@ -27,8 +27,6 @@ from simulators.world.traffic.describe import duration
 
 OWN = "replica"
 """Name of the offer of pools without an accelerator."""
-ASSUMED = "assumed: give the lengths"
-"""Marker in the description of rebuilt requests whose lengths are assumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +82,8 @@ def of_journal(path: Path, inputs: JournalInputs, seed: int, file: LoadedOffers)
         slo=file_slo or recorded.spec.slo,
         slo_citation=Citation(Basis.GIVEN, where),
         cost=None if unpriced else SourcedNumber(float(np.nansum(totals.usd)) / hours, (paid,)),
+        late=None if file_slo else totals.late_requests,
+        late_reason="the journal has no late requests by the slo of --offers" if file_slo else totals.late_reason,
         cautions=tuple(_cautions(recorded, {name: recorded.spec.pools[name].market for name in pools})),
     )
 
@@ -103,18 +103,15 @@ def _requests(
         return None, served, str(e)
     if not len(rebuilt.trace):
         return None, served, "no request arrived"
-    how = "; ".join(rebuilt.assumptions)
-    found = (Citation(Basis.PRIOR if ASSUMED in how else recording.basis, how), recording)
-    return RequestEvidence(rebuilt.trace, recorded.span_s, found), served, ""
+    basis = Basis.PRIOR if rebuilt.default_lengths else recording.basis
+    sources = (Citation(basis, "; ".join(rebuilt.assumptions)), recording)
+    return RequestEvidence(rebuilt.trace, recorded.span_s, sources), served, ""
 
 
-def _engine(found: engines.InferredEngine, named: str | None, recording: Citation) -> offers.OfferedEngine:
-    if named is not None:
-        return offers.engine(named, ", set as the journal's model")
-    own = offers.OfferedEngine(found.model, Citation(Basis.PRIOR, f"service model {found.origin}"))
-    if "multiplied" in found.origin:
-        return dataclasses.replace(own, source=Citation(recording.basis, f"service model {found.origin}"))
-    return offers.engine(found.model.name) if "as the recorded pools have it" in found.origin else own
+def _engine(inferred: engines.InferredEngine, named: str | None, recording: Citation) -> offers.OfferedEngine:
+    if inferred.name is None:
+        return offers.OfferedEngine(inferred.model, Citation(recording.basis, f"service model {inferred.origin}"))
+    return offers.engine(inferred.name, "" if named is None else ", set as the journal's model")
 
 
 def _offers(

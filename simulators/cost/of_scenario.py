@@ -18,9 +18,10 @@ from simulators.cost import evidence, offers
 from simulators.cost.evidence import RequestEvidence, WorkloadEvidence
 from simulators.cost.figures import Basis, Citation, SourcedNumber
 from simulators.cost.inputs import LoadedOffers, location
-from simulators.experiments.results import summarize
+from simulators.experiments.results import CountedRequests, summarize
 from simulators.experiments.run import SimulationRun, simulate
 from simulators.experiments.scenario import Case, Scenario
+from simulators.experiments.slo_outcome import LateRequests
 from simulators.world.infrastructure.market import PoolOffer
 from simulators.world.traffic.trace import RequestTrace, TraceError
 
@@ -39,7 +40,10 @@ class ScenarioInputs:
 
 def of_scenario(inputs: ScenarioInputs, file: LoadedOffers, progress: Callable[[float], None]) -> WorkloadEvidence:
     """Run the scenario and return its evidence. Raises `ConfigError` and `TraceError`."""
-    path, case = inputs.path, dataclasses.replace(inputs.case, scenario=_without_settling(inputs.case.scenario))
+    path, scenario = inputs.path, _without_settling(inputs.case.scenario)
+    if file.content.slo is not None:
+        scenario = dataclasses.replace(scenario, slo=file.content.slo)
+    case = dataclasses.replace(inputs.case, scenario=scenario)
     ticks = TickColumns()
 
     def take(tick: Tick) -> None:
@@ -89,13 +93,24 @@ def _evidence(
             run.trace, span_s, (Citation(Basis.GIVEN, f"traffic of {path}, {len(run.trace):,} requests"),)
         ),
         missing_reason="",
-        slo=file_slo or case.scenario.slo,
+        slo=case.scenario.slo,
         slo_citation=promise,
         cost=SourcedNumber(summary.cost_usd / hours, (bills,)),
+        late=_late(run),
         cost_by_use={use: usd / hours for use, usd in summary.cost_by_use_usd.items() if usd},
         simulated_pools={str(name): case.scenario.pools[case.pools[name]] for name in serving},
         cautions=tuple(w for w in summary.warnings if "settle_s" not in w),
     )
+
+
+def _late(run: SimulationRun) -> LateRequests:
+    """Return the late requests.
+
+    Those in work at the end are left out, since the run has no time to settle.
+    """
+    requests = CountedRequests(run)
+    judged = requests.judged(run.end_s)
+    return LateRequests(int((judged & ~requests.met["all"]).sum()), int(judged.sum()))
 
 
 def _offers(

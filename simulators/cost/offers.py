@@ -15,8 +15,6 @@ from simulators.engine.models import catalogue
 from simulators.engine.models.service import ServiceModel
 
 MARKETS: Final = ("on_demand", "reserved", "spot")
-CALIBRATED: Final = "Calibrated from"
-"""First words of the provenance of a model that `calibrate` fitted to runs."""
 YEAR: Final = SourcedNumber(YEAR_H, (Citation(Basis.PRIOR, "one year, the shortest term that clouds offer"),))
 
 
@@ -66,8 +64,7 @@ def engine(name: str, where: str = "") -> OfferedEngine:
         file = f"{catalogue.ENGINE_TIMES.name}:{row} {name}"
     else:
         file = f"{name}.yaml of the catalogue"
-    calibrated = model.provenance.startswith(CALIBRATED)
-    basis = Basis.CALIBRATED if calibrated else Basis.PRIOR
+    basis = Basis.CALIBRATED if model.calibrated else Basis.PRIOR
     return OfferedEngine(model, Citation(basis, f"service model {file}{where}"))
 
 

@@ -15,8 +15,9 @@ LEAD = 2
 """Number of findings shown at the top of the page instead of in their section."""
 CARDS = (
     ("buying", "on_demand_usd", "all on-demand, per month"),
-    ("buying", "plan_usd", "recommended plan, per month"),
-    ("buying", "paid_usd", "as run, per month"),
+    ("buying", "recommended_usd", "recommended, per month"),
+    ("buying", "run_usd", "as run on the same basis, per month"),
+    ("buying", "paid_usd", "billed, per month"),
     ("headroom", "beyond_usd", "replicas above demand, per month"),
     ("managed", "api_usd", "managed API, per month"),
 )

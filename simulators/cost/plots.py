@@ -9,9 +9,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from simulators.cost.advice import Advice
-from simulators.cost.buying import Purchase
 from simulators.cost.figures import MONTH_H, Figure, Section
 from simulators.cost.plan import MARKETS, by_reserved
+from simulators.cost.recommendation import Purchase
 from simulators.reporting.html import COLOURS, PagePlot, figure, plot
 from simulators.reporting.time_bins import Floats
 

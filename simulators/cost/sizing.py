@@ -36,8 +36,10 @@ def section(evidence: WorkloadEvidence, trial: Trial | None, rates: Mapping[str,
     for rated in rated_offers(evidence, rates).values():
         figures += _costs(trial, rated, minimum)
     now = rated_offers(evidence, rates).get(evidence.runs_on)
-    figures += [] if now is None else parity.figures(evidence, trial, now)
-    return Section("sizing", TITLE, tuple(_findings(evidence, figures, rates)), tuple(figures), tuple(_gaps(evidence)))
+    parities = [] if now is None else list(parity.figures(evidence, trial, now))
+    figures += [p for p in parities if isinstance(p, Figure)]
+    gaps = (*_gaps(evidence), *(p for p in parities if isinstance(p, Gap)))
+    return Section("sizing", TITLE, tuple(_findings(evidence, figures, rates)), tuple(figures), gaps)
 
 
 def _gaps(evidence: WorkloadEvidence) -> list[Gap]:

@@ -22,6 +22,8 @@ from simulators.world.infrastructure.events import NodeEventKind
 from simulators.world.infrastructure.units import COST_PER_MICRO_USD, MICRO_PER_USD
 
 Floats = NDArray[np.float64]
+MAX_OPEN_S: Final = 60.0
+"""An open request older than this, and older than the e2e limit, counts as late. Seconds."""
 QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 
@@ -92,6 +94,11 @@ class CountedRequests:
         met["all"] = np.logical_and.reduce(list(met.values()))
         return met
 
+    def judged(self, now_s: float) -> NDArray[np.bool_]:
+        """Return the requests whose lateness is decided: finished, failed, or open for too long."""
+        ended = self.finished | self.table.has_failed
+        return ended | (self.arrival_s < now_s - max(MAX_OPEN_S, self.slo.e2e_s or 0.0))
+
     def ended_as(self, end: RequestEnd) -> int:
         """Return the number of requests that ended as `end`."""
         return int(self.table.ended_as(end).sum())
@@ -160,8 +167,8 @@ class ResultSummary:
     scale_downs: int
     interruptions: int
     refused: int
-    blind_turns: int
-    turns: int
+    blind_ticks: int
+    ticks: int
     preemptions: int
     recomputed_tokens: int
     events: int
@@ -216,8 +223,8 @@ def summarize(run: SimulationRun) -> ResultSummary:
         scale_downs=int((steps < 0).sum()),
         interruptions=sum(e.kind is NodeEventKind.INTERRUPTED for pool in world.pools.values() for e in pool.events),
         refused=sum(n for result, n in line.results.items() if result.refused and result is not Result.CONFLICT),
-        blind_turns=line.blind,
-        turns=len(line.at_s),
+        blind_ticks=line.blind,
+        ticks=len(line.at_s),
         preemptions=int(replicas.preemptions.sum()),
         recomputed_tokens=int(replicas.recomputed_tokens.sum()),
         events=world.kernel.events,

@@ -210,7 +210,7 @@ def _schedule(
     s, spec = run.case.scenario, run.case.workload.spec
     clock = ports.SimulatedClock(run.world)
     setup = ports.setup(run.world, run.case.workload, run.case.pools, s.quantities)
-    setup = faults.with_faults(setup, s.weather, clock, s.epoch_s, run.seed)
+    setup = faults.with_faults(setup, s.faults, clock, s.epoch_s, run.seed)
     setup = dataclasses.replace(setup, ledger=ledger)
     listeners = (run.timeline.record_tick, *record)
 

@@ -107,7 +107,7 @@ class Scenario:
         ),
     ] = None
     telemetry: Annotated[Telemetry, FieldMetadata("Scrapes of the engine metrics.")] = field(default_factory=Telemetry)
-    weather: Annotated[
+    faults: Annotated[
         tuple[FaultSettings, ...], FieldMetadata("Fault injection in calls to sources and pools. Default: no faults.")
     ] = ()
     fleet: Annotated[
@@ -213,6 +213,9 @@ def _read(path: Path) -> tuple[Case, Document]:
     if problems:
         raise ConfigError(problems)
     source = documents[0]
+    if isinstance(source.data, dict) and "policies" in source.data and "scenario" not in source.data:
+        rule, hint = "is a workload, not a scenario", "name this file in a scenario, as in config/scenarios/chat.yaml"
+        raise ConfigError([source.problem(("workload",), rule, hint)])
     scenario: Scenario = spec_loader.read(Scenario, source.data, source)
     folder = path.parent
     models, problems = _models(scenario, folder, source)

@@ -55,7 +55,7 @@ MEANS: Final[Sequence[tuple[str, Figure, Show]]] = (
     ("scaled in", lambda s: s.scale_downs, _count),
     ("interruptions", lambda s: s.interruptions, _count),
     ("writes rejected", lambda s: s.refused, _count),
-    ("blind ticks", lambda s: s.blind_turns, _count),
+    ("blind ticks", lambda s: s.blind_ticks, _count),
 )
 """The figures shown as the mean over replications with its interval."""
 MEDIANS: Final[Sequence[tuple[str, Figure, Show]]] = (

@@ -203,7 +203,7 @@ def _time_unit(data: RunData) -> tuple[float, str]:
 
 
 def _sampling_note(data: RunData) -> str:
-    if data.summary.turns <= len(data.sizes.at_s):
+    if data.summary.ticks <= len(data.sizes.at_s):
         return "Replicas at each tick."
     return "Each bin shows its worst ticks: the largest demand and desired replicas, the fewest ready replicas."
 

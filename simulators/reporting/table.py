@@ -32,7 +32,7 @@ ROWS: Final[Sequence[tuple[str, Callable[[ResultSummary], str]]]] = (
     ("scaled out / in", lambda s: f"{s.scale_ups} / {s.scale_downs}"),
     ("interruptions", lambda s: f"{s.interruptions}"),
     ("writes rejected", lambda s: f"{s.refused}"),
-    ("ticks / blind ticks", lambda s: f"{s.turns:,} / {s.blind_turns:,}"),
+    ("ticks / blind ticks", lambda s: f"{s.ticks:,} / {s.blind_ticks:,}"),
 )
 
 

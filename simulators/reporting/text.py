@@ -61,8 +61,8 @@ def sentences(data: RunData) -> Iterator[str]:
     if s.interruptions or s.streams_cut:
         nodes, requests = _counted(s.interruptions, "spot node"), _counted(s.streams_cut, "running request")
         yield f"The cloud interrupted {nodes}; {requests} lost their replica."
-    if s.refused or s.blind_turns:
-        blind = f"{s.blind_turns:,} of {_counted(s.turns, 'tick')} had incomplete observations"
+    if s.refused or s.blind_ticks:
+        blind = f"{s.blind_ticks:,} of {_counted(s.ticks, 'tick')} had incomplete observations"
         yield f"{blind}, and {_counted(s.refused, 'write')} of the size failed."
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from simulators.experiments import statistics
+from simulators.experiments.slo_outcome import LateRequests
 from simulators.experiments.statistics import LEVEL, Difference, Estimate
 from simulators.tune.trial import WindowResult
 
@@ -44,8 +45,12 @@ class Figures:
 
     @property
     def late_share(self) -> float:
-        total = float(self.arrived.sum())
-        return float(self.late.sum()) / total if total else math.nan
+        return self.late_requests.share
+
+    @property
+    def late_requests(self) -> LateRequests:
+        """The late requests of a run, the mean over replications."""
+        return LateRequests(float(self.late.sum()), float(self.arrived.sum()))
 
     @property
     def late_per_month(self) -> float:

@@ -15,6 +15,7 @@ from simulators.reporting.text import percent
 from simulators.tune.result import TuneResult
 from simulators.tune.space import Space, to_yaml
 from simulators.tune.text import HEAD, headline, label, notes, over_fitted, rows
+from simulators.tune.verdict import VerdictKind
 
 DIGITS: Final = 6
 """Significant digits of a number in a plot."""
@@ -39,6 +40,7 @@ def _view(result: TuneResult, space: Space) -> dict[str, Any]:
     )
     importance = html.plot(_importance(result), "tune-importance", "Importance of the settings", importance_note)
     return {
+        "verdict_class": "lead" if result.verdict.kind is VerdictKind.DEPLOY else "lead bad",
         "headline": headline(result),
         "notes": list(notes(result)),
         "front": html.plot(_front(result), "tune-front", "Cost and SLO violations", front_note),

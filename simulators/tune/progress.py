@@ -9,8 +9,8 @@ from typing import Final, TextIO
 from rich.table import Table
 
 from scaler.clock import stopwatch_s
+from simulators.experiments.slo_outcome import fine_percent
 from simulators.reporting.progress import Drawing, bar
-from simulators.reporting.table import share
 from simulators.tune.pareto import choice, front, pick_points
 from simulators.tune.study import Study
 from simulators.tune.text import money
@@ -69,9 +69,8 @@ class ProgressScreen:
         if tenth > self._tenth and study.completed:
             self._tenth = tenth
             best = choice(front(study.completed, study.allowed), study.allowed)
-            best_text = (
-                f"best so far {money(best.figures.usd_per_month)} per month, {share(best.figures.late_share)} late"
-            )
+            cost, late = money(best.figures.usd_per_month), fine_percent(best.figures.late_share)
+            best_text = f"best so far {cost} per month, {late} late"
             self._print(f"{used:.0%}, {_counts(study)}, {best_text}")
 
     def _print(self, text: str) -> None:
@@ -93,5 +92,5 @@ def _front_table(study: Study) -> Table:
     for point in points:
         saving = "" if first is None else f"{saved(point.figures, first.figures):.1%}"
         mark = "<- cheapest that meets the SLO" if point is choice(points, study.allowed) else ""
-        table.add_row(money(point.figures.usd_per_month), share(point.figures.late_share), saving, mark)
+        table.add_row(money(point.figures.usd_per_month), fine_percent(point.figures.late_share), saving, mark)
     return table

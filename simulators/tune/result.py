@@ -11,6 +11,7 @@ from simulators.reporting.run_data import RunData
 from simulators.tune.objectives import Figures
 from simulators.tune.study import CompletedTrial
 from simulators.tune.validation import ValidatedPoint
+from simulators.tune.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +51,24 @@ class TuneResult:
     today_tuning: Figures | None
     today_validation: Figures | None
     validated: tuple[ValidatedPoint, ...]
-    recommended: ValidatedPoint | None
-    reason: str
+    verdict: Verdict
     validation_text: str
     leave_one_out: tuple[tuple[str, CompletedTrial, CompletedTrial], ...]
     importance: tuple[Importance, ...]
     runs_data: tuple[RunData, ...]
     remarks: tuple[str, ...]
     study_info: Mapping[str, Any]
+
+    @property
+    def recommended(self) -> ValidatedPoint | None:
+        """The point to deploy; None if none is recommended."""
+        return self.verdict.deployed
+
+    @property
+    def lost_shares(self) -> Mapping[str, float]:
+        """The cost shares of abandoned and failed starts, for each of the page's runs."""
+        summaries = {run.name: run.summary for run in self.runs_data}
+        return {name: s.cost_by_use_usd.get("lost", 0.0) / s.cost_usd for name, s in summaries.items() if s.cost_usd}
 
     @property
     def named_points(self) -> Mapping[str, int]:
@@ -83,9 +94,11 @@ class TuneResult:
             },
             "stopped": self.stopped,
             "recommended": None if self.recommended is None else self.recommended.trial.number,
-            "why": self.reason,
+            "why": self.verdict.reason,
+            "verdict": _verdict(self.verdict),
             "known": dict(self.named_points),
             "today": {"search": _figures(self.today_tuning), "proof": _figures(self.today_validation)},
+            "lost_share_of_cost": dict(self.lost_shares),
             "points": [_point(p, validations.get(p.number)) for p in self.points],
             "importance": [asdict(setting) for setting in self.importance],
             "left_out": [
@@ -94,6 +107,17 @@ class TuneResult:
             ],
             "remarks": list(self.remarks),
         }
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    tuning, validation = verdict.stresses
+    return {
+        "kind": str(verdict.kind),
+        "reason": verdict.reason,
+        "caveats": list(verdict.caveats),
+        "trial": None if verdict.point is None else verdict.point.trial.number,
+        "stress": {"search": asdict(tuning), "proof": asdict(validation)},
+    }
 
 
 def _point(trial: CompletedTrial, validation: ValidatedPoint | None) -> dict[str, Any]:
@@ -120,6 +144,8 @@ def _figures(figures: Figures | None) -> dict[str, Any]:
         "usd_per_month": figures.usd_per_month,
         "late_share": figures.late_share,
         "late_share_most": 1 - attainment.low,
+        "late": float(figures.late.sum()),
+        "requests": float(figures.arrived.sum()),
         "late_requests_per_month": figures.late_per_month,
         "requests_per_month": figures.requests_per_month,
     }

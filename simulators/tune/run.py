@@ -15,7 +15,8 @@ from simulators.tune.search import Outcomes, SearchBudget, SearchListener, run_a
 from simulators.tune.study import CompletedTrial, Study
 from simulators.tune.study_inputs import StudyInputs
 from simulators.tune.trial import TODAY, TrialJob, TrialOutcome
-from simulators.tune.validation import ValidatedPoint, recommend, slo_verdict, validate_points
+from simulators.tune.validation import ValidatedPoint, validate_points
+from simulators.tune.verdict import TodayFigures, Verdict, VerdictKind, judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +59,12 @@ def tune(  # noqa: PLR0913 - the study, its execution and its listeners
     outcomes = run_all(executor, jobs, listeners.proving, listener, record_late_outcome)
     all_validated = len(outcomes) == len(jobs)
     listener.stop.acknowledge()
-    verdicts, today_validation, today_tuning = _validate(study, inputs, points, outcomes)
-    recommended, reason = None, "the validation was not completed"
+    validated, today_validation, today_tuning = _validate(study, inputs, points, outcomes)
+    verdict = Verdict(VerdictKind.NOT_VALIDATED, "the validation was not completed")
     if all_validated and today_validation is not None:
-        recommended, reason = recommend(verdicts, chosen.number, slo_verdict(today_validation, allowed))
-    after = chosen if recommended is None else recommended.trial
+        today = TodayFigures(today_tuning, today_validation)
+        verdict = judge(validated, chosen.number, today, allowed, inputs.stresses)
+    after = chosen if verdict.point is None else verdict.point.trial
     page_jobs = [TrialJob(TODAY, inputs.today_contender, "draw"), TrialJob(after.number, after.contender, "draw")]
     shown: Outcomes = {}
     if all_validated:
@@ -78,9 +80,8 @@ def tune(  # noqa: PLR0913 - the study, its execution and its listeners
         knee=knee(points),
         today_tuning=today_tuning,
         today_validation=today_validation,
-        validated=tuple(verdicts),
-        recommended=recommended,
-        reason=reason,
+        validated=tuple(validated),
+        verdict=verdict,
         validation_text=_validation_text(inputs),
         leave_one_out=tuple(
             (inputs.tuning[k].name, trial, on_trace)

@@ -6,17 +6,21 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
+from simulators.experiments.slo_outcome import fine_percent
 from simulators.experiments.statistics import LEVEL
 from simulators.reporting import table
-from simulators.reporting.table import share
 from simulators.reporting.text import percent
 from simulators.tune.objectives import Figures
 from simulators.tune.policy import HEADER_START
 from simulators.tune.result import TuneResult
 from simulators.tune.study import CompletedTrial
+from simulators.tune.trial import AFTER, BEFORE
 from simulators.tune.validation import ValidatedPoint
+from simulators.tune.verdict import VerdictKind
 
 CENTS_BELOW_USD: Final = 100.0
+MIN_LOST_SHARE: Final = 0.05
+"""The minimum share of the cost for starts that never served to be in the headline."""
 
 
 def money(usd: float) -> str:
@@ -42,8 +46,8 @@ def late_text(figures: Figures) -> str:
     """Return the late share with the upper end of its interval."""
     attainment = figures.attainment()
     if math.isnan(attainment.half_width):
-        return share(figures.late_share)
-    return f"{share(figures.late_share)} (to {share(min(1.0, 1 - attainment.low))})"
+        return fine_percent(figures.late_share)
+    return f"{fine_percent(figures.late_share)} (to {fine_percent(min(1.0, 1 - attainment.low))})"
 
 
 def difference(point: ValidatedPoint) -> str:
@@ -56,30 +60,55 @@ def difference(point: ValidatedPoint) -> str:
     return f"{signed(cost.mean, money(abs(cost.mean)))}{spread} per month{saving}, {counted} late requests per month"
 
 
-def verdict(point: ValidatedPoint) -> str:
-    """Return the verdict on a point."""
+def _slo_text(result: TuneResult, point: ValidatedPoint) -> str:
+    """Return whether a point keeps the SLO; on traffic that is no test, that proves nothing."""
+    untested = result.verdict.kind is VerdictKind.NOT_TESTED and point.meets_slo
+    return f"{point.slo_verdict}, not tested" if untested else point.slo_verdict
+
+
+def point_verdict(result: TuneResult, point: ValidatedPoint) -> str:
+    """Return whether a point keeps the SLO and costs less, and whether it is overfitted."""
     costs = {
         "noise": "no significant difference in cost",
         "cheaper": "significantly cheaper",
         "more expensive": "significantly more expensive",
     }
-    text = f"SLO {point.slo_verdict}; {costs[point.cost_verdict]}"
+    text = f"SLO {_slo_text(result, point)}; {costs[point.cost_verdict]}"
     return f"{text}; OVERFITTED: {point.overfitting}" if point.overfitting else text
 
 
 def headline(result: TuneResult) -> str:
-    """Return the recommendation, in a sentence or two."""
-    if result.today_validation is None:
-        return "The validation was not run, so no point is recommended. Repeat the command to continue."
-    if result.recommended is None:
-        return f"Keep today's configuration: {result.reason}."
-    point = result.recommended
-    place = label(result, point.trial).split(" ", maxsplit=1)[0]
-    return (
-        f"Deploy recommended.yaml (point {place} of {len(result.points)}): {difference(point)};"
-        f" {late_text(point.figures)} of the requests are late on held-out traffic, {percent(result.allowed)} allowed."
-        f" Reason: {result.reason}."
-    )
+    """Return the verdict with its evidence and its caveats."""
+    verdict = result.verdict
+    if verdict.kind is VerdictKind.NOT_VALIDATED:
+        return f"Not validated: {verdict.reason}, so no point is recommended. Repeat the command to continue."
+    if verdict.point is None:
+        return f"Do not deploy: keep today's configuration, since {verdict.reason}."
+    point = verdict.point
+    place = f"point {label(result, point.trial).split(' ', maxsplit=1)[0]} of {len(result.points)}"
+    late = f"{point.figures.late_requests} on held-out traffic, {percent(result.allowed)} allowed"
+    if verdict.kind is VerdictKind.NOT_TESTED:
+        text = (
+            f"Not tested under load: {verdict.reason}. So do not deploy {place} on this evidence: {difference(point)};"
+            f" {late}. Validate it with --unseen on traffic with such bursts, or give a longer --trace"
+        )
+    else:
+        caution = " with caution" if verdict.kind is VerdictKind.CAUTION else ""
+        text = f"Deploy recommended.yaml{caution} ({place}): {difference(point)}; {late}. Reason: {verdict.reason}"
+    caveats = f" Caution: {'; '.join(verdict.caveats)}." if verdict.caveats else ""
+    return f"{text}.{caveats}{_lost_starts(result)}"
+
+
+def _lost_starts(result: TuneResult) -> str:
+    """Return the share of the cost for starts that never served.
+
+    It is empty if the share is below `MIN_LOST_SHARE`, or without the page's runs.
+    """
+    shares = result.lost_shares
+    if shares.get(AFTER, 0.0) < MIN_LOST_SHARE:
+        return ""
+    today = f" (today {shares[BEFORE]:.1%})" if BEFORE in shares else ""
+    return f" Abandoned and failed starts are {shares[AFTER]:.1%} of its cost{today}."
 
 
 def notes(result: TuneResult) -> Iterator[str]:
@@ -98,7 +127,7 @@ def notes(result: TuneResult) -> Iterator[str]:
             "No trial met the SLO on the tuning traffic: the chosen trial has the fewest late requests. Use a longer"
             " search, wider ranges (--search) or more replicas."
         )
-    elif result.chosen is not None and result.chosen.figures.max_late_share() > result.allowed:
+    elif result.chosen is not None and _unreported_interval(result, result.chosen):
         yield (
             f"The chosen trial has {late_text(result.chosen.figures)} of its requests late on the tuning traffic: its"
             f" interval exceeds the {percent(result.allowed)} allowed, so the SLO may be missed on other traffic."
@@ -107,9 +136,16 @@ def notes(result: TuneResult) -> Iterator[str]:
         verb = "meets" if on_trace.figures.late_share <= result.allowed else "MISSES"
         yield (
             f"Without {name} the search would have chosen trial {trial.number}; on that trace it {verb} the SLO"
-            f" ({share(on_trace.figures.late_share)} late), at {money(on_trace.figures.usd_per_month)} per month."
+            f" ({fine_percent(on_trace.figures.late_share)} late), at {money(on_trace.figures.usd_per_month)} per"
+            " month."
         )
     yield from result.remarks
+
+
+def _unreported_interval(result: TuneResult, chosen: CompletedTrial) -> bool:
+    """Return whether the choice may miss the SLO, and the verdict's caveats do not say so."""
+    reported = result.recommended is not None and result.recommended.trial.number == chosen.number
+    return not reported and chosen.figures.max_late_share() > result.allowed
 
 
 def head(result: TuneResult, trial: CompletedTrial) -> Iterator[str]:
@@ -130,7 +166,9 @@ def head(result: TuneResult, trial: CompletedTrial) -> Iterator[str]:
         yield f"  cost: {money(point.figures.usd_per_month)} per month; today {money(today.usd_per_month)}."
         yield f"  late requests: {late}."
         yield f"  compared with today: {difference(point)}."
-        yield f"  verdict: {verdict(point)}."
+        yield f"  result: {point_verdict(result, point)}."
+    if result.verdict.point is not None and result.verdict.point.trial.number == trial.number:
+        yield f"Verdict: {result.verdict.kind}. {headline(result)}"
     tuned = trial.figures
     yield f"On the tuning traffic: {money(tuned.usd_per_month)} per month, {late_text(tuned)} of the requests late."
     yield "A month is 730 hours of this traffic. To try it without writes: forescale run TODAYS_FILE --shadow THIS_FILE"
@@ -162,20 +200,29 @@ def rows(result: TuneResult) -> list[tuple[str, list[str]]]:
         validated = by_number.get(trial.number)
         cells = [*_cost_and_late(trial.figures), *_cost_and_late(None if validated is None else validated.figures)]
         table_rows.append(
-            (label(result, trial), cells + (["-"] * 4 if validated is None else _verdict_cells(validated)))
+            (label(result, trial), cells + (["-"] * 4 if validated is None else _verdict_cells(result, validated)))
         )
     return table_rows
 
 
 def over_fitted(result: TuneResult) -> Iterator[str]:
-    """Yield a sentence for each overfitted point."""
+    """Yield a sentence for each overfitted point that is not recommended.
+
+    On traffic that is no test, a lost gain is no sign of overfitting, but a missed SLO is.
+    """
+    tested = result.verdict.kind is not VerdictKind.NOT_TESTED
     for point in result.validated:
-        if point.overfitting:
+        if point.overfitting and point is not result.recommended and (tested or not point.meets_slo):
             yield f"Point {label(result, point.trial)} is overfitted: {point.overfitting}."
 
 
-def _verdict_cells(point: ValidatedPoint) -> list[str]:
-    return [f"{point.validated_share:.1%}", f"{point.late_per_month:+,.0f}", point.slo_verdict, point.cost_verdict]
+def _verdict_cells(result: TuneResult, point: ValidatedPoint) -> list[str]:
+    return [
+        f"{point.validated_share:.1%}",
+        f"{point.late_per_month:+,.0f}",
+        _slo_text(result, point),
+        point.cost_verdict,
+    ]
 
 
 def _cost_and_late(figures: Figures | None) -> tuple[str, str]:

@@ -27,8 +27,6 @@ from simulators.world.traffic.trace import RequestTrace
 
 FIRST_SHARE: Final = 1 / 3
 """The share of the first trace before the first check of a trial: a failing setting shows at a third of the cost."""
-MAX_OPEN_S: Final = 60.0
-"""An open request older than this, and older than the e2e limit, counts as late. Seconds."""
 MAX_BATCHES: Final = 12
 """The maximum number of batches of a window. Law (9.5.3) asks for 10 to 30 that are nearly independent."""
 MIN_BATCH_S: Final = 60.0
@@ -68,6 +66,9 @@ class PruneLimits:
 
 PARTS: Final = ("the first part", "the first replication")
 Task = Literal["search", "prove", "draw"]
+BEFORE: Final = "before"
+AFTER: Final = "after"
+"""The names of the page's runs: today's configuration, and the point of the verdict or the search's choice."""
 TODAY: Final = -1
 """The job number of today's configuration if it is no trial."""
 
@@ -139,7 +140,7 @@ def run_job(inputs: StudyInputs, job: TrialJob) -> TrialOutcome:
         if job.task == "draw":
             window = inputs.validation[0]
             run = simulate(*_world(inputs, window, next(iter(window.traces)), job.contender))
-            return TrialOutcome(run_data=run_data("before" if job.number == TODAY else "after", run))
+            return TrialOutcome(run_data=run_data(BEFORE if job.number == TODAY else AFTER, run))
         seeds = tuple(inputs.validation[0].traces)
         return TrialOutcome(tuple(_simulate_windows(inputs, inputs.validation, seeds, job.contender)))
     except ConfigError as e:
@@ -199,8 +200,7 @@ def _figures_so_far(run: SimulationRun) -> StageFigures:
     An open request is late if it is old enough, else not counted.
     """
     requests = CountedRequests(run)
-    max_open_s = max(MAX_OPEN_S, requests.slo.e2e_s or 0.0)
-    judged = requests.finished | (requests.arrival_s < run.end_s - max_open_s)
+    judged = requests.judged(run.end_s)
     arrived = int(judged.sum())
     late = int((judged & ~requests.met["all"]).sum()) if arrived else 0
     return _bill_usd(run) / (run.end_s / HOUR_S), late / arrived if arrived else math.nan

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from simulators.experiments import statistics
+from simulators.experiments.slo_outcome import fine_percent
 from simulators.experiments.statistics import LEVEL, Difference
+from simulators.reporting.text import percent
 from simulators.tune.objectives import Figures, cost_difference, figures, late_difference
 from simulators.tune.study import CompletedTrial
 from simulators.tune.trial import TrialOutcome
@@ -134,8 +136,8 @@ def overfitting_reason(tuning: Figures, result: Figures, allowed: float, tuning_
     """
     if tuning.late_share <= allowed < result.late_share:
         return (
-            f"meets the SLO on the tuning traffic ({tuning.late_share:.2%} late) but not on held-out traffic"
-            f" ({result.late_share:.2%} late, {allowed:.2%} allowed)"
+            f"meets the SLO on the tuning traffic ({fine_percent(tuning.late_share)} late) but not on held-out traffic"
+            f" ({fine_percent(result.late_share)} late, {percent(allowed)} allowed)"
         )
     if tuning_gain > 0 and left_gain < MIN_GAIN_LEFT * tuning_gain:
         return (
@@ -149,28 +151,49 @@ def recommend(points: Sequence[ValidatedPoint], chosen: int, today: SloVerdict) 
     """Return the point to deploy and the reason.
 
     The point is None if no point is better than today's configuration. Otherwise it is the search's choice if the
-    validation confirms it, else the cheapest point that is at most as late on the tuning traffic. `today` is the
-    verdict on today's configuration on the validation traffic.
+    validation confirms it and no surer point costs as little, else the cheapest point that is at most as late on the
+    tuning traffic. `today` is the verdict on today's configuration on the validation traffic.
     """
     today_meets_slo = today.startswith("kept")
+    misses = "" if today_meets_slo else "; today's configuration misses the SLO there"
     choice = next((p for p in points if p.trial.number == chosen), None)
     if choice is not None and _is_better(choice, today_meets_slo):
-        return choice, "it is the choice of the search, and the validation confirms it"
+        better = [p for p in points if _is_better(p, today_meets_slo)]
+        if (surer := _surer_point(better, choice)) is not None:
+            reason = "it costs no more than the choice of the search, which keeps the SLO within noise only"
+            return surer, f"{reason}{misses}"
+        return choice, f"it is the choice of the search, and the validation confirms it{misses}"
     if choice is not None and choice.meets_slo and choice.cost.estimate.mean == 0:
         return None, "no trial that meets the SLO on the tuning traffic is cheaper"
     for point in sorted(points, key=lambda p: p.figures.usd_per_month):
         safer = choice is None or point.trial.figures.late_share <= choice.trial.figures.late_share
         if safer and _is_better(point, today_meets_slo):
-            reason = (
+            return point, (
                 "the validation does not confirm the choice of the search; this is the cheapest safer point that it"
-                " confirms"
+                f" confirms{misses}"
             )
-            return point, f"{reason}. Validate it on other traffic too, since the validation selected it"
     if choice is not None and choice.meets_slo and choice.cost_verdict == "noise":
         return None, "the saving of the chosen point is within noise, and no safer point saves more"
     if today_meets_slo:
         return None, "no point is both cheaper and within the SLO on held-out traffic"
     return None, "neither any point nor today's configuration meets the SLO on held-out traffic"
+
+
+def _surer_point(points: Sequence[ValidatedPoint], choice: ValidatedPoint) -> ValidatedPoint | None:
+    """Return the cheapest point that surely keeps the SLO and costs no more than the choice.
+
+    It is None if the choice keeps the SLO beyond noise too. The point is at most as late on the tuning traffic.
+    """
+    if choice.slo_verdict == "kept":
+        return None
+    surer = [
+        p
+        for p in points
+        if p.slo_verdict == "kept"
+        and p.figures.usd_per_month <= choice.figures.usd_per_month
+        and p.trial.figures.late_share <= choice.trial.figures.late_share
+    ]
+    return min(surer, key=lambda p: p.figures.usd_per_month, default=None)
 
 
 def _is_better(point: ValidatedPoint, today_meets_slo: bool) -> bool:

@@ -17,6 +17,8 @@ from scaler.ports import Actuator, Clock, Misconfigured, OutOfCapacity, PortErro
 from scaler.setup import Setup
 from simulators.world.rng import stream
 
+RNG_STREAM: Final = "weather"
+"""Prefix of the names of the random streams. Another prefix would draw other faults for the same seed."""
 Fault = Literal["unavailable", "throttled", "hang", "garble", "zero", "misconfigured", "out_of_capacity"]
 ERRORS: Final[Mapping[str, Callable[[], PortError]]] = {
     "unavailable": lambda: Unavailable("simulated: connection reset"),
@@ -130,7 +132,7 @@ def with_faults(setup: Setup, settings: Sequence[FaultSettings], clock: Clock, e
 
     def injector(where: str, name: str) -> FaultInjector:
         own = [s for s in settings if s.where in {where, "both"}]
-        return FaultInjector(own, clock, epoch_s, stream(seed, f"weather {where}", name))
+        return FaultInjector(own, clock, epoch_s, stream(seed, f"{RNG_STREAM} {where}", name))
 
     if any(s.where != "pools" for s in settings):
         sources = {name: FaultySource(s, injector("sources", name)) for name, s in sources.items()}

@@ -19,7 +19,7 @@ BENCHMARKS: Final = (
     "adapters",
     "simulate",
     "kernel",
-    "weather",
+    "faults",
     "forecast",
     "spot",
     "queue_deadline",
@@ -44,7 +44,7 @@ def main() -> int:
     if args.table:
         commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
         provenance = f"{datetime.now(UTC):%Y-%m-%d}, commit {commit.stdout.strip() or 'unknown'}, {machine()}"
-        args.table.write_text(f"# Figures\n\nTaken by `make bench`: {provenance}.\n\n{table(figures)}\n")
+        args.table.write_text(f"# Figures\n\nMeasured by `make bench`: {provenance}.\n\n{table(figures)}\n")
     return 0 if all(f.met is not False for f in figures) else 1
 
 

@@ -37,10 +37,10 @@ CELLS: Final = (
 """One trace of each kind: smooth, with a slow start, with bursts, with level shifts."""
 SWITCHES: Final[Mapping[str, str]] = {
     "the forecast": "use_forecast=false",
-    "learning what a replica carries": "learn_capacity=false",
-    "holding what collapses": "demand_hold_s=0",
-    "pricing a backlog": "slo_violation_cost_ratio=0.001",
-    "the supervisor": "slo_correction=false",
+    "learning a replica's capacity": "learn_capacity=false",
+    "the demand hold": "demand_hold_s=0",
+    "the cost of a backlog": "slo_violation_cost_ratio=0.001",
+    "the SLO correction": "slo_correction=false",
 }
 """Each idea, and the setting that switches it off."""
 STEPS: Final = (0.6, 0.75, 0.9, 1.1, 1.35)
@@ -61,8 +61,8 @@ GUESS_TRACES: Final = ("azure-conv", "azure-conv-large")
 
 
 def run(data: Path) -> Iterator[Figure]:
-    yield from _safety("an outage upstream", OUTAGE, "holding what collapses", "demand_hold_s=0")
-    yield from _safety("a flash crowd", CROWD, "pricing a backlog", ".slo_violation_cost_ratio=0.001")
+    yield from _safety("an outage upstream", OUTAGE, "the demand hold", "demand_hold_s=0")
+    yield from _safety("a flash crowd", CROWD, "the cost of a backlog", ".slo_violation_cost_ratio=0.001")
     if (data / "requests").is_dir():
         yield from _wrong_guess(data)
     yield from _gains(data)
@@ -78,8 +78,8 @@ def _safety(world: str, traffic: OnOff | FlashCrowd, idea: str, setting: str) ->
         runs = [summarize(simulate(contender.case, seed, traffic_of(case, seed))) for seed in SEEDS]
         results.append((fmean(s.attainment["all"] for s in runs), fmean(s.cost_usd for s in runs)))
     (with_idea, usd), (without, usd_without) = results
-    note = f"without {idea} {without:.2%} in time; USD {usd:.0f}, without {usd_without:.0f}"
-    yield Figure("ablation", f"safety in {world}", with_idea, "share", without, ">=", note=note)
+    note = f"without {idea} {without:.2%} within the SLO; USD {usd:.0f} with it, {usd_without:.0f} without"
+    yield Figure("ablation", f"SLO attainment in {world}", with_idea, "share", without, ">=", note=note)
 
 
 def _wrong_guess(data: Path) -> Iterator[Figure]:
@@ -87,8 +87,8 @@ def _wrong_guess(data: Path) -> Iterator[Figure]:
     for name, factor in itertools.product(GUESS_TRACES, GUESSES):
         with_idea, without = (_run_with_guess(data, name, factor, f"learn_capacity={on}") for on in ("true", "false"))
         usd = f"USD {with_idea['cost_usd']:.0f}"
-        note = f"{usd}; without learning {without['attainment']:.2%}, {without['cost_usd']:.0f}"
-        figure = f"safety with a guess {factor:g} times what is true, {name}"
+        note = f"{usd}; without learning {without['attainment']:.2%}, USD {without['cost_usd']:.0f}"
+        figure = f"SLO attainment with {factor:g} times the true capacity as estimate, {name}"
         yield Figure(
             "ablation", figure, with_idea["attainment"], "share", 0.99 if factor < 1 else None, ">=", note=note
         )
@@ -96,8 +96,8 @@ def _wrong_guess(data: Path) -> Iterator[Figure]:
         _run_with_guess(data, CORRECTED_TRACE, CORRECTED_GUESS, f"learn_capacity=false;slo_correction={on}")
         for on in ("true", "false")
     )
-    note = f"without the supervisor {without['attainment']:.2%} in time"
-    figure = f"nothing learnt, and a guess {CORRECTED_GUESS:g} times what is true, {CORRECTED_TRACE}"
+    note = f"{without['attainment']:.2%} within the SLO without the SLO correction"
+    figure = f"SLO attainment without learning, with {CORRECTED_GUESS:g} times the true capacity, {CORRECTED_TRACE}"
     yield Figure("ablation", figure, with_idea["attainment"], "share", without["attainment"], ">=", note=note)
 
 
@@ -116,15 +116,21 @@ def _gains(data: Path) -> Iterator[Figure]:
         return
     runs = Runs(data, Path("build/ablation_runs.jsonl"))
     whole = _costs(runs, "")
-    yield Figure("ablation", "as it is: traces kept", sum(c is not None for c in whole), "", note=f"of {len(CELLS)}")
+    yield Figure(
+        "ablation",
+        "unchanged: traces that meet the SLO",
+        sum(c is not None for c in whole),
+        "",
+        note=f"of {len(CELLS)}",
+    )
     for idea, setting in SWITCHES.items():
         costs = _costs(runs, setting)
         ratios = [c / w for c, w in zip(costs, whole, strict=True) if c is not None and w is not None]
         unmet = sum(c is None and w is not None for c, w in zip(costs, whole, strict=True))
         note = f"{len(ratios)} traces: {', '.join(f'{r:.2f}' for r in ratios)}" + (
-            f"; {unmet} not kept" if unmet else ""
+            f"; {unmet} traces miss the SLO" if unmet else ""
         )
-        yield Figure("ablation", f"without {idea}", geometric_mean(ratios), "x", note=note)
+        yield Figure("ablation", f"cost without {idea}", geometric_mean(ratios), "x", note=note)
 
 
 def _costs(runs: Runs, setting: str) -> list[float | None]:

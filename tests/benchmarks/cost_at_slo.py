@@ -40,15 +40,19 @@ def figures(scores_: list[Score]) -> Iterator[Figure]:
         at_share = [s for s in scores_ if s.share == share]
         rivals = [s.to_rival for s in at_share if s.to_rival is not None]
         alone = sum(s.ours is not None and s.best is None for s in at_share)
-        note = f"{len(rivals)} traces and start-ups; {alone} more where only ours keeps it at all"
+        note = f"{len(rivals)} traces and start-ups; {alone} more where only ours meets the SLO"
         goal = MAX_TO_RIVAL if share == 0.99 else None
-        yield Figure("cost_at_slo", f"ours to best rival at {share:.1%}", geometric_mean(rivals), "", goal, note=note)
+        yield Figure(
+            "cost_at_slo", f"cost of ours to the best rival at {share:.1%}", geometric_mean(rivals), "", goal, note=note
+        )
         if share == 0.99:
-            yield Figure("cost_at_slo", "largest of these", max(rivals), "", MAX_OF_ANY)
+            yield Figure("cost_at_slo", "largest of these ratios", max(rivals), "", MAX_OF_ANY)
             fixed = [s.to_fixed for s in at_share if s.to_fixed is not None]
-            yield Figure("cost_at_slo", "ours to the best fixed size, in hindsight", geometric_mean(fixed), "")
+            yield Figure(
+                "cost_at_slo", "cost of ours to the best fixed size, known in hindsight", geometric_mean(fixed), ""
+            )
             oracle = [s.to_oracle for s in at_share if s.to_oracle is not None]
-            yield Figure("cost_at_slo", "ours to the oracle at 99%", geometric_mean(oracle), "", MAX_TO_ORACLE)
+            yield Figure("cost_at_slo", "cost of ours to the oracle at 99%", geometric_mean(oracle), "", MAX_TO_ORACLE)
 
 
 def main() -> int:

@@ -105,5 +105,5 @@ async def overhead() -> Figure:
         times_us.append((stopwatch_s() - start_s) * 1e6)
     value = quantile(sorted(times_us), 0.5)
     return Figure(
-        "decide", "controller turn without I/O", value, "us", 300, note=f"of which decide() some {decide_us:.0f} us"
+        "decide", "time of a tick without I/O", value, "us", 300, note=f"of which decide(): about {decide_us:.0f} us"
     )

@@ -45,8 +45,8 @@ async def measure() -> list[Figure]:
     spread = f"median of {STARTS}, {starts[0]:.2f} to {starts[-1]:.2f}"
     return [
         Figure("footprint", "start to first decision on full evidence", starts[STARTS // 2], "s", 2.0, note=spread),
-        Figure("footprint", f"resident memory after {DAY} turns", full_mb, "MB", 150.0),
-        Figure("footprint", f"growth from turn {WARM_UP} to {DAY}", full_mb - warm_mb, "MB", 2.0),
+        Figure("footprint", f"resident memory after {DAY} ticks", full_mb, "MB", 150.0),
+        Figure("footprint", f"growth from tick {WARM_UP} to {DAY}", full_mb - warm_mb, "MB", 2.0),
     ]
 
 

@@ -58,7 +58,7 @@ def run(data: Path) -> Iterator[Figure]:
         ratio = {name: geometric_mean(r) for name, r in result.ratios.items()}
         best = max(ratio, key=lambda name: ratio[name])
         note = ", ".join(f"{name} {value:.3f}" for name, value in ratio.items())
-        yield Figure("forecast", f"loss over the best peer's, {result.name}", ratio[best], "", note=note)
+        yield Figure("forecast", f"loss to that of the best peer, {result.name}", ratio[best], "", note=note)
     points = np.concatenate([r.point_covered.reshape(-1, len(QUANTILES)) for r in results])
     for q, covered in zip(QUANTILES, points.mean(axis=0), strict=True):
         yield Figure("forecast", f"coverage of the {q:g} quantile at the horizon", float(covered), "share")
@@ -128,9 +128,9 @@ def against_peers(results: list[Result]) -> Iterator[Figure]:
         ratio = geometric_mean(np.concatenate([r.ratios[name].ravel() for r in results]))
         time_ratio = geometric_mean(np.array([np.median(r.update_s) / r.times_s[name] for r in results]))
         peer_s = float(np.median([r.times_s[name] for r in results]))
-        yield Figure("forecast", f"pinball loss over that of {name}", ratio, "", 1.0)
-        note = f"an update and a forecast {update_s * 1e3:.2f} ms, a fit and a forecast {peer_s * 1e3:.1f} ms"
-        yield Figure("forecast", f"time over that of {name}", time_ratio, "", 0.01, note=note)
+        yield Figure("forecast", f"pinball loss to that of {name}", ratio, "", 1.0)
+        note = f"update and forecast: {update_s * 1e3:.2f} ms; fit and forecast of the peer: {peer_s * 1e3:.1f} ms"
+        yield Figure("forecast", f"time to that of {name}", time_ratio, "", 0.01, note=note)
 
 
 def first_hour(data: Path) -> Iterator[Figure]:
@@ -147,7 +147,7 @@ def first_hour(data: Path) -> Iterator[Figure]:
                 peak, actual = outlook.peak(horizon_s, q).value, rates[i + 1 : i + 1 + bins].max()
                 covered.append(actual <= peak)
                 ratios.append(peak / actual)
-        note = f"{np.mean(ratios) - 1.0:.0%} above what came, on the mean"
+        note = f"on average {np.mean(ratios) - 1.0:.0%} above the actual peak"
         yield Figure(
             "forecast", f"first hour: coverage of peak({horizon_s} s, {q})", float(np.mean(covered)), "share", note=note
         )
@@ -161,12 +161,12 @@ def timings(results: list[Result]) -> Iterator[Figure]:
     start_s = processor_s()
     outlook.seed((60.0 * np.arange(TWO_WEEKS)).tolist(), values.tolist(), learn_s=0.0)
     yield Figure(
-        "forecast", "two weeks of minutes taken over: the seasons", (processor_s() - start_s) * 1e3, "ms", 20.0
+        "forecast", "seasons from a history of two weeks of minutes", (processor_s() - start_s) * 1e3, "ms", 20.0
     )
     outlook = QuantileForecast(60.0)
     start_s = processor_s()
     outlook.seed((60.0 * np.arange(TWO_WEEKS)).tolist(), values.tolist())
-    yield Figure("forecast", "the same, and four hours learnt from", (processor_s() - start_s) * 1e3, "ms")
+    yield Figure("forecast", "the same, with four hours of history", (processor_s() - start_s) * 1e3, "ms")
     times_ms = []
     for i in range(2000):
         start_s = processor_s()

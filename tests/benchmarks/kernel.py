@@ -85,7 +85,9 @@ def run(data: Path) -> Iterator[Figure]:
     yield from speed("roofline, 16 replicas", ROOFLINE, REPLICAS, load, MIN_RPS)
     yield from speed("vLLM, pipelined, 1 replica", VLLM, 1, load_of(conversations(data, 1.0), REQUESTS), MIN_RPS)
     memory = child(MEMORY.format(data=str(data))).memory_mb
-    yield Figure("kernel", f"memory at {LARGE:.0e} requests", memory, "MB", MAX_MB, note="every time of each kept")
+    yield Figure(
+        "kernel", f"memory at {LARGE:.0e} requests", memory, "MB", MAX_MB, note="with all times of every request"
+    )
     for name, requests, peer, router in PEERS:
         peer_load = load_of(fast, requests)
         outcome_ = peer(BARE, REPLICAS, peer_load)
@@ -110,7 +112,7 @@ def child(code: str, **environment: str) -> Child:
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise RuntimeError(f"the measured process ended with {process.returncode}; its error stands above")
+        raise RuntimeError(f"the measured process ended with {process.returncode}; its error is above")
     return Child(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
@@ -125,7 +127,9 @@ def speed(name: str, model: ServiceModel, replicas: int, load: Load, goal: float
     runs = [run_once(model, replicas, load) for _ in range(REPEATS)]
     time_s, k = min(runs, key=lambda r: r[0])
     events = k.events
-    note = f"{len(load)} requests, {events / len(load):.2f} events each, {time_s / events * 1e9:.0f} ns an event"
+    note = (
+        f"{len(load)} requests, {events / len(load):.2f} events per request, {time_s / events * 1e9:.0f} ns per event"
+    )
     yield Figure("kernel", name, len(load) / time_s, "requests/s", goal, ">=", note=note)
 
 
@@ -139,7 +143,17 @@ def compared_with(name: str, peer: Outcome, kernel: Outcome, whole_load: Load) -
     """Compare the kernel's rate on the whole load with a peer's on its first requests (ours on those: `kernel`)."""
     time_s = min(run_once(BARE, REPLICAS, whole_load)[0] for _ in range(REPEATS))
     note = f"peer: {peer.requests} requests; mean TTFT and e2e agree within {100 * peer.off(kernel):.2g} %"
-    return Figure("kernel", f"beside {name}", len(whole_load) / time_s, "requests/s", None, ">=", name, peer.rate, note)
+    return Figure(
+        "kernel",
+        f"throughput compared with {name}",
+        len(whole_load) / time_s,
+        "requests/s",
+        None,
+        ">=",
+        name,
+        peer.rate,
+        note,
+    )
 
 
 def queue() -> Figure:
@@ -153,6 +167,8 @@ def queue() -> Figure:
     time_s = processor_s() - start_s
     expected = erlang_c(SERVERS, SERVERS * UTILIZATION) / (SERVERS * (1 - UTILIZATION))
     wait = float(np.mean(waits(k))) / MEAN_STEPS
-    note = f"M/M/10: waits {wait:.3f} and {ciw.wait:.3f} of a service, Erlang C {expected:.3f}; Ciw has no batching"
+    note = f"mean wait in service times: {wait:.3f}, Ciw {ciw.wait:.3f}, Erlang C {expected:.3f}; Ciw has no batching"
     rate = ciw.customers / ciw.time_s
-    return Figure("kernel", "beside Ciw", REQUESTS / time_s, "customers/s", None, ">=", "Ciw", rate, note)
+    return Figure(
+        "kernel", "throughput compared with Ciw", REQUESTS / time_s, "customers/s", None, ">=", "Ciw", rate, note
+    )

@@ -219,15 +219,18 @@ def run(data: Path) -> Iterator[Figure]:
             results = {name: score(pool, work, curves, DEFAULTS[name]) for name, curves in members(work).items()}
             best = over_seeds([oracle.result() for oracle in oracles])
             for name, s in results.items():
-                note = f"chosen: {outcome_text(s.chosen)} by {s.contender}; by default {outcome_text(s.default)}"
+                note = f"tuned: {outcome_text(s.chosen)} with {s.contender}; default: {outcome_text(s.default)}"
                 yield Figure("queue_deadline", f"{work.name}: {name} at {SHARE:.0%}", s.cost_usd, "USD", note=note)
-            note = f"{outcome_text(best)}; nobody can below ${best['bound_usd']:.2f}"
+            note = f"{outcome_text(best)}; lower bound of the cost: ${best['bound_usd']:.2f}"
             yield Figure("queue_deadline", f"{work.name}: oracle", best["cost_usd"], "USD", note=note)
             ratios.append(results["ours"].cost_usd / results["keda"].cost_usd)
             to_oracle.append(results["ours"].cost_usd / best["cost_usd"])
-    for name, values, goal in (("ours over KEDA, tuned", ratios, 1.0), ("ours over the oracle", to_oracle, None)):
+    for name, values, goal in (
+        ("cost of ours to tuned KEDA", ratios, 1.0),
+        ("cost of ours to the oracle", to_oracle, None),
+    ):
         meets_slo = [value for value in values if not math.isnan(value)]
-        note = f"where both keep it: {len(meets_slo)} of {len(WORK)}"
+        note = f"{len(meets_slo)} of {len(WORK)} workloads, where both meet the SLO"
         yield Figure("queue_deadline", name, geometric_mean(meets_slo), "x", goal, note=note)
 
 

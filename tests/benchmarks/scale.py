@@ -50,14 +50,14 @@ async def measure() -> list[Figure]:
     lateness = sorted(t.lateness_s for t in ticks)
     blind = sum(not t.decision.may_scale_in for t in ticks)
     resized = sum(o.result is Result.ACCEPTED for t in ticks for o in t.outcomes)
-    note = f"{len(ticks)} turns, {resized} resized, {blind} without full evidence"
+    note = f"{len(ticks)} ticks, {resized} resized, {blind} without full evidence"
     return [
         Figure(
             "scale", f"p99 lateness of {WORKLOADS} workloads at 15 s", quantile(lateness, 0.99), "s", 1.0, note=note
         ),
         Figure("scale", "largest lateness", lateness[-1], "s"),
-        Figure("scale", "workloads held", len({t.workload for t in ticks}), "", WORKLOADS, ">=", KEDA, 1088),
+        Figure("scale", "workloads of one process", len({t.workload for t in ticks}), "", WORKLOADS, ">=", KEDA, 1088),
         Figure("scale", "share of one core used", core_share, ""),
         Figure("scale", "resident memory", memory, "MB"),
-        Figure("scale", "turns without full evidence", blind, "", 0),
+        Figure("scale", "ticks without full evidence", blind, "", 0),
     ]

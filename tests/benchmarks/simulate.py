@@ -80,10 +80,10 @@ def run(data: Path) -> Iterator[Figure]:
         running.simulate(day, 1, trace.window(0, 600))  # compiles
         best_s, run_ = timed(day, trace)
         ticks = len(run_.timeline.at_s)
-        note = f"{len(trace):,} requests, 20 replicas, {ticks:,} turns"
+        note = f"{len(trace):,} requests, 20 replicas, {ticks:,} ticks"
         yield Figure("simulate", "a day of 10 requests/s", best_s, "s", 5.0, note=note)
         yield Figure(
-            "simulate", "requests with scrapes and turns", len(trace) / best_s, "1/s", 200_000, ">=", note=note
+            "simulate", "requests with scrapes and ticks", len(trace) / best_s, "1/s", 200_000, ">=", note=note
         )
         conversation = data / "requests" / "azure2023_conv.csv.gz"
         if conversation.exists():
@@ -101,8 +101,8 @@ def _conversation(folder: Path, file: Path) -> Iterator[Figure]:
     case_ = dataclasses.replace(case_, scenario=scenario)
     trace = running.traffic_of(case_, 1)
     best_s, _ = timed(case_, trace)
-    note = f"{len(trace):,} requests, Azure conversation at 20x, 16 replicas and more"
-    yield Figure("simulate", "requests with scrapes and turns", len(trace) / best_s, "1/s", 200_000, ">=", note=note)
+    note = f"{len(trace):,} requests, Azure conversation at 20x, at least 16 replicas"
+    yield Figure("simulate", "requests with scrapes and ticks", len(trace) / best_s, "1/s", 200_000, ">=", note=note)
 
 
 def _fortnight(folder: Path, file: Path) -> Iterator[Figure]:
@@ -114,12 +114,12 @@ def _fortnight(folder: Path, file: Path) -> Iterator[Figure]:
     start_s = stopwatch_s()
     world.kernel.advance(run_.world.now_ps)  # no replica starts after the first: an upper bound of the kernel's part
     kernel = stopwatch_s() - start_s
-    note = f"{len(trace):,} requests, {ticks:,} turns"
+    note = f"{len(trace):,} requests, {ticks:,} ticks"
     yield Figure("simulate", "fourteen days of ServeGen", best_s, "s", 20.0, note=note)
     yield Figure(
-        "simulate", "a simulated turn, its share of requests included", best_s / ticks * 1e6, "us", 200.0, note=note
+        "simulate", "time of a simulated tick, including its requests", best_s / ticks * 1e6, "us", 200.0, note=note
     )
-    yield Figure("simulate", "the kernel's part of it", kernel / ticks * 1e6, "us", note=note)
+    yield Figure("simulate", "of which in the kernel", kernel / ticks * 1e6, "us", note=note)
 
 
 def _memory() -> Figure:

@@ -46,7 +46,7 @@ def run(data: Path) -> Iterator[Figure]:
     for name, days in DAYS.items():
         folder = data / "spot" / name
         if not folder.is_dir():
-            yield Figure("spot", f"{name}: skipped", 0.0, "", note=f"the recorded traces are not here: {folder}")
+            yield Figure("spot", f"{name}: skipped", 0.0, "", note=f"{folder} has no recorded traces")
             continue
         markets = [Market(folder.resolve(), day * DAY_S) for day in days]
         for title, target in TARGETS.items():
@@ -59,8 +59,8 @@ def run(data: Path) -> Iterator[Figure]:
 
 def _figures(title: str, plan: float, skyserve_: Score, allocator_: Score, with_notice: Score) -> Iterator[Figure]:
     peer, note = "SkyServe's fallback, one spare", f"all on demand: 1; clairvoyant: {plan:.4f}"
-    for case, score in (("no notice", allocator_), ("its cloud's notice", with_notice)):
-        yield Figure("spot", f"{title}, {case}: cost over the plan's", score.cost / plan, "x", 1.15, note=note)
+    for case, score in (("without notice", allocator_), ("with the cloud's notice", with_notice)):
+        yield Figure("spot", f"{title}, {case}: cost to the clairvoyant plan", score.cost / plan, "x", 1.15, note=note)
         yield Figure(
             "spot", f"{title}, {case}: cost", score.cost, "of all on demand", peer=peer, peer_value=skyserve_.cost
         )

@@ -120,26 +120,35 @@ def _workers_s() -> float:
 
 def _gains(result: TuneResult, elapsed_s: float, cpu_s: float) -> Iterator[Figure]:
     load = os.getloadavg()[0]
-    note = f"{result.counts.pruned} given up early; proof and pictures included; load of the machine {load:.1f}"
+    note = f"{result.counts.pruned} pruned; validation and plots included; load average {load:.1f}"
     yield Figure("tune", f"{TRIALS} trials on {JOBS} processes", elapsed_s, "s", GOAL_S, note=note)
-    note = f"of all processes, compiling included; so {cpu_s / JOBS:.0f} s of two cores that nobody else uses"
+    note = f"all processes, compilation included; {cpu_s / JOBS:.0f} s on {JOBS} otherwise idle cores"
     yield Figure("tune", f"{TRIALS} trials, CPU time", cpu_s, "s", note=note)
     if result.today_validation is None or result.recommended is None:
         yield Figure(
-            "tune", "tuned to untuned, same promise", 1.0, "", 0.90, note=f"nothing recommended: {result.reason}"
+            "tune",
+            "cost of tuned to untuned, same SLO",
+            1.0,
+            "",
+            0.90,
+            note=f"no recommendation: {result.verdict.reason}",
         )
         return
     best, today = result.recommended.figures, result.today_validation
-    note = f"{best.late_share:.2%} late, untuned {today.late_share:.2%}, {ALLOWED:.0%} allowed; unseen third"
+    note = f"{best.late_share:.2%} late, untuned {today.late_share:.2%}, {ALLOWED:.0%} allowed; on the held-out third"
     yield Figure(
-        "tune", "tuned to untuned, same promise", best.usd_per_month / today.usd_per_month, "", 0.90, note=note
+        "tune", "cost of tuned to untuned, same SLO", best.usd_per_month / today.usd_per_month, "", 0.90, note=note
     )
     equal = [p.figures for p in result.validated if p.figures.late_share <= today.late_share]
     if equal:
         cheapest = min(equal, key=lambda f: f.usd_per_month)
-        note = f"the cheapest point that is no later than the untuned: {cheapest.late_share:.2%}"
+        note = f"cheapest point with at most the untuned share of late requests: {cheapest.late_share:.2%}"
         yield Figure(
-            "tune", "tuned to untuned, no more late", cheapest.usd_per_month / today.usd_per_month, "", note=note
+            "tune",
+            "cost of tuned to untuned, same SLO attainment",
+            cheapest.usd_per_month / today.usd_per_month,
+            "",
+            note=note,
         )
 
 
@@ -148,9 +157,9 @@ def _against_rivals(result: TuneResult, rivals: Sequence[Rival]) -> Iterator[Fig
         return
     cost = result.recommended.figures.usd_per_month
     for name, rival in zip(RIVALS, rivals, strict=True):
-        verb = "keeps" if rival.proof.late_share <= ALLOWED else "MISSES"
-        note = f"{rival.contender} {verb} the promise there: {rival.proof.late_share:.2%} late"
-        yield Figure("tune", f"tuned to tuned {name}", cost / rival.proof.usd_per_month, "", 1.0, note=note)
+        verb = "meets" if rival.proof.late_share <= ALLOWED else "MISSES"
+        note = f"{rival.contender} {verb} the SLO on the held-out part: {rival.proof.late_share:.2%} late"
+        yield Figure("tune", f"cost of tuned to tuned {name}", cost / rival.proof.usd_per_month, "", 1.0, note=note)
 
 
 def _rival(executor: Executor, world: StudyInputs, name: str) -> Rival:
@@ -186,10 +195,13 @@ def _speedup(world: StudyInputs) -> Iterator[Figure]:
         finally:
             executor.close()
     load = os.getloadavg()[0]
-    note = f"{SPEEDUP_TRIALS} whole trials; {min(times_s[1]):.1f} s and {min(times_s[2]):.1f} s; load {load:.1f}"
-    yield Figure("tune", "two processes to one", min(times_s[1]) / min(times_s[2]), "x", 1.8, ">=", note=note)
-    note = "by CPU time: each worker's share of it and all of the client's, as on cores that nobody else uses"
-    yield Figure("tune", "two processes to one, free cores", min(cpu_s[1]) / min(cpu_s[2]), "x", 1.8, ">=", note=note)
+    times = f"{min(times_s[1]):.1f} s and {min(times_s[2]):.1f} s"
+    note = f"{SPEEDUP_TRIALS} trials without pruning; {times}; load average {load:.1f}"
+    yield Figure("tune", "speed-up of two processes", min(times_s[1]) / min(times_s[2]), "x", 1.8, ">=", note=note)
+    note = "by CPU time, as on idle cores: the mean of the workers plus the client"
+    yield Figure(
+        "tune", "speed-up of two processes on idle cores", min(cpu_s[1]) / min(cpu_s[2]), "x", 1.8, ">=", note=note
+    )
 
 
 def _transfers(world: StudyInputs, result: TuneResult, client_ms: float) -> Iterator[Figure]:
@@ -198,12 +210,14 @@ def _transfers(world: StudyInputs, result: TuneResult, client_ms: float) -> Iter
     job = TrialJob(1, result.points[0].contender)
     outcome = TrialOutcome(result.points[0].results, ((1.0, 0.1), (1.0, 0.1)))
     trial_bytes = len(pickle.dumps(job)) + len(pickle.dumps(outcome))
-    yield Figure("tune", "sent once a worker", inputs_bytes / 1e6, "MB", note="all traces, as arrays")
-    yield Figure("tune", "sent a trial", trial_bytes / 1e3, "kB", note="a job's words and its outcome")
-    note = "asking, telling and waiting: what the client itself does"
-    yield Figure("tune", "client, a trial", client_ms, "ms CPU", note=note)
+    yield Figure("tune", "data sent once to each worker", inputs_bytes / 1e6, "MB", note="all traces, as arrays")
+    yield Figure("tune", "data sent per trial", trial_bytes / 1e3, "kB", note="a job's settings and its outcome")
+    note = "the client's own work: suggest settings, record outcomes, wait"
+    yield Figure("tune", "CPU time of the client per trial", client_ms, "ms", note=note)
     all_gb = inputs_bytes * WORKERS / 1e9
-    note = f"estimated: so long takes the client to draw {WORKERS}; the traces for all are {all_gb:.1f} GB"
+    note = (
+        f"estimate: time in which the client suggests {WORKERS} trials; the traces of all workers have {all_gb:.1f} GB"
+    )
     yield Figure("tune", f"shortest trial that keeps {WORKERS} workers busy", WORKERS * client_ms / 1e3, "s", note=note)
 
 

@@ -68,7 +68,7 @@ def test_two_hundred_worlds_cover_every_feature() -> None:
         world = draw(seed)
         scenario, scaled = yaml.safe_load(world.files[SCENARIO]), yaml.safe_load(world.files[WORKLOAD])
         drawn_values["traffic"].add(scenario["traffic"]["kind"])
-        drawn_values["faults"].update(w["fault"] for w in scenario["weather"])
+        drawn_values["faults"].update(w["fault"] for w in scenario["faults"])
         drawn_values["policies"].update(p["kind"] for p in scaled["policies"].values())
         drawn_values["pools"].add(len(scenario["pools"]))
         drawn_values["sources"].update(s["kind"] for s in scaled["sources"].values())
@@ -104,7 +104,7 @@ def test_two_hundred_worlds_cover_every_feature() -> None:
 
 
 @pytest.mark.parametrize(
-    ("service", "throttled_share", "weather"),
+    ("service", "throttled_share", "faults"),
     [
         ("sqs", 0.0, [FaultSettings(fault="zero", share=0.4, where="sources")]),
         ("service_bus", 0.5, []),
@@ -112,11 +112,11 @@ def test_two_hundred_worlds_cover_every_feature() -> None:
     ],
 )
 def test_injected_zeros_are_derived_from_the_fault_seed(
-    service: Any, throttled_share: float, weather: list[FaultSettings]
+    service: Any, throttled_share: float, faults: list[FaultSettings]
 ) -> None:
     """The queue is never empty, so every 0 is false."""
     queue = SimulatedQueue(service=service, throttled_share=throttled_share)
-    scenario = case(workload("sqs", max_replicas=1), queue=queue, weather=tuple(weather))
+    scenario = case(workload("sqs", max_replicas=1), queue=queue, faults=tuple(faults))
     ticks: list[Tick] = []
     run.simulate(scenario, 5, trace(*[(0.01 * k, 20, 2000) for k in range(2000)]), record=[ticks.append])
     injected_zeros = InjectedZeros(scenario, 5)

@@ -34,7 +34,7 @@ def paid_nodes(pool: FleetPool, at_s: np.ndarray[tuple[int], np.dtype[np.float64
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["chat", "cold-start", "batch-queue", "spot", "bad-weather"])
+@pytest.mark.parametrize("name", ["chat", "cold-start", "batch-queue", "spot", "faults"])
 def test_bill_equals_the_price_integrated_over_paid_nodes(name: str, tmp_path: Path) -> None:
     run = simulate_shortened(name, tmp_path)
     at_s = np.arange(0.0, run.end_s, STEP_S) + STEP_S / 2

@@ -12,7 +12,7 @@ from tests.factories import live, queue, spec, targets
     ("period_s", "sizes"),
     [
         pytest.param(15.0, [8, 16, 32, 64], id="a period of one turn doubles each turn"),
-        pytest.param(60.0, [8, 8, 8, 8, 16], id="a period of four turns doubles each fourth turn"),
+        pytest.param(60.0, [8, 8, 8, 8, 16], id="a period of four ticks doubles the size at each fourth tick"),
     ],
 )
 def test_first_period_of_a_history_is_limited_like_any_other(period_s: float, sizes: list[int]) -> None:

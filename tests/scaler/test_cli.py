@@ -402,3 +402,20 @@ def test_every_verb_has_help_with_examples(verb: str, capsys: pytest.CaptureFixt
     assert texts[0] == texts[1]
     assert texts[0].startswith(f"usage: forescale {verb}")
     assert f"\nexamples:\n  forescale {verb} " in texts[0]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["simulate", "--seed", "x"], "argument --seed: must be a whole number, not 'x'"),
+        (["trace", "describe", "t.csv", "--seed", "1.5"], "argument --seed: must be a whole number, not '1.5'"),
+        (["report", "--prompt-tokens", "many"], "argument --prompt-tokens: must be a number, not 'many'"),
+    ],
+)
+def test_an_option_that_is_no_number_names_the_rule(
+    args: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        main(args)
+    assert exit_info.value.code == 2
+    assert message in capsys.readouterr().err

@@ -67,7 +67,7 @@ async def test_daemon_runs_until_stopped_and_prints_a_summary(tmp_path: Path) ->
         assert await d.stop() == 0
         assert d.process.stdout is not None
         summary = json.loads(await d.process.stdout.read())
-        assert summary["llm"]["turns"] == len(d.ticks())
+        assert summary["llm"]["ticks"] == len(d.ticks())
         assert summary["llm"]["resized"] == sum(o.result is Result.ACCEPTED for t in d.ticks() for o in t.outcomes)
 
 
@@ -110,7 +110,9 @@ async def test_changed_configuration_is_applied_between_ticks(tmp_path: Path) ->
         await until(lambda: d.ticks()[-1].spec != before and {"llm", "other"} <= {t.workload for t in d.ticks()}, 20, d)
         (config / "more.yaml").unlink()
         await until(lambda: any(e.get("removed") == ["other"] for e in d.events()), 20, d)
-        assert 'workload="other"' not in (await d.get("metrics"))[1]
+        metrics = (await d.get("metrics"))[1]
+        assert 'workload="other"' not in metrics
+        assert 'forescale_config_reloads_total{result="applied"} 2.0' in metrics
         assert (await d.get("healthz"))[0] == 200
 
 

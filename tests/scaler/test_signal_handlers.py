@@ -76,7 +76,7 @@ async def test_repeated_sighup_during_start_does_not_end_the_daemon(tmp_path: Pa
         process.terminate()
         assert await process.wait() == 0
         await reading
-        assert sum("asked" in line and "SIGHUP" in line for line in lines) <= 20, "its lines are limited"
+        assert sum("requested_by" in line and "SIGHUP" in line for line in lines) <= 20, "its lines are limited"
 
 
 @pytest.mark.slow

@@ -154,10 +154,10 @@ def test_a_simulated_journal_can_be_explained_and_replays_equal(
 
 @pytest.mark.slow
 def test_output_is_byte_identical_for_a_seed_whatever_the_hash_seed(tmp_path: Path) -> None:
-    weather = [{"fault": "unavailable", "share": 0.2}, {"fault": "out_of_capacity", "share": 0.3, "where": "pools"}]
+    faults = [{"fault": "unavailable", "share": 0.2}, {"fault": "out_of_capacity", "share": 0.3, "where": "pools"}]
 
     def change(s: dict[str, Any]) -> None:
-        s |= {"weather": weather, "telemetry": {"lost_share": 0.1, "partial_share": 0.2}}
+        s |= {"faults": faults, "telemetry": {"lost_share": 0.1, "partial_share": 0.2}}
         s["pools"]["gpus"] |= {"market": "spot", "zones": {"a": {"losses_per_node_hour": 30}, "b": {}}}
 
     scenario, outputs = files(tmp_path, change), []
@@ -213,8 +213,11 @@ def test_output_is_byte_identical_for_a_seed_whatever_the_hash_seed(tmp_path: Pa
         (setting("start", to="1969-07-20T20:17:00+00:00"), "start: must be in the years 1970 to 2199"),
         (setting("start", to="soon"), "start: must be a date and time in ISO 8601"),
         (setting("quantities", to={"running": "runing"}), "does not provide runing (for running)"),
-        (setting("weather", to=[{"fault": "storm"}]), "weather[0].fault"),
-        (setting("weather", to=[{"fault": "hang", "since_s": 9, "until_s": 3}]), "until_s: must be above since_s, 9"),
+        (lambda s: (s.pop("scenario"), s.update(policies={})), ": is a workload, not a scenario (name this file in"),
+        (setting("weather", to=[]), "weather: was renamed to faults (write faults with the same value)"),
+        (setting("beside", to=[]), "beside: was renamed to concurrent_scenarios"),
+        (setting("faults", to=[{"fault": "storm"}]), "faults[0].fault"),
+        (setting("faults", to=[{"fault": "hang", "since_s": 9, "until_s": 3}]), "until_s: must be above since_s, 9"),
         (setting("telemetry", to={"scrape_interval_s": 1e-13}), "must be greater than or equal to 0.001"),
         (setting("router", to={"patience_s": 1e14}), "patience_s must be at most 9e+06; null: no limit"),
         (lambda s: s.update(queue={}, router={"limit": 3}), "limit cannot be set in a scenario with a queue"),

@@ -20,8 +20,9 @@ Quantities = Annotated[
 BehaviorField = Annotated[
     Behavior | None,
     FieldMetadata(
-        "spec.behavior: windows and rates. {} means the defaults of autoscaling/v2. null means the older rule: the"
-        " largest recommendation of downscale_stabilization_s, and at most the larger of twice the size and 4.",
+        "spec.behavior: windows and rates. {} means the defaults of autoscaling/v2. null means the older rule: scale"
+        " in to the largest recommendation of downscale_stabilization_s, and scale out to at most twice the size or 4,"
+        " if that is more.",
         example={},
     ),
 ]
@@ -56,15 +57,16 @@ class HpaMetric:
     type: Annotated[
         Literal["external", "pods"],
         FieldMetadata(
-            "external is a total over the workload, pods one quantity that is a mean over the ready replicas. The"
-            " default of external also allows scale from zero."
+            "external: a total over the workload. pods: one quantity, a mean over the ready replicas. The default of"
+            " external also allows scale from zero."
         ),
     ] = "external"
     target_type: Annotated[
         Literal["average_value", "value"],
         FieldMetadata(
-            "average_value is an amount per replica; value multiplies the ready replicas by the ratio to the target."
-            " Prefer the default of average_value, since value overshoots while replicas start."
+            "average_value divides the total by the target per replica; value multiplies the ready replicas by the"
+            " ratio of the metric to the target. Prefer the default of average_value, since value overshoots while"
+            " replicas start."
         ),
     ] = "average_value"
     source: Annotated[

@@ -90,8 +90,8 @@ class Kpa(AveragingPolicy):
     panic_threshold: Annotated[
         float,
         FieldMetadata(
-            "panic-threshold-percentage: a panic begins when the panic window needs this multiple of the ready"
-            " replicas. The default of 2 is Knative's; lower it to react to smaller bursts. Share.",
+            "panic-threshold-percentage: panic mode begins when the need in the panic window is this multiple of the"
+            " ready replicas. The default of 2 is Knative's; lower it to react to smaller bursts. Share.",
             ge=1.1,
             le=10,
         ),

@@ -12,14 +12,14 @@ from policies.recommend.context import PolicyContext
 
 @dataclass(frozen=True, kw_only=True)
 class Static:
-    """A fixed number of replicas: the baseline of comparisons, or a size that is set by hand."""
+    """A fixed number of replicas: a baseline for comparisons, or a size set by an operator."""
 
     post_demand: ClassVar[bool] = False
     can_activate: ClassVar[bool] = True
     owns_stabilization: ClassVar[bool] = True
     lookback_s: ClassVar[float] = 0.0
 
-    replicas: Annotated[int, FieldMetadata("Number of replicas to hold. Replicas.", ge=0, example=4)]
+    replicas: Annotated[int, FieldMetadata("Number of replicas. Replicas.", ge=0, example=4)]
 
     def needs(self) -> tuple[str, ...]:
         return ()

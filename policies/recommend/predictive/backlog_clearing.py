@@ -67,5 +67,8 @@ def backlog_need(waiting: WaitingWork, rate: float, ready: float, size: float, s
     extra = min(math.sqrt(cost_ratio), backlog_s / MIN_CLEAR_S)
     if backlog_s <= (size - rate) * supply.lead_s:
         extra = min(extra, size - rate)
-    backlog = f"{waiting.requests:g} requests wait in the engines, {backlog_s:.0f} replica-seconds"
-    return BacklogNeed(extra, f"{backlog}: {extra:.1f} more replicas clear them")
+    reason = (
+        f"{waiting.requests:g} requests wait in the engines: clearing the backlog of {backlog_s:.0f} replica-seconds"
+        f" takes {extra:.1f} more replicas"
+    )
+    return BacklogNeed(extra, reason)

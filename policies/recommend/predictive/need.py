@@ -41,10 +41,11 @@ class Need:
         It names the quantile of the forecast (0 to 1) and the lead time that the forecast covers.
         """
         limit, correction = self.limit, self.correction
-        expected = f"up to {self.expected:.1f} within {lead_s:.0f} s (P{100 * quantile:.0f})"
+        change = "and up to" if self.expected > self.work else "and forecast to be at most"
+        forecast = f"{change} {self.expected:.1f} within {lead_s:.0f} s (P{100 * quantile:.0f})"
         limited_by = TITLES[limit.latency] if limit.latency else "saturation"
         parts = [
-            f"load is {self.work:.1f} replicas now and {expected}",
+            f"load is {self.work:.1f} replicas now {forecast}",
             f"replicas filled to {limit.load:.0%} of configured throughput, limited by {limited_by}",
         ]
         if self.work > self.rate:

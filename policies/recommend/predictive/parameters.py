@@ -25,9 +25,9 @@ class PredictiveParameters:
     gpu_activity: Annotated[
         str | None,
         FieldMetadata(
-            "Source of GPU `utilization`, the fallback while neither the engines nor the queue report anything. It"
-            " may raise the size once, to at most 1.5 times the last need, and never lowers it. null means no"
-            " fallback: the size is held.",
+            "Source of GPU `utilization`, used only while neither the engines nor the queue report anything. It can"
+            " raise the size once, to at most 1.5 times the last need, and never lowers it. null means no such source:"
+            " the size stays as it is.",
             example="scrape",
         ),
     ] = None
@@ -35,8 +35,8 @@ class PredictiveParameters:
         float,
         FieldMetadata(
             "Maximum time from send to answer: the queue's SLO. The default is 300; set it to your own SLO. If it"
-            " exceeds the response time, the lead time and backlog_clear_s together, replicas are added only for due"
-            " messages, without a forecast. Seconds.",
+            " exceeds the sum of response time, lead time and backlog_clear_s, replicas are added only for messages"
+            " that are due, without a forecast. Seconds.",
             gt=0,
             le=43_200,
         ),
@@ -45,7 +45,7 @@ class PredictiveParameters:
         float | None,
         FieldMetadata(
             "Replica-seconds of one queue message, used until they are measured. null means unknown: one replica"
-            " starts and measures them. Set it if queue_deadline_s is shorter than two lead times. Seconds.",
+            " starts, to measure them. Set it if queue_deadline_s is shorter than two lead times. Seconds.",
             gt=0,
             example=0.2,
         ),
@@ -72,8 +72,9 @@ class PredictiveParameters:
     utilization: Annotated[
         float,
         FieldMetadata(
-            "Share to fill of the load that one replica carries within the SLO. The default of 1 fills all of it."
-            " Lower it to leave room for bursts of seconds; above 1 it spends the forecast's margin. Share.",
+            "Target load of a replica, as a share of the load that it can carry within the SLO. The default of 1 uses"
+            " all of it. Lower it to leave room for bursts of a few seconds; above 1, the load uses up the forecast's"
+            " margin. Share.",
             gt=0,
             le=2,
         ),
@@ -81,9 +82,9 @@ class PredictiveParameters:
     quantile: Annotated[
         float | None,
         FieldMetadata(
-            "Quantile of the largest demand within the lead time that the size must carry. null derives it from"
-            " slo_violation_cost_ratio and lowers it while the measured SLO allows that. Set it to fix the margin."
-            " Share.",
+            "The size covers this quantile of the largest demand within the lead time. null derives it from"
+            " slo_violation_cost_ratio, and lowers it while the measured SLO attainment allows that. Set it for a fixed"
+            " margin. Share.",
             gt=0,
             lt=1,
             example=0.95,
@@ -109,8 +110,8 @@ class PredictiveParameters:
     demand_hold_s: Annotated[
         float,
         FieldMetadata(
-            "Hold the previous demand for this time after demand collapses within a minute, since it usually returns"
-            " as suddenly. The default of 900 outlasts an outage of ten minutes; 0 disables it. Seconds.",
+            "After demand collapses within a minute, keep the previous demand for this time, because it usually"
+            " returns as suddenly. The default of 900 outlasts an outage of ten minutes; 0 disables it. Seconds.",
             ge=0,
             le=3600,
         ),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from policies.model.field_metadata import FieldMetadata
+from policies.model.field_metadata import FieldMetadata, Pattern
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class AwsAccount:
         str | None,
         FieldMetadata(
             "AWS region. Default: null, the SDK's region (AWS_REGION or the profile).",
-            pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$",
+            pattern=Pattern(r"^[a-z]{2}(-[a-z]+)+-[0-9]$", "an AWS region"),
             example="us-east-1",
         ),
     ] = None
@@ -29,7 +29,9 @@ class AwsAccount:
         str | None,
         FieldMetadata(
             "URL of another endpoint, such as a VPC endpoint or a test server. Default: null, the public AWS endpoint.",
-            pattern=r"^https?://[^/@\s?#]+(/[^@\s?#]*)?$",
+            pattern=Pattern(
+                r"^https?://[^/@\s?#]+(/[^@\s?#]*)?$", "an http:// or https:// URL without user, password and query"
+            ),
         ),
     ] = None
 
@@ -53,7 +55,7 @@ class AwsNotices:
         FieldMetadata(
             "SQS queue that receives interruption warnings from EventBridge. Only this daemon may read it, since it"
             " deletes what it reads. Default: null, none.",
-            pattern=r"^https?://[^/@\s?#]+/[0-9]+/[A-Za-z0-9_-]{1,80}$",
+            pattern=Pattern(r"^https?://[^/@\s?#]+/[0-9]+/[A-Za-z0-9_-]{1,80}$", "the URL of an SQS standard queue"),
             example="https://sqs.us-east-1.amazonaws.com/123456789012/spot-notices",
         ),
     ] = None
@@ -68,7 +70,7 @@ class AwsNotices:
         str,
         FieldMetadata(
             "URL of the instance metadata service. Default: the EC2 link-local address.",
-            pattern=r"^https?://[^/@\s?#]+$",
+            pattern=Pattern(r"^https?://[^/@\s?#]+$", "an http:// or https:// URL without user, password and path"),
         ),
     ] = "http://169.254.169.254"
 

@@ -5,21 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
-from policies.model.field_metadata import FieldMetadata
+from policies.model.field_metadata import FieldMetadata, Pattern
 
-UUID: Final = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
-GROUP: Final = r"^[A-Za-z0-9_().-]{0,89}[A-Za-z0-9_()-]$"
-"""Pattern of a resource group's name."""
-NAME: Final = r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,78}[A-Za-z0-9_])?$"
-"""Pattern of a resource's name."""
-RESOURCE: Final = (
-    r"^/subscriptions/[0-9a-fA-F-]{36}/resourceGroups/[^/?#\s]+/providers/[A-Za-z.]+(/[A-Za-z]+/[^/?#\s]+)+$"
+UUID: Final = Pattern(r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$", "a UUID")
+GROUP: Final = Pattern(
+    r"^[A-Za-z0-9_().-]{0,89}[A-Za-z0-9_()-]$", "at most 90 letters, digits and _ ( ) . -, without a final dot"
 )
-"""Pattern of a resource's id."""
-EVENTS_URL: Final = r"^https?://[^/@\s?#]+(/[^\s?#]*)?$"
+"""Name of a resource group."""
+NAME: Final = Pattern(
+    r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,78}[A-Za-z0-9_])?$",
+    "at most 80 letters, digits and _ . -, with a letter or digit first and a letter, digit or _ last",
+)
+"""Name of a resource."""
+RESOURCE: Final = Pattern(
+    r"^/subscriptions/[0-9a-fA-F-]{36}/resourceGroups/[^/?#\s]+/providers/[A-Za-z.]+(/[A-Za-z]+/[^/?#\s]+)+$",
+    "an Azure resource ID",
+)
+ORIGIN: Final = Pattern(r"^https://[^/@\s?#]+$", "an https:// URL without user, password and path")
+EVENTS_URL: Final = Pattern(
+    r"^https?://[^/@\s?#]+(/[^\s?#]*)?$", "an http:// or https:// URL without user, password and query"
+)
 EVENTS_DOC: Final = (
-    "URL of the machines' Scheduled Events: the metadata service if the daemon runs in the same scale set, else a relay"
-    " on each machine, with {host} for the machine's host name. Default: null, no interruption notices."
+    "URL of the machines' Scheduled Events. Use the metadata service if the daemon runs in the same scale set, else a"
+    " relay on each machine, with {host} for the machine's host name. Default: null, no interruption notices."
 )
 EVENTS_EXAMPLE: Final = "http://{host}:8099/metadata/scheduledevents"
 
@@ -76,7 +84,7 @@ class AzureAccount:
         Literal["default", "workload_identity", "managed_identity"],
         FieldMetadata(
             "Identity for the requests. default tries environment variables, workload identity, managed identity and"
-            " the az tool, and uses the first that answers. Set one if several are available."
+            " the az tool, and uses the first that works. Set one if several are available."
         ),
     ] = "default"
     tenant_id: Annotated[
@@ -103,14 +111,14 @@ class AzureAccount:
         str | None,
         FieldMetadata(
             "URL of another Resource Manager, such as a private link or a test server. Default: null, that of cloud.",
-            pattern=r"^https://[^/@\s?#]+$",
+            pattern=ORIGIN,
         ),
     ] = None
     authority_url: Annotated[
         str | None,
         FieldMetadata(
             "URL of another Entra endpoint, such as Azure Stack or a test server. Default: null, that of cloud.",
-            pattern=r"^https://[^/@\s?#]+$",
+            pattern=ORIGIN,
         ),
     ] = None
     ca_file: Annotated[

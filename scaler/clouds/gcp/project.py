@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from policies.model.field_metadata import FieldMetadata
+from policies.model.field_metadata import FieldMetadata, Pattern
 
-URL = r"^https://[^/@\s?#]+(/[^\s?#]*)?$"
+URL = Pattern(r"^https://[^/@\s?#]+(/[^\s?#]*)?$", "an https:// URL without user, password and query")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,10 @@ class GcpEndpoints:
         "https://monitoring.googleapis.com"
     )
     pubsub: Annotated[
-        str, FieldMetadata("Host and port of the Pub/Sub API (gRPC over TLS).", pattern=r"^[^/\s:]+:[0-9]{1,5}$")
+        str,
+        FieldMetadata(
+            "Host and port of the Pub/Sub API (gRPC over TLS).", pattern=Pattern(r"^[^/\s:]+:[0-9]{1,5}$", "HOST:PORT")
+        ),
     ] = "pubsub.googleapis.com:443"
     resource_manager: Annotated[
         str, FieldMetadata("URL of the Resource Manager API, which only `check --live` calls.", pattern=URL)
@@ -39,7 +42,7 @@ class GcpProject:
         str,
         FieldMetadata(
             "Project ID.",
-            pattern=r"^([a-z][a-z0-9.-]*:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$",
+            pattern=Pattern(r"^([a-z][a-z0-9.-]*:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$", "a Google Cloud project ID"),
             example="my-project",
         ),
     ]

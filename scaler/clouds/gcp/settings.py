@@ -8,11 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from policies.model.field_metadata import FieldMetadata
+from policies.model.field_metadata import FieldMetadata, Pattern
 
-ZONE: Final = r"^[a-z]+-[a-z]+[0-9]-[a-z]$"
-REGION: Final = r"^[a-z]+-[a-z]+[0-9]$"
-NAME: Final = r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$"
+ZONE: Final = Pattern(r"^[a-z]+-[a-z]+[0-9]-[a-z]$", "a Google Cloud zone")
+LOCATION: Final = Pattern(r"^[a-z]+-[a-z]+[0-9](-[a-z])?$", "a Google Cloud region or zone")
+NAME: Final = Pattern(
+    r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$",
+    "at most 63 lowercase letters, digits and inner hyphens, with a letter first",
+)
+SUBSCRIPTION: Final = Pattern(
+    r"^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$", "3 to 255 letters, digits and . _ ~ + % -, with a letter first"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +38,7 @@ class GcpNotices:
         FieldMetadata(
             "Pub/Sub subscription of a log sink for Compute Engine system events, one per daemon. Default: null; an"
             " interruption is then seen only when its machine stops.",
-            pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$",
+            pattern=SUBSCRIPTION,
             example="preemptions",
         ),
     ] = None
@@ -41,7 +47,7 @@ class GcpNotices:
         FieldMetadata(
             "URL of the metadata server to poll, if the daemon runs on one of the pool's machines. Default: null,"
             " none.",
-            pattern=r"^http://[^/@\s?#]+$",
+            pattern=Pattern(r"^http://[^/@\s?#]+$", "an http:// URL without user, password and path"),
             example="http://metadata.google.internal",
         ),
     ] = None

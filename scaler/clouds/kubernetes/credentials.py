@@ -78,7 +78,7 @@ def from_kubeconfig(paths: str, context: str | None) -> Load:
         for path in filter(None, paths.split(os.pathsep)):
             _check_limits(Path(path).expanduser())
         if not any(Path(p).expanduser().exists() for p in paths.split(os.pathsep) if p):
-            raise FileNotFoundError(f"kubeconfig {paths} does not exist")
+            raise FileNotFoundError("the file does not exist")
         return KubeConfigLoader(KubeConfigMerger(paths).config, active_context=context, config_base_path=None)
 
     async def load() -> Any:

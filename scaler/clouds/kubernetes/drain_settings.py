@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
-from policies.model.field_metadata import FieldMetadata
+from policies.model.field_metadata import FieldMetadata, Pattern
 from scaler.clouds.http_access import Access
 
-LABEL: Final = r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
+LABEL: Final = Pattern(
+    r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$",
+    "the key of a Kubernetes label",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +29,11 @@ class Drain:
         ),
     ]
     routing_value: Annotated[
-        str, FieldMetadata("Value of routing_label in the pod template. Default: true.", pattern=r"^[\w.-]{0,63}$")
+        str,
+        FieldMetadata(
+            "Value of routing_label in the pod template. Default: true.",
+            pattern=Pattern(r"^[\w.-]{0,63}$", "at most 63 letters, digits and _ . -"),
+        ),
     ] = "true"
     preset: Annotated[
         Literal["vllm", "sglang", "tgi", "triton_trtllm"],
@@ -35,7 +42,13 @@ class Drain:
     port: Annotated[int, FieldMetadata("Port of the pod's metrics. Default: 8000, that of vLLM.", ge=1, le=65535)] = (
         8000
     )
-    path: Annotated[str, FieldMetadata("Path of the pod's metrics. Default: /metrics.", pattern=r"^/\S*$")] = "/metrics"
+    path: Annotated[
+        str,
+        FieldMetadata(
+            "Path of the pod's metrics. Default: /metrics.",
+            pattern=Pattern(r"^/\S*$", "a path that starts with / and has no spaces"),
+        ),
+    ] = "/metrics"
     tls: Annotated[bool, FieldMetadata("Whether the metrics port serves HTTPS. Default: false.")] = False
     settle_s: Annotated[
         float,

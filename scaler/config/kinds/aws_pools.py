@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
-from policies.model.field_metadata import FieldMetadata
+from policies.model.field_metadata import FieldMetadata, Pattern
 from policies.model.pool import YIELD_S, HeadroomPool, OtherWriterYield, Pool, Target
 from scaler.clouds.aws.account import AwsAccount, AwsNotices
 
-GROUP_NAME: Final = r"^[^/:\s]{1,255}$"
+GROUP_NAME: Final = Pattern(r"^[^/:\s]{1,255}$", "at most 255 characters without spaces, / and :")
 RESERVATION: Final = re.compile(r"cr-[0-9a-f]{8,17}")
 
 
@@ -53,10 +53,10 @@ class Asg(AwsPool):
     launch: Annotated[
         Literal["desired_capacity", "instances"],
         FieldMetadata(
-            "desired_capacity sets the group's desired capacity, and capacity errors appear later, in its scaling"
-            " activities. instances calls LaunchInstances per zone and gets capacity errors at once; it requires a"
-            " launch template, and either only on-demand or only spot instances. Default: desired_capacity, which every"
-            " group supports."
+            "desired_capacity sets the group's desired capacity; capacity errors appear later, in its scaling"
+            " activities. instances calls LaunchInstances for each zone, which reports them at once; it requires a"
+            " launch template, and a group with only on-demand or only spot instances. Default: desired_capacity, which"
+            " every group supports."
         ),
     ] = "desired_capacity"
 
@@ -109,7 +109,7 @@ class Ec2Fleet(AwsPool):
         str,
         FieldMetadata(
             "ID of the EC2 Fleet, which must be of type maintain.",
-            pattern=r"^fleet-[0-9a-f-]{8,40}$",
+            pattern=Pattern(r"^fleet-[0-9a-f-]{8,40}$", "the ID of an EC2 Fleet"),
             example="fleet-12a34b55-67cd-8ef9-ba9b-9208d1ea2f01",
         ),
     ]
@@ -125,14 +125,16 @@ class Ec2InstantFleet(AwsPool):
     launch_template: Annotated[
         str,
         FieldMetadata(
-            "ID or name of the launch template.", pattern=r"^[A-Za-z0-9()./_-]{3,128}$", example="llama-chat-h100"
+            "ID or name of the launch template.",
+            pattern=Pattern(r"^[A-Za-z0-9()./_-]{3,128}$", "3 to 128 letters, digits and ( ) . / _ -"),
+            example="llama-chat-h100",
         ),
     ]
     version: Annotated[
         str,
         FieldMetadata(
             "Version of the launch template: a number, $Default or $Latest. Default: $Default.",
-            pattern=r"^([0-9]+|\$Default|\$Latest)$",
+            pattern=Pattern(r"^([0-9]+|\$Default|\$Latest)$", "a number, $Default or $Latest"),
         ),
     ] = "$Default"
     subnets: Annotated[
@@ -163,12 +165,24 @@ class EksNodeGroup(AwsPool):
     """The nodes of an EKS managed node group."""
 
     cluster: Annotated[
-        str, FieldMetadata("Name of the EKS cluster.", pattern=r"^[0-9A-Za-z][A-Za-z0-9_-]{0,99}$", example="serving")
+        str,
+        FieldMetadata(
+            "Name of the EKS cluster.",
+            pattern=Pattern(
+                r"^[0-9A-Za-z][A-Za-z0-9_-]{0,99}$",
+                "at most 100 letters, digits, - and _, with a letter or digit first",
+            ),
+            example="serving",
+        ),
     ]
     node_group: Annotated[
         str,
         FieldMetadata(
-            "Name of the managed node group.", pattern=r"^[0-9A-Za-z][A-Za-z0-9_-]{0,62}$", example="h100-spot"
+            "Name of the managed node group.",
+            pattern=Pattern(
+                r"^[0-9A-Za-z][A-Za-z0-9_-]{0,62}$", "at most 63 letters, digits, - and _, with a letter or digit first"
+            ),
+            example="h100-spot",
         ),
     ]
 

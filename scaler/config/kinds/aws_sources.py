@@ -7,12 +7,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Final
 
-from policies.model.field_metadata import FieldMetadata
+from policies.model.field_metadata import FieldMetadata, Pattern
 from scaler.clouds.aws.account import AwsAccount
 
 HIGH_RESOLUTION: Final = frozenset({1, 5, 10, 20, 30})
 """Periods below a minute that CloudWatch accepts. Seconds."""
-STAT: Final = r"^(Average|Sum|Minimum|Maximum|SampleCount|IQM|(p|tm|wm|tc|ts)[0-9]{1,2}(\.[0-9]{1,10})?)$"
+STAT: Final = Pattern(
+    r"^(Average|Sum|Minimum|Maximum|SampleCount|IQM|(p|tm|wm|tc|ts)[0-9]{1,2}(\.[0-9]{1,10})?)$",
+    "a CloudWatch statistic",
+)
 SQS_COUNTS: Final = {
     "visible": "ApproximateNumberOfMessages",
     "in_flight": "ApproximateNumberOfMessagesNotVisible",
@@ -31,10 +34,20 @@ class CloudWatchMetric:
     """One CloudWatch metric."""
 
     namespace: Annotated[
-        str, FieldMetadata("Namespace of the metric.", pattern=r"^[^:\s][^:]{0,254}$", example="AWS/SageMaker")
+        str,
+        FieldMetadata(
+            "Namespace of the metric.",
+            pattern=Pattern(r"^[^:\s][^:]{0,254}$", "at most 255 characters without a colon or a leading space"),
+            example="AWS/SageMaker",
+        ),
     ]
     metric: Annotated[
-        str, FieldMetadata("Name of the metric.", pattern=r"^[ -~]{1,255}$", example="ConcurrentRequestsPerModel")
+        str,
+        FieldMetadata(
+            "Name of the metric.",
+            pattern=Pattern(r"^[ -~]{1,255}$", "at most 255 ASCII characters"),
+            example="ConcurrentRequestsPerModel",
+        ),
     ]
     dimensions: Annotated[
         Mapping[str, str],
@@ -133,7 +146,7 @@ class Sqs:
         str,
         FieldMetadata(
             "URL of the queue.",
-            pattern=r"^https?://[^/@\s?#]+/[0-9]+/[A-Za-z0-9_-]{1,80}(\.fifo)?$",
+            pattern=Pattern(r"^https?://[^/@\s?#]+/[0-9]+/[A-Za-z0-9_-]{1,80}(\.fifo)?$", "the URL of an SQS queue"),
             example="https://sqs.us-east-1.amazonaws.com/123456789012/prompts",
         ),
     ]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from policies.model.field_metadata import FieldMetadata
+from policies.model.field_metadata import FieldMetadata, Pattern
 from policies.model.pool import Pool, Target
 from scaler.clouds.azure.account import (
     EVENTS_DOC,
@@ -44,7 +44,12 @@ class AksAgentPool(AzurePool):
     ]
     cluster: Annotated[str, FieldMetadata("Name of the AKS cluster.", pattern=NAME, example="llm")]
     agent_pool: Annotated[
-        str, FieldMetadata("Name of the agent pool.", pattern=r"^[a-z][a-z0-9]{0,11}$", example="h100spot")
+        str,
+        FieldMetadata(
+            "Name of the agent pool.",
+            pattern=Pattern(r"^[a-z][a-z0-9]{0,11}$", "at most 12 lowercase letters and digits, with a letter first"),
+            example="h100spot",
+        ),
     ]
     events_url: Annotated[str | None, FieldMetadata(EVENTS_DOC, pattern=EVENTS_URL, example=EVENTS_EXAMPLE)] = None
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from policies.model.field_metadata import FieldMetadata
+from policies.model.field_metadata import FieldMetadata, Pattern
 from scaler.clouds.azure.account import (
     GROUP,
+    ORIGIN,
     RESOURCE,
     AzureAccount,
 )
 from scaler.config.secret import Secret
 
 Aggregation = Literal["average", "maximum", "minimum", "total", "count"]
+
+ENTITY: Final = Pattern(r"^[^\s?#]{1,260}$", "at most 260 characters without spaces, ? and #")
+"""Name of a Service Bus queue or topic."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +37,9 @@ class AzureMonitor:
     region: Annotated[
         str,
         FieldMetadata(
-            "Region of the resource, which selects the metrics endpoint.", pattern=r"^[a-z0-9]+$", example="eastus"
+            "Region of the resource, which selects the metrics endpoint.",
+            pattern=Pattern(r"^[a-z0-9]+$", "an Azure region in lowercase without spaces"),
+            example="eastus",
         ),
     ]
     metrics: Annotated[
@@ -83,7 +89,7 @@ class AzureMonitor:
         FieldMetadata(
             "Metrics endpoint to use instead of the region's, such as a test server. Default: null, the region's"
             " endpoint.",
-            pattern=r"^https://[^/@\s?#]+$",
+            pattern=ORIGIN,
         ),
     ] = None
     max_age_s: Annotated[
@@ -138,7 +144,9 @@ class ServiceBus:
         str,
         FieldMetadata(
             "Name of the Service Bus namespace, or its full host name. Append a port if it is not 443.",
-            pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$",
+            pattern=Pattern(
+                r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$", "a namespace or host name, or HOST:PORT"
+            ),
             example="llm-jobs",
         ),
     ]
@@ -146,21 +154,19 @@ class ServiceBus:
         str | None,
         FieldMetadata(
             "Name of the queue. Default: null; set topic and subscription instead.",
-            pattern=r"^[^\s?#]{1,260}$",
+            pattern=ENTITY,
             example="prompts",
         ),
     ] = None
     topic: Annotated[
         str | None,
-        FieldMetadata(
-            "Name of the topic; requires subscription. Default: null; set queue instead.", pattern=r"^[^\s?#]{1,260}$"
-        ),
+        FieldMetadata("Name of the topic; requires subscription. Default: null; set queue instead.", pattern=ENTITY),
     ] = None
     subscription: Annotated[
         str | None,
         FieldMetadata(
             "Name of the topic's subscription, whose messages are counted. Default: null, only with queue.",
-            pattern=r"^[^\s/?#]{1,50}$",
+            pattern=Pattern(r"^[^\s/?#]{1,50}$", "at most 50 characters without spaces, /, ? and #"),
         ),
     ] = None
     sessions: Annotated[

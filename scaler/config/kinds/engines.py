@@ -8,12 +8,12 @@ from typing import Annotated, Final, Literal
 
 from yarl import URL
 
-from policies.model.field_metadata import FieldMetadata
+from policies.model.field_metadata import FieldMetadata, Pattern
 from policies.model.pool import Pool, Target
 from scaler.clouds.engines import presets
 from scaler.clouds.http_access import Access, is_page
 
-PAGE_URL: Final = r"^https?://[^/@\s?#]+(/[^\s#]*)?$"
+PAGE_URL: Final = Pattern(r"^https?://[^/@\s?#]+(/[^\s#]*)?$", "an http:// or https:// URL without user and password")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
-from policies.model.field_metadata import FieldMetadata
+from policies.model.field_metadata import FieldMetadata, Pattern
 from policies.model.pool import YIELD_S, HeadroomPool, OtherWriterYield, Pool, Target
 from scaler.clouds.gcp.project import GcpProject
-from scaler.clouds.gcp.settings import NAME, REGION, ZONE, GcpNotices, GcpReservation, instance_group_path
+from scaler.clouds.gcp.settings import LOCATION, NAME, ZONE, GcpNotices, GcpReservation, instance_group_path
 
 Project = Annotated[
     GcpProject, FieldMetadata("Google Cloud project, credentials and endpoints.", example={"id": "my-project"})
@@ -33,9 +33,7 @@ class InstanceGroupPool(Pool):
     name: Annotated[str, FieldMetadata("Name of the managed instance group.", pattern=NAME, example="vllm-h100-spot")]
     location: Annotated[
         str,
-        FieldMetadata(
-            "Zone of the group, or region of a regional group.", pattern=rf"{ZONE}|{REGION}", example="us-central1"
-        ),
+        FieldMetadata("Zone of the group, or region of a regional group.", pattern=LOCATION, example="us-central1"),
     ]
 
     @property
@@ -120,9 +118,7 @@ class GkeNodePool(Pool):
 
     project: Project
     cluster: ClusterName
-    location: Annotated[
-        str, FieldMetadata("Region or zone of the cluster.", pattern=rf"{ZONE}|{REGION}", example="us-central1")
-    ]
+    location: Annotated[str, FieldMetadata("Region or zone of the cluster.", pattern=LOCATION, example="us-central1")]
     name: Annotated[str, FieldMetadata("Name of the node pool.", pattern=NAME, example="h100-spot")]
     sized_by: Annotated[
         Literal["size", "bounds"],
@@ -146,9 +142,7 @@ class GkeTpuSlices(Pool):
 
     project: Project
     cluster: ClusterName
-    location: Annotated[
-        str, FieldMetadata("Region or zone of the cluster.", pattern=rf"{ZONE}|{REGION}", example="us-west4")
-    ]
+    location: Annotated[str, FieldMetadata("Region or zone of the cluster.", pattern=LOCATION, example="us-west4")]
     name: Annotated[
         str,
         FieldMetadata(
@@ -162,21 +156,23 @@ class GkeTpuSlices(Pool):
         str,
         FieldMetadata(
             "Machine type of one host: ct5lp-hightpu-4t (v5e), ct4p-hightpu-4t (v4).",
-            pattern=r"^ct[0-9]+[a-z]*-hightpu-[1-8]t$",
+            pattern=Pattern(r"^ct[0-9]+[a-z]*-hightpu-[1-8]t$", "a TPU machine type"),
             example="ct5lp-hightpu-4t",
         ),
     ]
     topology: Annotated[
         str,
         FieldMetadata(
-            "Chips of one slice per side: 4x4 (v5e), 2x2x4 (v4).", pattern=r"^[0-9]+(x[0-9]+){1,2}$", example="4x4"
+            "Chips of one slice per side: 4x4 (v5e), 2x2x4 (v4).",
+            pattern=Pattern(r"^[0-9]+(x[0-9]+){1,2}$", "two or three numbers joined by x"),
+            example="4x4",
         ),
     ]
     service_account: Annotated[
         str | None,
         FieldMetadata(
             "Service account of the hosts. Default: null, the Compute Engine default service account.",
-            pattern=r"^[^@\s]+@[^@\s]+$",
+            pattern=Pattern(r"^[^@\s]+@[^@\s]+$", "the email address of a service account"),
         ),
     ] = None
     labels: Annotated[dict[str, str], FieldMetadata("Kubernetes labels of the hosts. Default: none.")] = field(

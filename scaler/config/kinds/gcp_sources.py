@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
-from policies.model.field_metadata import FieldMetadata
+from policies.model.field_metadata import FieldMetadata, Pattern
 from scaler.clouds.gcp.project import GcpProject
+from scaler.clouds.gcp.settings import SUBSCRIPTION
 
 PUBSUB_METRICS: Final = {
     "visible": "num_undelivered_messages",
@@ -26,7 +27,7 @@ class GcpMetric:
         str,
         FieldMetadata(
             "Cloud Monitoring filter. It must name one metric.type.",
-            pattern=r"metric\.type\s*=",
+            pattern=Pattern(r"metric\.type\s*=", "a filter that compares metric.type"),
             example='metric.type = "kubernetes.io/container/accelerator/duty_cycle"',
         ),
     ]
@@ -161,9 +162,7 @@ class PubSub:
     ]
     subscription: Annotated[
         str,
-        FieldMetadata(
-            "ID of the subscription.", pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$", example="prompts-workers"
-        ),
+        FieldMetadata("ID of the subscription.", pattern=SUBSCRIPTION, example="prompts-workers"),
     ]
     by_region: Annotated[
         bool,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
-from policies.model.field_metadata import FieldMetadata
+from policies.model.field_metadata import FieldMetadata, Pattern
 from policies.model.pool import YIELD_S, HeadroomPool, OtherWriterYield, Pool, Target
 from policies.model.spec import NAME
 from scaler.clouds.kubernetes.cluster import KubeCluster, object_target
@@ -26,19 +26,28 @@ class Kubernetes(Pool):
         str,
         FieldMetadata(
             "API version of the object. Default: apps/v1, that of a Deployment.",
-            pattern=r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?v[0-9]+((alpha|beta)[0-9]+)?$",
+            pattern=Pattern(
+                r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?v[0-9]+((alpha|beta)[0-9]+)?$", "GROUP/VERSION or VERSION"
+            ),
         ),
     ] = "apps/v1"
     object_kind: Annotated[
         str,
         FieldMetadata(
             "Kind of the object, such as Deployment, StatefulSet or LeaderWorkerSet. Default: Deployment.",
-            pattern=r"^[A-Z][A-Za-z0-9]*$",
+            pattern=Pattern(r"^[A-Z][A-Za-z0-9]*$", "a kind in CamelCase"),
         ),
     ] = "Deployment"
     name: Annotated[
         str,
-        FieldMetadata("Name of the object.", pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", example="llama-chat"),
+        FieldMetadata(
+            "Name of the object.",
+            pattern=Pattern(
+                r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$",
+                "at most 253 lowercase letters, digits and inner hyphens and dots",
+            ),
+            example="llama-chat",
+        ),
     ]
     namespace: Annotated[
         str, FieldMetadata("Namespace of the object; ignored for cluster-scoped kinds. Default: default.", pattern=NAME)
@@ -118,7 +127,7 @@ class CapacityBuffer(HeadroomPool):
         str,
         FieldMetadata(
             "Version of the CapacityBuffer API. Default: v1beta1. Use v1alpha1 with Karpenter before 1.14.",
-            pattern=r"^v1((alpha|beta)[0-9]+)?$",
+            pattern=Pattern(r"^v1((alpha|beta)[0-9]+)?$", "v1, or an alpha or beta version of it"),
         ),
     ] = "v1beta1"
     cluster: Annotated[

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from policies.model.field_metadata import FieldMetadata
+from policies.model.field_metadata import FieldMetadata, Pattern
 from scaler.clouds.engines import presets
 from scaler.clouds.http_access import Access
 
@@ -19,7 +19,9 @@ class Prometheus:
         str,
         FieldMetadata(
             "Base URL of the server, with its path prefix if it has one.",
-            pattern=r"^https?://[^/@\s?#]+(/[^\s?#]*)?$",
+            pattern=Pattern(
+                r"^https?://[^/@\s?#]+(/[^\s?#]*)?$", "an http:// or https:// URL without user, password and query"
+            ),
             example="http://prometheus.monitoring:9090",
         ),
     ]
@@ -62,7 +64,7 @@ class Prometheus:
         Mapping[str, str],
         FieldMetadata(
             "PromQL queries for the time of a query's samples, such as min(timestamp(x)), keyed by quantity. Default:"
-            " none; a value then counts as new, though its samples may be five minutes old."
+            " none; a value then counts as measured at the query, although its samples may be five minutes old."
         ),
     ] = field(default_factory=dict)
     window_s: Annotated[

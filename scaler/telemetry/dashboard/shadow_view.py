@@ -19,13 +19,13 @@ def shadow_rows(shadow: Shadow) -> dict[str, Any]:
         "open_loop": shadow_tick is not None and shadow_tick.open_loop,
         "first": _side(None if shadow_tick is None else shadow_tick.first),
         "shadow": _side(None if shadow_tick is None else shadow_tick.shadow),
-        "told_by": totals.estimated_by,
+        "estimated_by": totals.estimated_by,
         "totals": totals.as_dict(),
-        "words": totals.text(),
+        "text": totals.text(),
     }
 
 
 def _side(side: ComparedSide | None) -> dict[str, Any]:
     if side is None:
-        return {"asked": None, "serving": None, "usd_per_hour": None}
-    return {"asked": side.requested, "serving": number(side.serving), "usd_per_hour": number(side.usd_per_hour)}
+        return {"requested": None, "serving": None, "usd_per_hour": None}
+    return {"requested": side.requested, "serving": number(side.serving), "usd_per_hour": number(side.usd_per_hour)}

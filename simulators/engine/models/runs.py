@@ -87,7 +87,8 @@ def read_runs(folder: Path) -> Mapping[str, EngineRun]:
     """
     path = next((p for p in (folder / "requests.csv", folder / "requests.csv.gz") if p.is_file()), None)
     if path is None:
-        raise ConfigError([Problem(str(folder), 1, "", "", "must contain requests.csv or requests.csv.gz")])
+        rule = "must contain requests.csv or requests.csv.gz" if folder.is_dir() else "is not a folder"
+        raise ConfigError([Problem(str(folder), 1, "", "", rule)])
     problems: list[Problem] = []
     rows: dict[str, list[tuple[float, ...]]] = defaultdict(list)
     try:

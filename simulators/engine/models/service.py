@@ -72,6 +72,9 @@ class ServiceModel:
         float,
         FieldMetadata("Speculative decoding: mean tokens per decode step and sequence. Tokens.", ge=1, le=65),
     ] = 1.0
+    calibrated: Annotated[
+        bool, FieldMetadata("Whether `calibrate` fitted the model to runs of a real engine. Default: false.")
+    ] = False
     provenance: Annotated[str, FieldMetadata("Source of the figures and their error. Default: none.")] = ""
 
     @property

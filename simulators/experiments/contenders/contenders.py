@@ -126,8 +126,8 @@ def _document(case: Case, name: str) -> Document:
         return Document(template.file, _filled_template(case, name, template.data), template.lines)
     folder = case.folder / "workloads"
     known = [SELF, ORACLE, *peer_names(), *sorted(path.stem for path in folder.glob("*.yaml"))]
-    hint = did_you_mean(name, known) or f"the names are {', '.join(known)}; a workload file also works"
-    raise ConfigError([_problem(name, f"is neither a file, nor a workload in {folder}, nor a peer", hint)])
+    hint = did_you_mean(name, known) or f"use a workload file, or one of {', '.join(known)}"
+    raise ConfigError([_problem(name, f"is not a file, a workload in {folder}, or a known policy", hint)])
 
 
 def _workload_mapping(path: Path) -> Document:

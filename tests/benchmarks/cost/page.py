@@ -33,7 +33,7 @@ def write(scores: Sequence[Score], folder: Path, name: str = "cost_at_slo") -> N
     before, start_mark, rest = text.partition(begin)
     _, end_mark, after = rest.partition(end)
     if not (start_mark and end_mark):
-        raise ValueError(f"{page} has no place for the tables: put {begin} and {end} where they are to stand")
+        raise ValueError(f"{page} has no place for the tables: insert the lines {begin} and {end}")
     tables = "\n".join(_tables(scores))
     page.write_text(f"{before}{begin}\n{tables}\n{end}{after}")
     (folder / "images" / f"{name.replace('_', '-')}.svg").write_text(_plot([s for s in scores if s.share == MAIN]))
@@ -45,8 +45,8 @@ def _tables(scores: Sequence[Score]) -> Iterator[str]:
     names = [name for name in scores[0].costs if name != OURS]
     for share in dict.fromkeys(s.share for s in scores):
         at_share = [s for s in scores if s.share == share]
-        yield f"\n**{share:.1%} of requests in time** (USD on the last two thirds; – where no member keeps it)\n"
-        yield f"| trace, start-up | ours | {' | '.join(names)} | oracle | to best rival | to oracle |"
+        yield f"\n**{share:.1%} of requests within the SLO** (USD on the last two thirds; –: no member meets the SLO)\n"
+        yield f"| trace, start-up | ours | {' | '.join(names)} | oracle | to the best rival | to the oracle |"
         yield "|---" * (len(names) + 5) + "|"
         for s in at_share:
             rivals = " | ".join(_usd(s.costs[name]) for name in names)
@@ -58,7 +58,7 @@ def _tables(scores: Sequence[Score]) -> Iterator[str]:
         oracle = "" if math.isnan(to_oracle) else f"**{to_oracle:.2f}**"
         yield f"| **geometric mean** | {'| ' * (len(names) + 2)}| **{to_rival:.2f}** | {oracle} |"
     yield "\n**What the first third chose, at 99%** (cost and share in time on the rest)\n"
-    yield f"| trace, start-up | ours as written | ours | {' | '.join(names)} |"
+    yield f"| trace, start-up | ours, untuned | ours | {' | '.join(names)} |"
     yield "|---" * (len(names) + 3) + "|"
     for s in (s for s in scores if s.share == MAIN):
         cells = [s.untuned, *(s.curves[name].chosen for name in (OURS, *names))]

@@ -91,7 +91,7 @@ def _summary(verdicts: Sequence[Verdict], duration_s: float, worlds: int) -> str
     ticks, shrank = sum(v.ticks for v in verdicts), sum(v.shrank for v in verdicts)
     seeds = f": seeds {', '.join(map(str, failed))}" if failed else ""
     each = f", {duration_s / len(verdicts):.2f} s a world" if verdicts else ""
-    return f"{len(verdicts)} of {worlds} worlds, {ticks:,} turns ({shrank:,} shrank), {len(failed)} failed{seeds}{each}"
+    return f"{len(verdicts)} of {worlds} worlds, {ticks:,} ticks ({shrank:,} shrank), {len(failed)} failed{seeds}{each}"
 
 
 def _log(line: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from policies.model import Tick
 from scaler.registry import kind_of
 from simulators.experiments.scenario import Case
-from simulators.world.faults import ERRORS, FaultInjector
+from simulators.world.faults import ERRORS, RNG_STREAM, FaultInjector
 from simulators.world.ports import QUEUES
 from simulators.world.rng import stream
 
@@ -43,11 +43,11 @@ class InjectedZeros:
     def __init__(self, case: Case, seed: int) -> None:
         scenario = case.scenario
         self._clock = TickClock()
-        source_faults = [w for w in scenario.weather if w.where in {"sources", "both"}]
+        source_faults = [fault for fault in scenario.faults if fault.where in {"sources", "both"}]
         sources = case.workload.spec.sources
+        rngs = {name: stream(seed, f"{RNG_STREAM} sources", name) for name in sources}
         self._injectors = {
-            name: FaultInjector(source_faults, self._clock, scenario.epoch_s, stream(seed, "weather sources", name))
-            for name in sources
+            name: FaultInjector(source_faults, self._clock, scenario.epoch_s, rng) for name, rng in rngs.items()
         }
         throttles = scenario.queue is not None and scenario.queue.service == "service_bus"
         self._throttled = scenario.queue.throttled_share if scenario.queue is not None and throttles else None

@@ -130,7 +130,7 @@ def journalled(tick: Tick) -> Tick:
 def decided_again_is_the_same(context: TickContext) -> str | None:
     """A second call of `decide` with the same history and observation gives the same decision."""
     if context.tick.history_len != len(context.history):
-        return f"the history held {context.tick.history_len} turns, and the records give {len(context.history)}"
+        return f"the history held {context.tick.history_len} ticks, and the records give {len(context.history)}"
     decoded = decide(context.spec, context.history, context.tick.observation)
     for field in dataclasses.fields(decoded):
         recorded, repeated = getattr(context.decision, field.name), getattr(decoded, field.name)

@@ -24,7 +24,7 @@ INTERVALS_S: Final = (2.0, 5.0, 10.0, 15.0, 15.0, 30.0, 60.0)
 MIN_S: Final = 300.0
 MAX_S: Final = 7200.0
 """Minimum and maximum duration of a world's traffic."""
-MAX_TURNS: Final = 400
+MAX_TICKS: Final = 400
 STARTS: Final = ("2026-01-05T00:00:00+00:00", "2026-03-29T00:30:00+01:00", "2026-10-25T01:00:00+02:00")
 """A Monday, and two nights with a change of daylight saving time."""
 Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -47,7 +47,7 @@ def draw(seed: int) -> Drawn:
     """Return the world of a seed."""
     rng = WorldRng(seed, "world")
     interval_s = rng.choice(INTERVALS_S)
-    duration_s = round(min(max(rng.integer(20, MAX_TURNS) * interval_s, MIN_S), MAX_S, MAX_TURNS * interval_s), 1)
+    duration_s = round(min(max(rng.integer(20, MAX_TICKS) * interval_s, MIN_S), MAX_S, MAX_TICKS * interval_s), 1)
     maximum = rng.choice((1, 2, 4, 8, 8, 16, 40))
     model, models, files = _models(WorldRng(seed, "models"))
     load = traffic.load(WorldRng(seed, "load"), model, maximum, duration_s)
@@ -68,7 +68,7 @@ def draw(seed: int) -> Drawn:
         "start": start,
         "seed": seed,
         "telemetry": faults.telemetry(WorldRng(seed, "telemetry")),
-        "weather": faults.fault_settings(WorldRng(seed, "weather"), duration_s),
+        "faults": faults.fault_settings(WorldRng(seed, "weather"), duration_s),
         "prefix_hit_share": rng.choice((0.0, 0.0, 0.5)),
         "router": _router(rng, queued=QUEUE in workload_document["sources"]),
     }

@@ -115,7 +115,7 @@ def test_capacity_ceiling_is_the_size_in_the_tick_after_a_refusal() -> None:
         (PoolStatus(12, 8), 4),
         (PoolStatus(12, 8, interrupted=1), 0),
     ],
-    ids=["told", "never came", "taken"],
+    ids=["reported", "never arrived", "interrupted"],
 )
 def test_capacity_ceiling_excludes_replicas_that_do_not_arrive(seen: PoolStatus, abandoned: int) -> None:
     memory = PoolMemory()
@@ -190,7 +190,7 @@ def test_granted_replicas_end_the_backoff() -> None:
         (PoolStatus(3, 3, interrupted=4), 3, PoolStatus(3, 3), 0),
         (PoolStatus(3, 3), 3, PoolStatus(2, 2), 0),
     ],
-    ids=["ready fell", "scaled in", "scaled in, one more gone", "told", "counter began anew", "somebody shrank it"],
+    ids=["ready fell", "scaled in", "scaled in, one lost", "reported", "counter restarted", "another writer"],
 )
 def test_losses_between_ticks_are_counted(before: PoolStatus, requested: int, after: PoolStatus, lost: int) -> None:
     memory = PoolMemory()

@@ -13,10 +13,12 @@ from policies.history.ticks import History
 from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, SignalName, Stale
 from policies.model.spec import Slo
 from policies.recommend.context import PolicyContext
-from policies.recommend.predictive.backlog_clearing import BacklogSupply, WaitingWork, backlog_need
-from policies.recommend.predictive.latency_model import capacity_at, load_limit, recall_latencies
+from policies.recommend.predictive.backlog_clearing import BacklogNeed, BacklogSupply, WaitingWork, backlog_need
+from policies.recommend.predictive.latency_model import LoadLimit, capacity_at, load_limit, recall_latencies
+from policies.recommend.predictive.need import Need
 from policies.recommend.predictive.policy import Predictive
 from policies.recommend.predictive.slo_correction import IGNORED_RATIO, MAX_CORRECTION, MIN_CORRECTION, SloCorrection
+from policies.recommend.predictive.slo_margin import SloMargin
 from policies.signals.demand_hold import demand_to_hold
 from policies.signals.latency_quantities import QUANTITIES
 from tests.factories import NOW, spec
@@ -253,6 +255,26 @@ def test_backlog_need_counts_what_remains_when_replicas_start(
 ) -> None:
     need = backlog_need(WaitingWork(requests, 0.1), rate, ready, size, BacklogSupply(100.0, 20.0, 100.0, 19.0))
     assert need.extra_replicas == pytest.approx(extra)
+
+
+def test_reason_reports_the_backlog_and_its_replicas() -> None:
+    need = backlog_need(WaitingWork(1000.0, 0.1), 4.0, 4.0, 8.0, BacklogSupply(100.0, 20.0, 100.0, 19.0))
+    assert need.reason == (
+        "1000 requests wait in the engines: clearing the backlog of 100 replica-seconds takes 4.0 more replicas"
+    )
+
+
+@pytest.mark.parametrize(
+    ("expected", "text"),
+    [
+        pytest.param(9.8, "load is 5.1 replicas now and up to 9.8 within 180 s (P80); ", id="growth"),
+        pytest.param(3.0, "load is 5.1 replicas now and forecast to be at most 3.0 within 180 s (P80); ", id="decline"),
+    ],
+)
+def test_reason_compares_the_forecast_with_the_load(expected: float, text: str) -> None:
+    limit = LoadLimit(0.9, "", 0.0, 1.0)
+    need = Need(5.1, 5.1, limit, BacklogNeed(0.0), None, expected, SloCorrection(), SloMargin(), ())
+    assert need.reason(0.8, 180.0).startswith(text)
 
 
 def test_slo_correction_rises_with_violations_and_falls_without() -> None:

@@ -60,7 +60,7 @@ def test_minimal_document_gets_all_defaults(tmp_path: Path) -> None:
         pytest.param(("max_replicas: 8", "max_replicas: 8\ninterval_s: .inf"), "interval_s", 3, "must be", "", id="infinite"),
         pytest.param(("max_replicas: 8", f"max_replicas: 8\nmin_replicas: {10**310}"), "min_replicas", 3, "must be less than or equal to 1000000000000000", "", id="more than any float"),
         pytest.param(("max_replicas: 8", "max_replicas: 8\nscale_up: {max_share: 1.0e+300}"), "scale_up.max_share", 3, "must be less than or equal to 1000000000000000", "", id="more than can be multiplied"),
-        pytest.param(("workload: llm", "workload: LLM_1"), "workload", 1, "must be at most 63 lowercase letters, digits and -, such as llama-chat", "", id="a name that is no label"),
+        pytest.param(("workload: llm", "workload: LLM_1"), "workload", 1, "must be at most 63 lowercase letters, digits and inner hyphens, such as llama-chat", "", id="a name that is no label"),
         pytest.param(("max_replicas: 8", "max_replicas: 8\nlateness_ratio: 9"), "lateness_ratio", 3, "was renamed to slo_violation_cost_ratio", "write slo_violation_cost_ratio with the same value", id="a key of the workload that was renamed"),
         pytest.param(("{kind: queue_depth}", "{kind: predictive, drain_s: 60}"), "policies.depth.drain_s", 6, "was renamed to backlog_clear_s", "write backlog_clear_s", id="a policy's key that was renamed"),
         pytest.param(("max_replicas: 8\n", ""), "max_replicas", 1, "is required", "", id="a missing key"),
@@ -79,12 +79,14 @@ def test_minimal_document_gets_all_defaults(tmp_path: Path) -> None:
         pytest.param(("max_replicas: 8", "max_replicas: 8\nslo: {ttft_s: 1, share: 99}"), "slo.share", 3, "must be less than or equal to 1", "a share is 0 to 1: 0.99", id="a share in percent"),
         pytest.param(("  gpus: {kind", "  gpus: {market: ondemand, kind"), "pools.gpus.market", 8, "must be one of reserved, on_demand, spot", "did you mean 'on_demand'?", id="a mistyped value"),
         pytest.param(("queue: {kind: embedded}", "queue: {kind: prometheus, url: 'http://p', preset: vlm}"), "sources.queue.preset", 4, "must be one of dcgm, neuron", "did you mean 'vllm'?", id="a mistyped preset"),
-        pytest.param(("queue: {kind: embedded}", "queue: {kind: prometheus, url: prometheus, preset: vllm}"), "sources.queue.url", 4, "must be a URL without user and password, such as http://prometheus.monitoring:9090", "", id="no URL"),
+        pytest.param(("queue: {kind: embedded}", "queue: {kind: prometheus, url: prometheus, preset: vllm}"), "sources.queue.url", 4, "must be an http:// or https:// URL without user, password and query, such as http://prometheus.monitoring:9090", "", id="no URL"),
         pytest.param(("queue: {kind: embedded}", "queue: {kind: sqs, queue_url: 'arn:aws:sqs:us-east-1:1:q'}"), "sources.queue.queue_url", 4, "must be the URL of an SQS queue, such as https://sqs.us-east-1.amazonaws.com/", "", id="an ARN for a URL"),
-        pytest.param(("  gpus: {kind: embedded}", "  gpus: {kind: kubernetes, name: Chat}"), "pools.gpus.name", 8, "must be in the required form, such as llama-chat", "", id="a form without words"),
-        pytest.param(("queue: {kind: embedded}", "queue: {kind: cloud_monitoring, project: {id: my-project}, metrics: {x: {filter: up}}}"), "sources.queue.metrics.x.filter", 4, "must be in the required form, such as metric.type = ", "", id="a form in a named record"),
+        pytest.param(("  gpus: {kind: embedded}", "  gpus: {kind: kubernetes, name: Chat}"), "pools.gpus.name", 8, "must be at most 253 lowercase letters, digits and inner hyphens and dots, such as llama-chat", "", id="a name in Kubernetes"),
+        pytest.param(("queue: {kind: embedded}", "queue: {kind: cloud_monitoring, project: {id: my-project}, metrics: {x: {filter: up}}}"), "sources.queue.metrics.x.filter", 4, "must be a filter that compares metric.type, such as metric.type = ", "", id="a form in a named record"),
+        pytest.param(("queue: {kind: embedded}", "queue: {kind: prometheus, url: 'http://p', preset: vllm, access: {bearer_token: {env: 9X}}}"), "sources.queue.access.bearer_token.env", 4, "must be letters, digits and _, without a leading digit", "", id="a form in an optional record"),
+        pytest.param(("  gpus: {kind", "  gpus: {kind: asg, group: a/b, x"), "pools.gpus.group", 8, "must be at most 255 characters without spaces, / and :, such as llama-chat-h100", "", id="a name with a slash"),
         pytest.param(("  gpus:", "\tgpus:"), "", 8, "is indented with a tab, which YAML does not allow", "indent with spaces", id="a tab"),
-        pytest.param(("  gpus:", "  GPUs!:"), "pools.GPUs!", 8, "name must be at most 63 lowercase letters, digits and -", "", id="a pool's name that is no label"),
+        pytest.param(("  gpus:", "  GPUs!:"), "pools.GPUs!", 8, "name must be at most 63 lowercase letters, digits and inner hyphens", "", id="a pool's name that is no label"),
     ],
 )  # fmt: skip
 def test_each_error_has_path_line_rule_and_hint(
@@ -138,6 +140,21 @@ def test_document_of_another_command_names_the_command(
     assert (problem.path, problem.line) == (path, line)
     assert rule in problem.rule
     assert hint.format(tmp_path / "w.yaml") in problem.hint
+
+
+@pytest.mark.parametrize(
+    ("change", "paths"),
+    [
+        pytest.param(("max_replicas: 8", "max_replicas: 8\nmin_replicas: 9"), ["min_replicas"], id="minimum above maximum"),
+        pytest.param(("  gpus: {kind", "  gpus: {quantum: 9, kind"), ["pools.gpus.quantum"], id="no multiple of quantum"),
+        pytest.param(("  gpus: {kind", "  gpus: {tier: slept, serves: x, kind"), ["pools", "pools.gpus.serves"], id="no serving pool"),
+        pytest.param(("  gpus: {kind", "  gpus: {max_replicas: 0, kind"), ["min_replicas"], id="pools without replicas"),
+    ],
+)  # fmt: skip
+def test_one_contradiction_of_bounds_is_one_problem(tmp_path: Path, change: tuple[str, str], paths: list[str]) -> None:
+    found = problems(tmp_path, GOOD.replace(*change))
+    assert sorted(p.path for p in found) == paths
+    assert not any(p.hint.endswith(": ") for p in found), "no list without names"
 
 
 def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:

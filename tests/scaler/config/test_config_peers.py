@@ -82,7 +82,7 @@ def test_policy_with_own_stabilization_resolves_its_source(tmp_path: Path) -> No
             3,
             "scaler looks back 300 s, and the history holds 4096 ticks",
             "at least 0.0732",
-            id="more turns than are remembered",
+            id="more ticks than are remembered",
         ),
         pytest.param(
             ("target: 5", "target: 5, source: quueue"),

@@ -38,8 +38,8 @@ def workload(more: str = "", pool: str = "", name: str = "llm") -> str:
 @pytest.mark.parametrize(
     ("more", "path", "rule"),
     [
-        pytest.param("budget: {usd_per_hour: 20}", "pools.gpus.price_usd_per_hour", "is required because budget.usd_per_hour is set (20)", id="a budget of money without a price"),
-        pytest.param("min_replicas: 4\nbudget: {gpus: 3}", "budget.gpus", "must be at least 4, what min_replicas needs", id="a minimum beyond the budget"),
+        pytest.param("budget: {usd_per_hour: 20}", "pools.gpus.price_usd_per_hour", "is required because budget.usd_per_hour is 20", id="a budget of money without a price"),
+        pytest.param("min_replicas: 4\nbudget: {gpus: 3}", "budget.gpus", "must be at least 4, the need of min_replicas", id="a minimum beyond the budget"),
         pytest.param("budget: {gpus: -1}", "budget.gpus", "must be greater than or equal to 0", id="a budget below nothing"),
         pytest.param("budget: {gpu: 1}", "budget.gpu", "unknown key", id="a mistyped key"),
         pytest.param("blast_radius: {share: 0}", "blast_radius.share", "must be greater than 0", id="a radius of nothing"),
@@ -78,7 +78,7 @@ def test_fleet_limits_need_prices_and_fit_all_minimums(tmp_path: Path) -> None:
     first = workload("min_replicas: 2", ", price_usd_per_hour: 1, gpus_per_replica: 2", "a")
     problems = problems_of(tmp_path, daemon, first, workload(name="b"))
     assert {(p.path, p.rule) for p in problems} == {
-        ("daemon.fleet.max_gpus", "must be at least 5, what min_replicas of all workloads need together"),
+        ("daemon.fleet.max_gpus", "must be at least 5, the need of all workloads' min_replicas"),
         ("daemon.fleet.max_usd_per_hour", "requires the price of every pool: pools.gpus of workload b has none"),
     }
 

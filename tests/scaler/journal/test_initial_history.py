@@ -168,7 +168,7 @@ async def test_failed_backfill_logs_warning_and_workload_starts_without_seed(wor
         async with world.started() as app:
             tick = (await world.run_ticks(app, 3))[-1]
     (warning,) = (line for line in logged if line["log_level"] == "warning")
-    assert (warning["event"], warning["workload"], warning["error"]) == ("seed", NAME, str(error))
+    assert (warning["event"], warning["workload"], warning["error"]) == ("history backfill", NAME, str(error))
     assert tick.decision.target is not None
     assert initial_histories(world)[-1].seeds == {}
 

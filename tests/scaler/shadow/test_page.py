@@ -36,13 +36,13 @@ async def test_workload_page_reports_both_sizes_and_totals(tmp_path: Path) -> No
         section_body = await section(app)
         totals = app.shadow.totals.as_dict()
     assert section_body is not None
-    assert section_body["first"] == {"asked": 3, "serving": 3, "usd_per_hour": 6.0}
-    assert section_body["shadow"] == {"asked": 6, "serving": 6, "usd_per_hour": 12.0}
+    assert section_body["first"] == {"requested": 3, "serving": 3, "usd_per_hour": 6.0}
+    assert section_body["shadow"] == {"requested": 6, "serving": 6, "usd_per_hour": 12.0}
     assert str(section_body["verdict"]).startswith("3 -> 6 replicas")
     assert section_body["open_loop"] is False
     assert section_body["totals"] == totals
     assert totals["usd"] == {"first": 0.05, "shadow": 0.1}
-    assert section_body["told_by"] == "the workload has no SLO: set slo.ttft_s or slo.e2e_s"
+    assert section_body["estimated_by"] == "the workload has no SLO: set slo.ttft_s or slo.e2e_s"
 
 
 async def test_shadow_section_is_empty_before_first_tick_and_needs_a_shadow(
@@ -52,7 +52,7 @@ async def test_shadow_section_is_empty_before_first_tick_and_needs_a_shadow(
         section_body = await section(app)
         assert section_body is not None
         assert section_body["verdict"] == "no tick yet"
-        assert section_body["shadow"] == {"asked": None, "serving": None, "usd_per_hour": None}
+        assert section_body["shadow"] == {"requested": None, "serving": None, "usd_per_hour": None}
         await app.shadows.reload({})
         assert await section(app) is None
 
@@ -76,7 +76,7 @@ async def test_explain_distinguishes_shadow_ticks_from_live_ticks(
     assert capsys.readouterr().out.startswith("llm at ")
     assert main(["explain", journal, "--shadow", "--json"]) == 0
     (record,) = json.loads(capsys.readouterr().out)
-    assert record["against"]["shadow"]["asked"] == 6
+    assert record["against"]["shadow"]["requested"] == 6
 
 
 async def test_explain_reports_missing_shadow_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,7 +94,7 @@ async def test_replay_skips_shadow_ticks(tmp_path: Path, capsys: pytest.CaptureF
     capsys.readouterr()
     assert main(["replay", str(tmp_path / "journal"), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
-    assert summary["turns"] == 4
+    assert summary["ticks"] == 4
     assert summary["damaged_lines"] == 0
 
 
@@ -109,7 +109,7 @@ async def test_run_summary_describes_the_shadow_difference(tmp_path: Path) -> No
         "shadow of llm: 3 ticks, a different size in 3; 0.05 replica-hours instead of 0.03 (+0.03), +0.05 USD"
     )
     assert "late requests: unknown (the workload has no SLO" in last
-    assert summary.as_dict()["llm"]["shadow"]["turns"] == 3  # type: ignore[index]
+    assert summary.as_dict()["llm"]["shadow"]["ticks"] == 3  # type: ignore[index]
 
 
 @pytest.mark.slow

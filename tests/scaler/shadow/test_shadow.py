@@ -298,6 +298,18 @@ async def test_shadow_ticks_are_journaled_and_skipped_by_replay(tmp_path: Path) 
         assert decode_shadow(json.loads(json.dumps(encode_shadow(shadow_tick)))) == shadow_tick
 
 
+async def test_shadow_record_with_the_earlier_field_names_is_read(tmp_path: Path) -> None:
+    async with shadowed(tmp_path, document(per_replica=5)) as app:
+        await app.tick()
+    (shadow_tick,) = recorded(tmp_path)
+    (file,) = (tmp_path / "journal").glob("*.jsonl")
+    text = file.read_text()
+    assert text.count('"requested":') == 2
+    assert text.count('"estimated_by":') == 1
+    file.write_text(text.replace('"requested":', '"asked":').replace('"estimated_by":', '"told_by":'))
+    assert recorded(tmp_path) == [shadow_tick]
+
+
 async def test_shadow_starts_with_recorded_history(tmp_path: Path) -> None:
     shadow = document(per_replica=5, scale_down={"window_s": 60, "max_replicas": 1000})
     async with shadowed(tmp_path, shadow) as app:
@@ -463,7 +475,7 @@ async def test_quickstart_with_shadow_of_higher_utilization(tmp_path: Path) -> N
         summary = json.loads(await d.process.stdout.read())
     assert 'forescale_shadow_target_replicas{workload="chat"}' in exposition
     totals = summary["chat"]["shadow"]
-    assert totals["turns"] > 10
+    assert totals["ticks"] > 10
     assert totals["failed"] == 0
     assert totals["more_replica_hours"] < 0
     assert totals["more_usd"] < 0
@@ -471,5 +483,5 @@ async def test_quickstart_with_shadow_of_higher_utilization(tmp_path: Path) -> N
     assert "shadow" not in summary["summaries"]
     shadow_ticks = list(JournalReader(journal).shadows())
     ticks = {t.at: t for t in JournalReader(journal) if t.workload == "chat"}
-    assert len(shadow_ticks) == totals["turns"]
+    assert len(shadow_ticks) == totals["ticks"]
     assert all(t.tick.observation.readings == ticks[t.tick.at].observation.readings for t in shadow_ticks)

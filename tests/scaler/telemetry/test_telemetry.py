@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 from typing import Any
@@ -42,9 +43,12 @@ def samples(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
 
 def test_metrics_report_the_tick() -> None:
     metrics = Metrics("1")
-    metrics.observe(a_tick())
+    tick = a_tick()
+    abandoned = dataclasses.replace(tick.decision, abandoned={PoolName("main"): 2})
+    metrics.observe(dataclasses.replace(tick, decision=abandoned))
     values = samples(metrics)
     assert values["forescale_target_replicas", ("llm",)] == 5
+    assert values["forescale_abandoned_replicas", ("llm", "main")] == 2
     assert values["forescale_reading", ("llm", "queue.visible")] == 50
     assert values["forescale_reading_age_seconds", ("llm", "queue.in_flight")] == 90
     assert values["forescale_resizes_total", ("accepted", "llm", "main")] == 1

@@ -14,10 +14,12 @@ import yaml
 
 from policies.model import WorkloadName
 from scaler.config.problems import ConfigError
+from simulators.backtest import figures
 from simulators.backtest.backtest import BacktestOptions, BacktestResult, backtest, contenders_by_workload
 from simulators.backtest.counterfactuals import PRESENT, SAME_SIZES, CounterfactualOutcome, RequestedContenders
 from simulators.backtest.engines import EngineUnknown, infer_engine, scaled_times
 from simulators.backtest.journals import read
+from simulators.backtest.page import page
 from simulators.backtest.reconstruct import ArrivalsUnknown, AssumedLengths, Rebuilt, rebuild
 from simulators.backtest.recorded_run import RecordedRun
 from simulators.backtest.text import comparison
@@ -86,6 +88,13 @@ def test_given_lengths_override_the_token_rates() -> None:
     assert "as set by the options" in rebuilt_.assumptions[1]
 
 
+def test_default_lengths_are_marked() -> None:
+    assert not rebuilt().default_lengths
+    model, run = catalogue.load(recorded_runs.MODEL), without("generation_tokens_per_s")
+    assert rebuild(run, model, AssumedLengths(), 1).default_lengths
+    assert not rebuild(run, model, AssumedLengths(output_tokens=50.0), 1).default_lengths
+
+
 def test_without_rates_requests_are_inferred_from_those_running() -> None:
     """Little's law with the model's time for a request: the truth within a tenth."""
     run = without("requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s")
@@ -119,6 +128,7 @@ def test_reconstruction_requires_enough_readings() -> None:
 
 def test_engine_times_are_inferred_from_the_service_time() -> None:
     inferred = infer_engine(record(), None, LENGTHS)
+    assert inferred.name is None
     assert "with all times multiplied by" in inferred.origin
     base = catalogue.load(recorded_runs.MODEL)
     assert inferred.model.mem_base_s == pytest.approx(base.mem_base_s, rel=0.12)
@@ -133,7 +143,9 @@ def test_slower_engines_are_inferred_as_slower() -> None:
 def test_an_unknown_engine_requires_a_named_model() -> None:
     with pytest.raises(EngineUnknown, match="set --model NAME"):
         infer_engine(without("requests_per_s"), None, LENGTHS)
-    assert infer_engine(without("requests_per_s"), recorded_runs.MODEL, LENGTHS).origin.endswith("as set by --model")
+    named = infer_engine(without("requests_per_s"), recorded_runs.MODEL, LENGTHS)
+    assert named.name == recorded_runs.MODEL
+    assert named.origin.endswith("as set by --model")
     with pytest.raises(ConfigError):
         infer_engine(record(), "llama-9", LENGTHS)
 
@@ -161,7 +173,7 @@ def test_the_simulated_present_policy_is_close_to_the_record() -> None:
     assert counterfactuals is not None
     error = counterfactuals.error
     assert error.sizes is not None
-    assert error.sizes.turns > 200
+    assert error.sizes.ticks > 200
     assert abs(error.sizes.bias) < 0.06
     assert error.sizes.within_one > 0.9
     for usd in (error.usd, error.world_usd):
@@ -170,21 +182,55 @@ def test_the_simulated_present_policy_is_close_to_the_record() -> None:
     assert error.late is not None
     assert 0.5 < error.late[1] / error.late[0] < 1.6
     assert error.usd_off == max(abs(b - a) for a, b in (error.usd or (0, 0), error.world_usd or (0, 0)))
-    assert "Smaller differences between policies are not significant" in error.sentences()
+    assert 'marked "within the method\'s error"' in error.sentences()
     assert counterfactuals.baseline.name == PRESENT
 
 
-def test_a_difference_smaller_than_the_error_is_marked() -> None:
+def changed_result() -> BacktestResult:
+    """Return the backtest with an HPA as good as the policy that ran, and a KEDA far from it."""
     counterfactuals = result().counterfactuals
     assert counterfactuals is not None
-    within_error = dataclasses.replace(counterfactuals.outcomes[2], usd=(counterfactuals.baseline.usd or 0.0) + 0.01)
-    beyond_error = dataclasses.replace(counterfactuals.outcomes[3], usd=2 * (counterfactuals.baseline.usd or 0.0))
-    changed = dataclasses.replace(counterfactuals, outcomes=(*counterfactuals.outcomes[:2], within_error, beyond_error))
-    head, rows = comparison(dataclasses.replace(result(), counterfactuals=changed))
-    shares = dict(zip(head, dict(rows)["cost compared with present"], strict=True))
-    assert shares["hpa"].endswith("within the method's error")
-    assert "within the method's error" not in shares["keda"]
-    assert "(+100.0%)" in shares["keda"]
+    usd, late = counterfactuals.baseline.usd, counterfactuals.baseline.late
+    assert usd is not None
+    assert late is not None
+    within = dataclasses.replace(counterfactuals.outcomes[2], usd=usd + 0.01, late=late + 1)
+    beyond = dataclasses.replace(counterfactuals.outcomes[3], usd=2 * usd, late=late + 10_000)
+    outcomes = (*counterfactuals.outcomes[:2], within, beyond)
+    return dataclasses.replace(result(), counterfactuals=dataclasses.replace(counterfactuals, outcomes=outcomes))
+
+
+def test_a_difference_smaller_than_the_error_is_marked_in_text_page_and_json() -> None:
+    changed = changed_result()
+    head, rows = comparison(changed)
+    compared = [dict(zip(head, cells, strict=True)) for title, cells in rows if title == "  compared with present"]
+    assert len(compared) == 2, "cost and late requests"
+    for row in compared:
+        assert row["hpa"].text.endswith("within the method's error")
+        assert row["hpa"].insignificant
+        assert "within the method's error" not in row["keda"].text
+        assert not row["keda"].insignificant
+        assert row["same sizes"].text == row["present"].text == ""
+    assert "(+100.0%)" in compared[0]["keda"].text
+    assert page([changed], {}).count('class="muted within-error"') == 2
+    policies = figures.as_dict([changed], {})["workloads"]["chat"]["others"]["policies"]
+    for key in ("usd", "late"):
+        assert policies["hpa"]["compared"][key]["within_error"] is True
+        assert policies["keda"]["compared"][key]["within_error"] is False
+    assert policies["present"]["compared"] == {"usd": None, "late": None}
+
+
+def test_every_simulated_figure_carries_its_error() -> None:
+    changed = changed_result()
+    assert changed.counterfactuals is not None
+    _, rows = comparison(changed)
+    for title in ("cost", "replica-hours", "SLO violations", "  share of requests"):
+        assert all(" ± " in cell.text for cell in dict(rows)[title][1:]), title
+    unknown = dataclasses.replace(changed.counterfactuals.error, world_late=None, late=None)
+    _, rows = comparison(
+        dataclasses.replace(changed, counterfactuals=dataclasses.replace(changed.counterfactuals, error=unknown))
+    )
+    assert all(cell.text.endswith(", error unknown") for cell in dict(rows)["SLO violations"][1:])
+    assert "The error in SLO violations is unknown" in unknown.sentences()
 
 
 @pytest.mark.parametrize("policy", ["hpa", "keda", "static:replicas=3"])
@@ -234,7 +280,7 @@ def test_only_ticks_outside_a_dry_run_are_compared() -> None:
     assert partial is not None
     assert whole.error.sizes is not None
     assert partial.error.sizes is not None
-    assert partial.error.sizes.turns == 24 < whole.error.sizes.turns
+    assert partial.error.sizes.ticks == 24 < whole.error.sizes.ticks
 
 
 def test_a_period_shorter_than_the_window_has_no_policy_error() -> None:

@@ -188,7 +188,7 @@ def test_an_unreadable_journal_is_reported(tmp_path: Path) -> None:
 def test_reasons_count_every_tick_and_keep_the_largest_changes() -> None:
     run = only_run(recorded_runs.period().journal)
     reasons = run.reasons
-    assert sum(rule.turns for rule in reasons.rules.values()) == len(run)
+    assert sum(rule.ticks for rule in reasons.rules.values()) == len(run)
     timeline = recorded_runs.period().run.timeline
     assert reasons.ups + reasons.downs == sum(rule.changes for rule in reasons.rules.values())
     assert reasons.ups >= 1

@@ -34,7 +34,7 @@ async def test_report_of_a_running_daemon_excludes_shadow_ticks(
     workloads = json.loads(capsys.readouterr().out)["workloads"]
     assert set(workloads) == {"chat", "summaries"}
     chat = workloads["chat"]
-    assert chat["turns"] == tick_count, "a shadow's ticks are not the workload's"
+    assert chat["ticks"] == tick_count, "a shadow's ticks are not the workload's"
     assert chat["recorded"]["usd"] > 0
     assert set(chat["others"]["policies"]) == {"same sizes", "present", "hpa", "keda"}
     same = chat["others"]["error"]["same_sizes"]["usd"]

@@ -16,6 +16,8 @@ from simulators.backtest.journals import read
 from simulators.backtest.period_summary import notable_periods, paid_replicas, summarize_period
 from simulators.backtest.recorded_run import LACKING, RecordedRun
 from simulators.backtest.supply import capacity, interruptions_per_hour, shortage_share
+from simulators.backtest.text import slo_line
+from simulators.experiments.slo_outcome import SloStatus
 from tests.simulators.backtest import recorded_runs
 from tests.simulators.backtest.recorded_runs import NAN, make_recorded_run
 
@@ -116,6 +118,27 @@ def test_unknown_late_requests_have_a_reason(
     summary = summarize_period(make_recorded_run(8, readings=readings, **workload))
     assert summary.total(summary.late) is None
     assert message in summary.late_method
+    assert summary.slo_status is SloStatus.UNKNOWN
+    assert slo_line(summary).startswith("SLO unknown: ")
+    assert message in slo_line(summary)
+
+
+@pytest.mark.parametrize(
+    ("late_share", "line"),
+    [
+        (0.000064, "SLO met: about 0.077 late of 1,200 (0.0064%), 1% allowed; from ttft_late_share."),
+        (0.031, "SLO missed: about 37 late of 1,200 (3.10%), 1% allowed; from ttft_late_share."),
+    ],
+)
+def test_the_first_line_says_whether_the_slo_was_met(late_share: float, line: str) -> None:
+    readings = {"engines.ttft_late_share": [late_share] * 8, "engines.requests_per_s": [10.0] * 8}
+    assert slo_line(summarize_period(make_recorded_run(8, readings=readings))) == line
+
+
+def test_an_slo_known_for_too_little_of_the_time_is_unknown() -> None:
+    readings = {"engines.ttft_late_share": [0.0] * 4 + [NAN] * 4, "engines.requests_per_s": [10.0] * 8}
+    summary = summarize_period(make_recorded_run(8, readings=readings))
+    assert slo_line(summary) == "SLO unknown: late requests are known for 50% of the time only."
 
 
 def test_ticks_without_a_latency_add_no_late_requests_and_lower_coverage() -> None:

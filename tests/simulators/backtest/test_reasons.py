@@ -25,7 +25,7 @@ def test_the_deciding_rule_is_counted_with_its_last_reason() -> None:
     reasons = Reasons()
     for k, rule in enumerate([RuleId.DEMAND, RuleId.STEP, RuleId.DEMAND]):
         reasons.record(changed(NOW + k, 2, 2 + k, rule))
-    assert {name: (r.turns, r.changes) for name, r in reasons.rules.items()} == {"demand": (2, 1), "step": (1, 1)}
+    assert {name: (r.ticks, r.changes) for name, r in reasons.rules.items()} == {"demand": (2, 1), "step": (1, 1)}
     assert reasons.rules["demand"].reason == "demand makes it 4"
     assert reasons.rules["demand"].at == NOW + 2
 

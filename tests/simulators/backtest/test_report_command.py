@@ -52,7 +52,8 @@ def test_the_report_has_a_summary_notable_periods_and_counterfactuals(
 ) -> None:
     code, out, err = report(capsys, recorded_runs.period().journal)
     assert (code, err) == (0, "")
-    assert re.search(r"chat, 91.0 minutes from 2026-01-05T00:00:00Z: [\d.]+ replica-hours for \$\d+\.\d\d; about", out)
+    assert re.search(r"chat, 91.0 minutes from 2026-01-05T00:00:00Z: [\d.]+ replica-hours for \$\d+\.\d\d\.", out)
+    assert re.match(r"SLO missed: about [\d,]+ late of [\d,]+ \(\d+\.\d\d%\), 1% allowed; estimated from", out)
     assert re.search(r"SLO violations +2026-01-05T00:20:00Z", out)
     columns = next(line.split("  ") for line in out.splitlines() if line.strip().startswith("recorded"))
     assert [c.strip() for c in columns if c] == ["recorded", "same sizes", "present", "hpa", "keda"]
@@ -66,12 +67,15 @@ def test_every_figure_is_json_without_nan(tmp_path: Path, capsys: pytest.Capture
     report_json = json.loads(out, parse_constant=refuse)
     assert code == 0
     chat = report_json["workloads"]["chat"]
-    assert chat["turns"] == 120
+    assert chat["ticks"] == 120
     assert chat["recorded"]["usd"] > 0
-    assert chat["looks"][0]["what"] == "SLO violations"
+    assert chat["recorded"]["late_estimated_by"]
+    assert all(rule["last_reason"] for rule in chat["reasons"].values())
+    assert chat["recorded"]["slo"] in {"met", "missed"}
+    assert chat["notable_periods"][0]["what"] == "SLO violations"
     assert set(chat["others"]["policies"]) == {"same sizes", "present", "hpa", "keda"}
     assert chat["others"]["error"]["usd_off"] > 0
-    assert sum(rule["turns"] for rule in chat["reasons"].values()) == 120
+    assert sum(rule["ticks"] for rule in chat["reasons"].values()) == 120
     report(capsys, recorded_runs.period().journal, "--json", tmp_path / "o.json", *EARLY)
     assert json.loads((tmp_path / "o.json").read_text(), parse_constant=refuse) == report_json, (
         "equal for equal records"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from policies.model import PoolName
+from policies.model.spec import Slo
 from simulators.cost import buying, headroom
 from simulators.cost.advice import Advice, advice
 from simulators.cost.evidence import WorkloadEvidence
@@ -17,6 +18,7 @@ from simulators.cost.figures import MONTH_H, Basis, SourcedNumber
 from simulators.cost.inputs import NO_OFFERS, LoadedOffers
 from simulators.cost.offers import merge_offers
 from simulators.cost.parity import comparable_models
+from simulators.cost.recommendation import recommend
 from tests.simulators.cost.inputs import (
     LADDER,
     MARKETS,
@@ -234,14 +236,23 @@ def test_spot_replicas_count_as_held_only_while_available(folder: Path) -> None:
     assert evidence.offer.available.value < 0.9
 
 
-def test_a_run_that_cost_less_than_the_plan_is_reported(folder: Path) -> None:
+def test_a_gpu_that_cannot_meet_the_slo_has_no_break_even_price_instead_of_zero(evidence: WorkloadEvidence) -> None:
+    strict = dataclasses.replace(evidence, slo=Slo(ttft_s=1.0, itl_s=0.016))
+    section = advice(strict, NO_OFFERS, 1, TRIAL_REQUESTS).section("sizing")
+    assert all(f.value > 0 for f in section.figures if f.key == "parity_usd")
+    assert any(g.what.startswith("break-even price of llama-3.1-8b-a6000") for g in section.gaps)
+
+
+def test_a_run_that_cost_less_than_the_plan_is_recommended(folder: Path) -> None:
     """Nearly all replicas are on spot, which the plan may not use."""
     pools = {**LADDER["pools"], "spot": {**LADDER["pools"]["spot"], "max_replicas": 12}}
     cheap = {**MARKETS["pools"], "spot": {**SPOT, "price_usd_per_hour": 0.5}}
     evidence = simulated_evidence(write_scenario(folder, {**MARKETS, "pools": cheap}, {**LADDER, "pools": pools}))
-    advised = buying.section(evidence, buying.cheapest_purchase(evidence, 0.0), SourcedNumber(0.0, ()))
+    advised = buying.section(evidence, recommend(evidence, SourcedNumber(0.0, ())))
     assert advised.figure("spot_replicas").value == 0
-    assert any("The workload as run cost" in finding for finding in advised.findings)
+    assert advised.findings[0].startswith("Keep what ran: ")
+    assert advised.figure("recommended_usd").value == advised.figure("run_usd").value
+    assert advised.figure("recommended_usd").value < advised.figure("plan_usd").value
 
 
 def test_scale_to_zero_costs_less_than_a_minimum_of_one_replica(folder: Path) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from scaler.config.problems import ConfigError, Problem
+from simulators.backtest.reconstruct import AssumedLengths
 from simulators.cost.figures import Basis, Citation, SourcedNumber
 from simulators.cost.inputs import load
 from simulators.cost.offers import ReplicaOffer, engine, merge_offers
-from tests.simulators.cost.inputs import MODEL, write_offers
+from simulators.engine.models import catalogue
+from tests.simulators.cost.inputs import MODEL, journal, recorded_evidence, write_offers, write_scenario
 
 PRICES = """\
 cloud,instance_type,region,on_demand_usd_h,spot_usd_h
@@ -105,6 +108,27 @@ def test_engine_source_distinguishes_calibrated_and_prior_models() -> None:
     assert "engine-times.csv:" in table.source.where
     assert not engine(f"{MODEL}-prior").gpu_alone
     assert engine(f"{MODEL}-prior").source.basis is Basis.PRIOR
+
+
+def test_a_models_basis_follows_its_field_and_not_its_provenance(tmp_path: Path) -> None:
+    fitted = dataclasses.replace(catalogue.load(MODEL), provenance="runs of our own cluster")
+    written = dataclasses.replace(fitted, calibrated=False, provenance="Calibrated from guesses")
+    for model, basis in ((fitted, Basis.CALIBRATED), (written, Basis.PRIOR)):
+        catalogue.write_model(model, tmp_path / "model.yaml")
+        assert engine(str(tmp_path / "model.yaml")).source.basis is basis
+
+
+@pytest.mark.slow
+def test_recorded_lengths_and_service_times_are_measurements(tmp_path: Path) -> None:
+    folder = journal(write_scenario(tmp_path))
+    evidence = recorded_evidence(folder)
+    assert evidence.requests is not None
+    assert evidence.offer.engine is not None
+    assert evidence.requests.sources[0].basis is evidence.offer.engine.source.basis is Basis.MEASURED
+    named = recorded_evidence(folder, model=MODEL, lengths=AssumedLengths(output_tokens=50.0)).offer.engine
+    assert named is not None
+    assert named.source.basis is Basis.CALIBRATED
+    assert named.source.where.endswith(f"{MODEL}.yaml of the catalogue, set as the journal's model")
 
 
 def test_the_example_in_the_advise_document_loads(tmp_path: Path) -> None:

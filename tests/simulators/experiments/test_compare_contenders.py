@@ -114,7 +114,7 @@ def test_setting_values_may_contain_commas_in_brackets(case: Case) -> None:
 def test_every_peer_runs_to_completion_with_its_signals(case: Case, name: str) -> None:
     (replication,) = compare([contender_of(case, name)], [1]).runs[name]
     assert replication.summary.finished > 0
-    assert replication.summary.blind_turns < replication.summary.turns / 4
+    assert replication.summary.blind_ticks < replication.summary.ticks / 4
 
 
 def test_the_queue_peer_runs_in_a_scenario_with_a_queue(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_the_queue_peer_runs_in_a_scenario_with_a_queue(tmp_path: Path) -> None:
     file.write_text(file.read_text() + "queue: {service: sqs}\n")
     (replication,) = compare([contender_of(load(file), QUEUE)], [1]).runs[QUEUE]
     assert replication.summary.finished > 0
-    assert replication.summary.blind_turns == 0
+    assert replication.summary.blind_ticks == 0
 
 
 def test_scale_to_zero_is_rejected_for_a_policy_that_reads_only_engines(case: Case) -> None:
@@ -173,7 +173,7 @@ def test_all_invalid_contenders_are_reported_at_once(case: Case) -> None:
         *("hpaa", QUEUE, "static:replica=8", "static:8"),
         *("hpa:metrics.target=1", "static:replicas=99", NO_FIFTH_METRIC, "kpa:target=[1"),
     )
-    assert "hpaa: is neither a file, nor a workload in" in message
+    assert "hpaa: is not a file, a workload in" in message
     assert "did you mean 'hpa'?" in message
     assert "reads a queue, but the scenario has none: a gateway forwards its requests" in message
     assert "policies.static.replica: unknown key (did you mean 'replicas'?)" in message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,10 @@ def test_the_command_reports_all_workloads_and_the_peak_usage(
     assert main(["replay", str(journal)]) == 0
     assert main(["explain", str(journal), "--workload", "batch"]) == 0
     assert "daemon.fleet.max_gpus is 9" in capsys.readouterr().out
+    assert main(["simulate", str(path), "--json", "-"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["peak_usage"] == {"gpus": 9, "usd_per_hour": pytest.approx(32.4)}
+    assert [other["ticks"] for other in report["concurrent_scenarios"]] == [report["ticks"]]
 
 
 def test_another_policy_keeps_the_same_concurrent_workloads(tmp_path: Path) -> None:
@@ -175,7 +180,7 @@ def loaded(folder: Path, other: dict[str, Any], own: dict[str, Any], minimum: in
         (
             {},
             {"fleet": {"max_gpus": 1}},
-            "fleet.max_gpus: .*must be at least 2, what min_replicas of all workloads need together",
+            "fleet.max_gpus: .*must be at least 2, the need of all workloads' min_replicas",
         ),
         ({}, {"fleet": {"max_gpu": 1}}, "unknown key .did you mean 'max_gpus'"),
         ({}, {"concurrent_scenarios": ["gone.yaml"]}, "gone.yaml"),

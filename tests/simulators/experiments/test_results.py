@@ -61,7 +61,7 @@ def test_figures_of_three_requests_match_hand_computed_values() -> None:
         summary.streams_cut,
         summary.refused,
     ) == (0,) * 5
-    assert (summary.turns, summary.scale_ups, summary.scale_downs) == (7, 0, 0)
+    assert (summary.ticks, summary.scale_ups, summary.scale_downs) == (7, 0, 0)
     assert (summary.replicas_mean, summary.replicas_max) == (1.0, 1)
     assert (summary.scenario, summary.policy, summary.seed) == ("told", "told", 1)
     assert (summary.trace, summary.warnings) == (THREE.digest()[:16], ())
@@ -170,8 +170,8 @@ def test_counted_requests_have_the_latencies_of_each_request() -> None:
 def test_blind_ticks_and_refused_writes_are_counted() -> None:
     fault = FaultSettings(fault="hang", share=1, where="sources", until_s=30.0)
     scaled = workload(interval_s=15)
-    summary = summarize(simulated(THREE, scaled=scaled, weather=(fault,)))
-    assert (summary.turns, summary.blind_turns) == (7, 2)
+    summary = summarize(simulated(THREE, scaled=scaled, faults=(fault,)))
+    assert (summary.ticks, summary.blind_ticks) == (7, 2)
     full = offer(on_shortage="refuse", zones={"a": ZoneOffer(capacity=1)})
     run_ = simulated(THREE, replicas=3, initial_replicas={POOL: 1}, pools={POOL: full})
     assert summarize(run_).refused == run_.timeline.results[Result.OUT_OF_CAPACITY] == 7

@@ -290,7 +290,7 @@ def small_scenarios(draw: st.DrawFn) -> tuple[dict[str, Any], RequestTrace, int]
             delay_s=draw(st.sampled_from([0.0, 7.0])),
         ),
         "telemetry": Telemetry(partial_share=draw(st.sampled_from([0.0, 0.3])), lost_share=0.1),
-        "weather": tuple(draw(st.lists(fault, max_size=2))),
+        "faults": tuple(draw(st.lists(fault, max_size=2))),
         "settle_s": draw(st.sampled_from([0.0, 30.0, 600.0])),
     }  # fmt: skip
     return options, trace(*rows), draw(st.integers(0, 2**63 - 1))
@@ -323,7 +323,7 @@ def test_requests_and_cost_are_conserved_in_any_world(drawn: tuple[dict[str, Any
 
 
 def test_different_seeds_give_different_ticks() -> None:
-    options: dict[str, Any] = {"weather": (FaultSettings(fault="unavailable", share=0.3),)}
+    options: dict[str, Any] = {"faults": (FaultSettings(fault="unavailable", share=0.3),)}
     first, second = (json.dumps([encode_tick(t) for t in simulated(seed=seed, **options)[1]]) for seed in (1, 2))
     assert first != second
 
@@ -339,7 +339,7 @@ def test_traffic_depends_on_the_seed_and_not_on_the_policy() -> None:
 def test_the_same_seed_gives_the_same_ticks_whatever_the_hash_seed() -> None:
     script = (
         "import json; from tests.simulators.experiments.test_run import *; "
-        "_, ticks = simulated(seed=5, weather=(FaultSettings(fault='hang', share=0.3),),"
+        "_, ticks = simulated(seed=5, faults=(FaultSettings(fault='hang', share=0.3),),"
         " pools={POOL: offer(market='spot', zones={'a': ZoneOffer(losses_per_node_hour=60.0), 'b': ZoneOffer()})});"
         " print(json.dumps([encode_tick(t) for t in ticks]))"
     )

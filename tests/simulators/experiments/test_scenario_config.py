@@ -148,7 +148,7 @@ FULL: dict[str, Any] = {
     "slo": {"ttft_s": 1.0, "share": 0.9},
     "router": {"kind": "random", "patience_s": 3.0},
     "telemetry": {"lag_s": 3.0, "lost_share": 0.1},
-    "weather": [{"fault": "hang", "share": 0.2}],
+    "faults": [{"fault": "hang", "share": 0.2}],
     "quantities": {"running": "running"},
 }
 PLACES = places(FULL)

@@ -188,7 +188,12 @@ def test_the_recommendation_is_the_choice_a_safer_point_or_none() -> None:
     result, reason = recommend(validated(today, broken, safe), 1, "kept")
     assert result is not None
     assert result.trial.number == 2
-    assert "since the validation selected it" in reason
+    assert "the cheapest safer point" in reason
+    noisy = (steady_trial(1, 7.0, 0.009), completed_trial(1, [7.5] * 12, [0] * 11 + [90]))
+    result, reason = recommend(validated(today, noisy, safe), 1, "kept")
+    assert result is not None
+    assert result.trial.number == 2
+    assert reason == "it costs no more than the choice of the search, which keeps the SLO within noise only"
     assert recommend(validated(today, broken), 1, "kept")[0] is None
     expensive = (steady_trial(3, 20.0, 0.0), steady_trial(3, 20.0, 0.0))
     assert recommend(validated(today, expensive), 3, "kept")[0] is None, (

@@ -45,7 +45,8 @@ def arrivals(trace: RequestTrace) -> list[float]:
     return [round(float(a), 6) for a in trace.arrival_s]
 
 
-def test_two_thirds_of_a_trace_are_for_tuning_and_the_rest_for_validation(case: Case) -> None:
+def test_the_last_third_of_a_trace_is_held_out_if_no_part_is_comparable(case: Case) -> None:
+    """The trace has one flash crowd, which only one part can have."""
     whole = traffic_of(case, 1)
     inputs = study_inputs(case, [RecordedTrace("day", whole)], 1, 1, 1)
     end_s = whole.duration_s
@@ -61,6 +62,38 @@ def test_two_thirds_of_a_trace_are_for_tuning_and_the_rest_for_validation(case: 
     begin_s = round(1 / 3 * end_s, 3)
     lead = [a - begin_s for a in arrivals(whole) if a >= begin_s]
     assert np.allclose(validation.traces[seed].arrival_s, lead, atol=2e-3)
+    tuning_stress, validation_stress = inputs.stresses
+    assert not validation_stress.tests(tuning_stress)
+
+
+def test_a_held_out_middle_third_shares_no_counted_time_with_the_tuning_traffic(case: Case) -> None:
+    """Bursts at 300 and 1,500 s of an hour: a third with one of them is held out, and two parts are searched."""
+    bursts = [np.arange(at, at + 120, 0.05) for at in (300, 1500)]
+    times = np.sort(np.concatenate([np.arange(0, 3600, 0.5), *bursts]))
+    lengths = np.full(len(times), 100, np.int32)
+    inputs = study_inputs(case, [RecordedTrace("day", RequestTrace(times, lengths, lengths))], 1, 1, 1)
+    (held_out,) = inputs.validation
+    first, last = inputs.tuning
+    begin = case.scenario.epoch_s
+    (first_s, last_s, validation_s) = (w.case.scenario.epoch_s - begin for w in (first, last, held_out))
+    counted_s = validation_s + held_out.case.scenario.warm_up_s
+    assert first_s == 0.0
+    assert first.length_s <= counted_s + 0.01
+    assert counted_s < 1500 < last_s - 100, "one burst is held out, the other one is searched"
+    assert validation_s + held_out.length_s <= last_s + 0.01
+    tuning_stress, validation_stress = inputs.stresses
+    assert validation_stress.tests(tuning_stress)
+
+
+def test_generated_traffic_is_validated_on_a_later_draw_with_the_same_stress(case: Case, world: StudyInputs) -> None:
+    (searched,), (validation,) = world.tuning, world.validation
+    assert not set(searched.traces) & set(validation.traces)
+    assert not {t.digest() for t in searched.traces.values()} & {t.digest() for t in validation.traces.values()}
+    end_s = searched.case.scenario.epoch_s + searched.length_s
+    assert validation.case.scenario.epoch_s >= end_s, "the validation is later in time"
+    tuning_stress, validation_stress = world.stresses
+    assert tuning_stress.rise > 0.5, "the flash crowd"
+    assert validation_stress.tests(tuning_stress)
 
 
 def test_validation_only_traces_are_not_split(case: Case) -> None:

@@ -61,10 +61,10 @@ class FakePool:
 
 
 def ports(
-    *weather: FaultSettings, clock: SettableClock | None = None, seed: int = 1, sources: tuple[str, ...] = ("a",)
+    *faults: FaultSettings, clock: SettableClock | None = None, seed: int = 1, sources: tuple[str, ...] = ("a",)
 ) -> Setup:
     setup = Setup(workload(), {name: FixedSource() for name in sources}, {POOL: FakePool()})
-    return with_faults(setup, weather, clock or SettableClock(), 1000.0, seed)
+    return with_faults(setup, faults, clock or SettableClock(), 1000.0, seed)
 
 
 def read(source: Source) -> dict[str, Any] | str:
@@ -76,12 +76,12 @@ def read(source: Source) -> dict[str, Any] | str:
 
 
 def simulated_ticks(
-    *weather: FaultSettings, requests: Any = QUIET, pool: PoolOffer | None = None, **options: Any
+    *faults: FaultSettings, requests: Any = QUIET, pool: PoolOffer | None = None, **options: Any
 ) -> list[Tick]:
     """Return the ticks of ten minutes with faults, from four replicas or `begin`."""
     ticks: list[Tick] = []
     begin = {POOL: options.pop("begin", 4)}
-    scenario = case(initial_replicas=begin, weather=weather, duration_s=600.0, pools={POOL: pool or offer()}, **options)
+    scenario = case(initial_replicas=begin, faults=faults, duration_s=600.0, pools={POOL: pool or offer()}, **options)
     run.simulate(scenario, 1, requests, record=[ticks.append])
     return ticks
 
@@ -192,15 +192,15 @@ def test_each_port_has_its_own_random_stream() -> None:
 
 
 @pytest.mark.parametrize(
-    ("weather", "key"),
+    ("fault", "key"),
     [
         (FaultSettings(fault="hang", since_s=60, until_s=60), "until_s"),
         (FaultSettings(fault="out_of_capacity", where="sources"), "where"),
         (FaultSettings(fault="zero", where="pools"), "where"),
     ],
 )
-def test_faults_without_effect_are_reported(weather: FaultSettings, key: str) -> None:
-    assert [k for k, _ in weather.problems()] == [key]
+def test_faults_without_effect_are_reported(fault: FaultSettings, key: str) -> None:
+    assert [k for k, _ in fault.problems()] == [key]
     assert not list(FaultSettings(fault="hang").problems())
 
 
@@ -260,7 +260,7 @@ def test_frequent_false_zeros_never_scale_in_a_busy_pool() -> None:
     busy = trace(*[(0.7 * k, 10, 1000) for k in range(7800)])
     zero = FaultSettings(fault="zero", share=0.5, where="sources")
     scenario = case(
-        workload(scale_down={"window_s": 60.0}), initial_replicas={POOL: 4}, weather=(zero,), duration_s=5400.0
+        workload(scale_down={"window_s": 60.0}), initial_replicas={POOL: 4}, faults=(zero,), duration_s=5400.0
     )
     run.simulate(scenario, 1, busy, record=[ticks.append])
     assert {t.decision.target for t in ticks if t.at - ticks[0].at < 5400.0} == {4}

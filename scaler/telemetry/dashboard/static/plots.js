@@ -14,7 +14,7 @@ export function colour(name) {
 
 const MIN_AXIS_PX = 52;
 const FONT = '11px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
-const SYNC = "turns";
+const SYNC = "ticks";
 
 /**
  * `series`: [{label, colour, shape: "line" | "dash" | "step" | "area", key}]; `unit` formats its values.

@@ -24,7 +24,7 @@ export class Shadow {
     const { first, shadow: own, totals } = shadow;
     const difference = (a, b) => (known(a) && known(b) ? b - a : null);
     const rows = [
-      ["Desired", first.asked, own.asked, difference(first.asked, own.asked)],
+      ["Desired", first.requested, own.requested, difference(first.requested, own.requested)],
       ["Serving", first.serving, own.serving, difference(first.serving, own.serving)],
       ["USD per hour", first.usd_per_hour, own.usd_per_hour, difference(first.usd_per_hour, own.usd_per_hour)],
       ["Replica-hours so far", totals.replica_hours.first, totals.replica_hours.shadow, totals.more_replica_hours],
@@ -34,7 +34,7 @@ export class Shadow {
     this.body.replaceChildren(...rows.map(([name, ...values]) => el("tr", {}, el("th", { scope: "row" }, name),
       ...values.map((v, i) => el("td", { class: "n" }, i === 2 ? signed(v) : amount(v))))));
     const held = shadow.open_loop ? "Dry run: both sizes are computed open-loop." : "The shadow's size is computed open-loop: it does not change the load.";
-    const late = known(totals.more_late) ? "" : ` SLO violations are unknown: ${shadow.told_by || "no tick yet"}.`;
-    setText(this.note, `${totals.turns} ticks, a different size in ${totals.differing}${totals.failed ? `, ${totals.failed} failed` : ""}. ${held}${late}`);
+    const late = known(totals.more_late) ? "" : ` SLO violations are unknown: ${shadow.estimated_by || "no tick yet"}.`;
+    setText(this.note, `${totals.ticks} ticks, a different size in ${totals.differing}${totals.failed ? `, ${totals.failed} failed` : ""}. ${held}${late}`);
   }
 }

@@ -117,6 +117,7 @@ def test_the_calibrate_command_writes_a_loadable_model(tmp_path: Path, capsys: p
     assert "-20.0%" in output
     model = load(str(out))
     assert model.name == "mine"
+    assert model.calibrated
     assert "4 runs held out" in model.provenance
     assert "plotly" in page.read_text()
     assert run_command(str(tmp_path), *options[:3], "--json", "--hold-out", "at-4,at-9") == 0

@@ -33,7 +33,7 @@ from tests.fuzz.worlds.tick_context import RecordedTick, TickContext
 WORKLOAD: Final = Path("config/scenarios/workloads/chat-predictive.yaml")
 """The workload under faults."""
 SCENARIO: Final = {
-    "scenario": "weather",
+    "scenario": "faults",
     "workload": str(WORKLOAD.resolve()),
     "traffic": {"kind": "steps", "rates_rps": [30, 90, 45, 15, 60, 20], "step_s": 900, "duration_s": 5400},
     "pools": {
@@ -86,8 +86,8 @@ class ViolationCounter:
         self._past.append(context.now)
 
 
-def simulated(case: Case, seed: int, trace: RequestTrace, *weather: FaultSettings) -> Hours:
-    case = dataclasses.replace(case, scenario=dataclasses.replace(case.scenario, weather=weather))
+def simulated(case: Case, seed: int, trace: RequestTrace, *faults: FaultSettings) -> Hours:
+    case = dataclasses.replace(case, scenario=dataclasses.replace(case.scenario, faults=faults))
     count = ViolationCounter(case, seed)
     s = summarize(running.simulate(case, seed, trace, record=[count]))
     counts = (count.unseen, count.zeroed, count.outside)
@@ -104,7 +104,7 @@ def run(_: Path) -> Iterator[Figure]:
     yield from _without_faults(case, baseline)
     for share in (MILD_SHARE, SEVERE_SHARE):
         runs = {
-            fault: [simulated(case, seed, trace, _weather(fault, share)) for seed, trace in traces.items()]
+            fault: [simulated(case, seed, trace, _everywhere(fault, share)) for seed, trace in traces.items()]
             for fault in get_args(Fault)
         }
         yield from _counts(share, [hours for counts in runs.values() for hours in counts])
@@ -114,7 +114,7 @@ def run(_: Path) -> Iterator[Figure]:
             )
 
 
-def _weather(fault: Fault, share: float) -> FaultSettings:
+def _everywhere(fault: Fault, share: float) -> FaultSettings:
     """Return the settings of a fault in all places where it can occur."""
     settings = FaultSettings(fault=fault, share=share, where="sources" if fault == "zero" else "both")
     return dataclasses.replace(settings, where="pools") if fault == "out_of_capacity" else settings
@@ -123,25 +123,25 @@ def _weather(fault: Fault, share: float) -> FaultSettings:
 def _without_faults(case: Case, baseline: Sequence[Hours]) -> Iterator[Figure]:
     scale_outs, scale_ins = (float(np.mean([getattr(h, key) for h in baseline])) for key in ("growths", "shrinkings"))
     hours = f"{case.workload.name}, {len(baseline)} seeds of {case.scenario.end_s:g} s"
-    note = f"{hours}; grew {scale_outs:g} and shrank {scale_ins:g} times"
-    yield Figure("weather", "fair weather: cost", float(np.mean([h.cost_usd for h in baseline])), "USD", note=note)
-    yield Figure("weather", "fair weather: SLO attainment", float(np.mean([h.attainment for h in baseline])), "")
+    note = f"{hours}; {scale_outs:g} scale-outs and {scale_ins:g} scale-ins"
+    yield Figure("faults", "without faults: cost", float(np.mean([h.cost_usd for h in baseline])), "USD", note=note)
+    yield Figure("faults", "without faults: SLO attainment", float(np.mean([h.attainment for h in baseline])), "")
 
 
 def _counts(share: float, runs: Sequence[Hours]) -> Iterator[Figure]:
-    note = f"{len(runs)} runs, {sum(h.shrinkings for h in runs)} scale-ins in all"
+    note = f"{len(runs)} runs, {sum(h.shrinkings for h in runs)} scale-ins in total"
     for name, key in (
         ("scale-ins on missing data", "unseen"),
-        ("scale-ins on zeros by throttling", "zeroed"),
+        ("scale-ins on injected zeros", "zeroed"),
         ("targets out of bounds", "outside"),
     ):
-        yield Figure("weather", f"{name}, {share:.0%}", sum(getattr(h, key) for h in runs), "turns", 0.0, note=note)
+        yield Figure("faults", f"{name}, {share:.0%}", sum(getattr(h, key) for h in runs), "ticks", 0.0, note=note)
 
 
 def _compared(title: str, runs: Sequence[Hours], baseline: Sequence[Hours], goal: float | None) -> Iterator[Figure]:
     """Yield cost and attainment compared with the runs without faults, seed by seed."""
     ratio = float(np.mean([h.cost_usd / b.cost_usd for h, b in zip(runs, baseline, strict=True)]))
     lost = float(np.mean([b.attainment - h.attainment for h, b in zip(runs, baseline, strict=True)]))
-    yield Figure("weather", f"{title}: cost off fair weather's", abs(ratio - 1.0), "", goal, note=f"ratio {ratio:.3f}")
+    yield Figure("faults", f"{title}: difference in cost", abs(ratio - 1.0), "", goal, note=f"ratio {ratio:.3f}")
     attained = float(np.mean([h.attainment for h in runs]))
-    yield Figure("weather", f"{title}: SLO attainment lost", lost, "", goal, note=f"attained {attained:.3f}")
+    yield Figure("faults", f"{title}: lost SLO attainment", lost, "", goal, note=f"attained {attained:.3f}")
