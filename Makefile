@@ -20,6 +20,7 @@ help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 run: $(VENV)/.run  ## Run the daemon on the embedded cloud; the dashboard's address is printed (ARGS='--for 30' bounds it)
+	@echo "From now on: $(BIN)/forescale COMMAND, or once 'source $(BIN)/activate', then forescale COMMAND" >&2
 	@$(BIN)/forescale run config/quickstart $(ARGS)
 
 test: $(VENV)/.dev  ## Run every test (PYTEST_ARGS='-k name' narrows)

@@ -12,6 +12,7 @@ import functools
 import itertools
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Final
 from policies.forecast.history_seed import HistorySeed
 from policies.history.ticks import MAX_ROWS, History
 from policies.model import PolicyName, Tick, WorkloadName
+from policies.model.spec import WorkloadSpec
 from scaler.adapters import open_adapters
 from scaler.clock import FastClock, SystemClock
 from scaler.config.daemon import DaemonSpec
@@ -41,7 +43,7 @@ from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.dashboard.workload_facts import LiveWorkloads
 from scaler.telemetry.fleet import FleetCollector
 from scaler.telemetry.health import Health, task_of
-from scaler.telemetry.log import log, log_tick
+from scaler.telemetry.log import log, log_tick, stamped_by
 from scaler.telemetry.metrics import Metrics
 from scaler.telemetry.shadow import ShadowCollector
 from scaler.telemetry.supervision import SupervisionCollector
@@ -61,10 +63,15 @@ class RunOptions:
     dry_run: bool = False
     once: bool = False
     for_s: float | None = None
+    listen: str | None = None
     shadows: list[Path] = field(default_factory=list)
-    on_tick: Callable[[Tick], None] = field(default=lambda _: None)
+    on_load: Callable[[DaemonSpec], None] = field(default=lambda _: None)
+    on_tick: Callable[[Tick, WorkloadSpec], None] = field(default=lambda _tick, _spec: None)
     on_shadow: Callable[[ShadowTick, ShadowTotals], None] = field(default=lambda _tick, _totals: None)
-    on_start: Callable[[str], None] = field(default=lambda _: None)
+    running: Callable[[App, str], AbstractContextManager[None]] = field(
+        default=lambda _app, _address: contextlib.nullcontext()
+    )
+    """The context in which workloads run, entered with the URL of the HTTP server before their first tick."""
 
 
 class App:
@@ -78,8 +85,8 @@ class App:
         self.tasks, self.faults = resources.tasks, resources.faults
         self.health = Health(self.controllers, self.clock, self.tasks)
         self.ledger = QuotaLedger(config.daemon.fleet)
-        workloads = LiveWorkloads(self.controllers, self.health, self.ledger)
-        self.dashboard = Dashboard(version("forescale"), workloads, config.daemon.clock.speed)
+        self.workloads = LiveWorkloads(self.controllers, self.health, self.ledger)
+        self.dashboard = Dashboard(version("forescale"), self.workloads, config.daemon.clock.speed)
         self.metrics.registry.register(FleetCollector(self.ledger))
         self.metrics.registry.register(CallsCollector(resources.calls))
         self.metrics.registry.register(SupervisionCollector(self.tasks, self.faults))
@@ -98,11 +105,12 @@ class App:
     def record(self, tick: Tick) -> None:
         """Write a tick to the journal, the log, the metrics and the dashboard."""
         self.tasks.recovered(task_of(tick.workload))
-        self._recorder.write(lambda journal: journal.write(tick, self.controllers[tick.workload].workload))
+        workload = self.controllers[tick.workload].workload
+        self._recorder.write(lambda journal: journal.write(tick, workload))
         log_tick(tick)
         self.metrics.observe(tick)
         self.dashboard.observe(tick)
-        self._options.on_tick(tick)
+        self._options.on_tick(tick, workload.spec)
         self.shadows.observe(tick)
 
     def _record_shadow(self, tick: ShadowTick, totals: ShadowTotals, workload: Workload) -> None:
@@ -271,8 +279,9 @@ async def prepared(config: Config, options: RunOptions) -> AsyncIterator[App]:
     """Open an app with every workload, and close it at the end. Raises `Misconfigured`."""
     async with Resources() as resources:
         app = App(config, options, resources)
-        try:
-            await app.prepare()
-            yield app
-        finally:
-            await app.close()
+        with stamped_by(app.clock.now):
+            try:
+                await app.prepare()
+                yield app
+            finally:
+                await app.close()

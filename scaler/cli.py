@@ -16,15 +16,6 @@ from scaler.commands.verbs import VERBS
 from scaler.signal_handlers import startup_signals
 
 
-class _Parser(argparse.ArgumentParser):
-    """Parser that names the rule where an option's value is no number."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.register("type", int, _whole_number)
-        self.register("type", float, _number)
-
-
 def parser(verb: str = "") -> argparse.ArgumentParser:
     """Return the argument parser.
 
@@ -32,14 +23,16 @@ def parser(verb: str = "") -> argparse.ArgumentParser:
     """
     from importlib.metadata import version  # noqa: PLC0415 - imported late, as in `_run`
 
-    top = _Parser(
+    from scaler.commands.arguments import Parser, listen_address, seconds  # noqa: PLC0415
+
+    top = Parser(
         prog="forescale",
         description="Autoscaling control plane for self-hosted LLM serving.",
-        epilog="forescale help COMMAND shows a command's options and examples.\n"
+        epilog="forescale help COMMAND shows a command's options and examples, forescale version the version.\n"
         "Start with: forescale run config/quickstart --for 30",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("--version", action="version", version=f"forescale {version('forescale')}")
+    top.add_argument("-V", "--version", action="version", version=f"forescale {version('forescale')}")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
     parsers = {
         name: verbs.add_parser(
@@ -64,7 +57,19 @@ def parser(verb: str = "") -> argparse.ArgumentParser:
         help="YAML files of workloads to run as shadows: they decide, but resize nothing (docs/how-to/shadow.md)",
     )
     run.add_argument(
-        "--for", dest="for_s", type=_seconds, metavar="SECONDS", help="stop after SECONDS (default: run until Ctrl-C)"
+        "--for", dest="for_s", type=seconds, metavar="SECONDS", help="stop after SECONDS (default: run until Ctrl-C)"
+    )
+    run.add_argument(
+        "--listen",
+        type=listen_address,
+        metavar="HOST:PORT",
+        help="address of the dashboard and metrics (default: daemon.listen, else 127.0.0.1:8080 or the next free port)",
+    )
+    run.add_argument(
+        "--log",
+        choices=("console", "json", "live"),
+        help="log lines as text or JSON, or a live view of the workloads (default: daemon.log, else a live view on a"
+        " terminal and JSON elsewhere)",
     )
     run.add_argument("--json", action="store_true", help="print log lines and the final summary as JSON")
 
@@ -87,8 +92,8 @@ def parser(verb: str = "") -> argparse.ArgumentParser:
     explain.add_argument(
         "--at",
         metavar="TIME",
-        help="explain the last tick at or before TIME, ISO 8601 (UTC without an offset) or Unix seconds"
-        " (default: the last tick)",
+        help="explain the last tick at or before TIME, as a log line or the dashboard shows it: ISO 8601, a time of day"
+        " (both UTC without an offset) or Unix seconds (default: the last tick)",
     )
     explain.add_argument("--workload", metavar="NAME", help="explain only this workload (default: all)")
     explain.add_argument("--shadow", action="store_true", help="explain the shadow's tick (docs/how-to/shadow.md)")
@@ -104,8 +109,13 @@ def parser(verb: str = "") -> argparse.ArgumentParser:
     replay.add_argument("--workload", metavar="NAME", help="replay only this workload (default: all)")
     replay.add_argument("--json", action="store_true", help="print the comparison as JSON")
 
-    if verb in VERBS and VERBS[verb].module.startswith("simulators."):
-        _module(VERBS[verb].module).arguments(parsers[verb])
+    completion = parsers["completion"]
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"), help="shell of the script")
+    completion.set_defaults(parser=top)
+
+    for name in VERBS if verb == "completion" else {verb} & VERBS.keys():
+        if VERBS[name].module.startswith("simulators."):
+            _module(VERBS[name].module).arguments(parsers[name])
     return top
 
 
@@ -158,6 +168,8 @@ def _run(arguments: list[str]) -> int:
     hide_secrets()
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:], "--help"]
+    if arguments[:1] == ["version"]:
+        arguments = ["--version", *arguments[1:]]
     try:
         args = _parse(arguments)
         code: int = _module(VERBS[args.verb].module).command(args)
@@ -220,30 +232,6 @@ def _module(name: str) -> Any:
             raise
         print(f"forescale: this command needs the package {e.name}: pip install 'forescale[sim]'", file=sys.stderr)
         raise SystemExit(2) from e
-
-
-def _whole_number(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from None
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text!r}")
-    return seconds
 
 
 if __name__ == "__main__":

@@ -69,5 +69,16 @@ def stopwatch_s() -> float:
 
 
 def wall_time() -> str:
-    """Return the wall-clock time in ISO 8601, for log lines."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Return the wall-clock time in ISO 8601."""
+    return iso_time(time.time())
+
+
+def iso_time(at: float) -> str:
+    """Return a Unix time in ISO 8601 with milliseconds, in UTC.
+
+    A time after the year 9999 of a simulated clock remains a number: a log line must not fail.
+    """
+    try:
+        return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError):
+        return f"{at:.3f}"

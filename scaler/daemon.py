@@ -25,18 +25,18 @@ async def run(options: RunOptions) -> None:
     """
     running = snapshot(options.paths)  # before `load`: the first comparison then detects a change during the load
     config = load(options.paths)
+    options.on_load(config.daemon)
     async with prepared(config, options) as app:
         if options.once:
             await asyncio.gather(*(c.tick(app.clock.now()) for c in app.controllers.values()))
             return
         watcher = Watcher(options.paths, config.daemon.config_poll_s)
         reloader = Reloader(app, watcher, running)
-        access = AccessControl(config.daemon.server, config.daemon.listen)
+        access = AccessControl(config.daemon.server, options.listen or config.daemon.listen)
         http_app = application(app.metrics, app.health, app.dashboard, access)
-        server, address = await serve(http_app, config.daemon, app.health, app.tasks)
+        server, address = await serve(http_app, config.daemon, app.health, app.tasks, options.listen)
         try:
-            with loop_signals(app.stopping.set, watcher.request):
-                options.on_start(address)
+            with loop_signals(app.stopping.set, watcher.request), options.running(app, address):
                 await _run(app, reloader, options.for_s)
         finally:
             await server.close()

@@ -23,11 +23,12 @@ class Kind:
     It has its configuration record, and the function that opens its adapter.
 
     Both are "module:name". The record's module imports no SDK; the adapter's module, and its SDK, is imported when the
-    first source or pool of the kind is opened.
+    first source or pool of the kind is opened. `extra` is the extra of the distribution that installs the SDK.
     """
 
     spec: str
     open: str
+    extra: str = ""
 
 
 ENTRY_POINTS: Final = "forescale.kinds"
@@ -48,19 +49,23 @@ SOURCES: Final = _kinds(
     "source",
     {
         "azure_monitor": Kind(
-            "scaler.config.kinds.azure_sources:AzureMonitor", "scaler.sources.azure_monitor:open_azure_monitor"
+            "scaler.config.kinds.azure_sources:AzureMonitor", "scaler.sources.azure_monitor:open_azure_monitor", "azure"
         ),
         "cloud_monitoring": Kind(
-            "scaler.config.kinds.gcp_sources:CloudMonitoring", "scaler.sources.cloud_monitoring:open_cloud_monitoring"
+            "scaler.config.kinds.gcp_sources:CloudMonitoring",
+            "scaler.sources.cloud_monitoring:open_cloud_monitoring",
+            "gcp",
         ),
-        "cloudwatch": Kind("scaler.config.kinds.aws_sources:CloudWatch", "scaler.sources.cloudwatch:open_cloudwatch"),
+        "cloudwatch": Kind(
+            "scaler.config.kinds.aws_sources:CloudWatch", "scaler.sources.cloudwatch:open_cloudwatch", "aws"
+        ),
         "prometheus": Kind("scaler.config.kinds.prometheus:Prometheus", "scaler.sources.prometheus:open_prometheus"),
-        "pubsub": Kind("scaler.config.kinds.gcp_sources:PubSub", "scaler.sources.pubsub:open_pubsub"),
+        "pubsub": Kind("scaler.config.kinds.gcp_sources:PubSub", "scaler.sources.pubsub:open_pubsub", "gcp"),
         "scrape": Kind("scaler.config.kinds.engines:Scrape", "scaler.sources.scrape:open_scrape"),
         "service_bus": Kind(
-            "scaler.config.kinds.azure_sources:ServiceBus", "scaler.sources.service_bus:open_service_bus"
+            "scaler.config.kinds.azure_sources:ServiceBus", "scaler.sources.service_bus:open_service_bus", "azure"
         ),
-        "sqs": Kind("scaler.config.kinds.aws_sources:Sqs", "scaler.sources.sqs:open_sqs"),
+        "sqs": Kind("scaler.config.kinds.aws_sources:Sqs", "scaler.sources.sqs:open_sqs", "aws"),
     },
 )
 
@@ -68,43 +73,54 @@ POOLS: Final = _kinds(
     "pool",
     {
         "aks_agent_pool": Kind(
-            "scaler.config.kinds.azure_pools:AksAgentPool", "scaler.actuators.aks_agent_pool:open_aks_agent_pool"
+            "scaler.config.kinds.azure_pools:AksAgentPool",
+            "scaler.actuators.aks_agent_pool:open_aks_agent_pool",
+            "azure",
         ),
-        "asg": Kind("scaler.config.kinds.aws_pools:Asg", "scaler.actuators.asg:open_asg"),
+        "asg": Kind("scaler.config.kinds.aws_pools:Asg", "scaler.actuators.asg:open_asg", "aws"),
         "asg_warm_pool": Kind(
-            "scaler.config.kinds.aws_pools:AsgWarmPool", "scaler.actuators.asg_warm_pool:open_asg_warm_pool"
+            "scaler.config.kinds.aws_pools:AsgWarmPool", "scaler.actuators.asg_warm_pool:open_asg_warm_pool", "aws"
         ),
         "capacity_buffer": Kind(
-            "scaler.config.kinds.kubernetes:CapacityBuffer", "scaler.actuators.capacity_buffer:open_capacity_buffer"
+            "scaler.config.kinds.kubernetes:CapacityBuffer",
+            "scaler.actuators.capacity_buffer:open_capacity_buffer",
+            "kubernetes",
         ),
-        "ec2_fleet": Kind("scaler.config.kinds.aws_pools:Ec2Fleet", "scaler.actuators.ec2_fleet:open_ec2_fleet"),
+        "ec2_fleet": Kind("scaler.config.kinds.aws_pools:Ec2Fleet", "scaler.actuators.ec2_fleet:open_ec2_fleet", "aws"),
         "ec2_instant_fleet": Kind(
             "scaler.config.kinds.aws_pools:Ec2InstantFleet",
             "scaler.actuators.ec2_instant_fleet:open_ec2_instant_fleet",
+            "aws",
         ),
         "eks_node_group": Kind(
-            "scaler.config.kinds.aws_pools:EksNodeGroup", "scaler.actuators.eks_node_group:open_eks_node_group"
+            "scaler.config.kinds.aws_pools:EksNodeGroup", "scaler.actuators.eks_node_group:open_eks_node_group", "aws"
         ),
-        "gce_mig": Kind("scaler.config.kinds.gcp_pools:GceMig", "scaler.actuators.gce_mig:open_gce_mig"),
+        "gce_mig": Kind("scaler.config.kinds.gcp_pools:GceMig", "scaler.actuators.gce_mig:open_gce_mig", "gcp"),
         "gce_mig_standby": Kind(
-            "scaler.config.kinds.gcp_pools:GceMigStandby", "scaler.actuators.gce_mig_standby:open_gce_mig_standby"
+            "scaler.config.kinds.gcp_pools:GceMigStandby",
+            "scaler.actuators.gce_mig_standby:open_gce_mig_standby",
+            "gcp",
         ),
         "gke_node_pool": Kind(
-            "scaler.config.kinds.gcp_pools:GkeNodePool", "scaler.actuators.gke_node_pool:open_gke_node_pool"
+            "scaler.config.kinds.gcp_pools:GkeNodePool", "scaler.actuators.gke_node_pool:open_gke_node_pool", "gcp"
         ),
         "gke_tpu_slices": Kind(
-            "scaler.config.kinds.gcp_pools:GkeTpuSlices", "scaler.actuators.gke_tpu_slices:open_gke_tpu_slices"
+            "scaler.config.kinds.gcp_pools:GkeTpuSlices", "scaler.actuators.gke_tpu_slices:open_gke_tpu_slices", "gcp"
         ),
         "karpenter_node_pool": Kind(
             "scaler.config.kinds.kubernetes:KarpenterNodePool",
             "scaler.actuators.karpenter_node_pool:open_karpenter_node_pool",
+            "kubernetes",
         ),
-        "kubernetes": Kind("scaler.config.kinds.kubernetes:Kubernetes", "scaler.actuators.kubernetes:open_kubernetes"),
+        "kubernetes": Kind(
+            "scaler.config.kinds.kubernetes:Kubernetes", "scaler.actuators.kubernetes:open_kubernetes", "kubernetes"
+        ),
         "vllm_sleep": Kind("scaler.config.kinds.engines:VllmSleep", "scaler.actuators.vllm_sleep:open_vllm_sleep"),
-        "vmss": Kind("scaler.config.kinds.azure_pools:Vmss", "scaler.actuators.vmss:open_vmss"),
+        "vmss": Kind("scaler.config.kinds.azure_pools:Vmss", "scaler.actuators.vmss:open_vmss", "azure"),
         "vmss_standby_pool": Kind(
             "scaler.config.kinds.azure_pools:VmssStandbyPool",
             "scaler.actuators.vmss_standby_pool:open_vmss_standby_pool",
+            "azure",
         ),
     },
 )

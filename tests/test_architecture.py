@@ -109,6 +109,24 @@ def imports_of(module: str, modules: Mapping[str, Path]) -> set[str]:
     return {name for name in imports if name in modules and name != module}
 
 
+CLOUD_EXTRA = re.compile(r"scaler\.clouds\.(aws|azure|gcp|kubernetes)\.")
+
+
+@pytest.mark.parametrize(("registry", "kind"), [entry for entry in ENTRIES if entry[0] != "policy"])
+def test_kind_names_the_extra_of_the_cloud_that_its_adapter_imports(registry: str, kind: str) -> None:
+    entry = {"source": SOURCES, "pool": POOLS}[registry][kind]
+    adapter = entry.open.partition(":")[0]
+    files = {
+        ".".join(p.relative_to(ROOT).with_suffix("").parts): p
+        for p in python_files("scaler/actuators", "scaler/sources", "scaler/clouds")
+    }
+    reached, queue = set[str](), [adapter] if adapter in files else []
+    while queue:
+        reached.add(module := queue.pop())
+        queue += imports_of(module, files) - reached
+    assert {match[1] for module in reached if (match := CLOUD_EXTRA.match(module))} == ({entry.extra} - {""})
+
+
 def import_cycles(imports: Mapping[str, set[str]]) -> list[set[str]]:
     """Return the import cycles: strongly connected components of at least two modules."""
     order: dict[str, int] = {}

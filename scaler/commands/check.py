@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from policies.model import Fresh
@@ -13,6 +14,7 @@ from scaler.commands.doctor import permits
 from scaler.config.load import load
 from scaler.config.problems import ConfigError
 from scaler.diagnostics import AdapterCheck, check_adapters
+from scaler.extras import install_command, missing_packages
 from scaler.registry import kind_of
 
 
@@ -24,11 +26,12 @@ def command(args: argparse.Namespace) -> int:
             raise
         print(json.dumps({"valid": False, "problems": [p.as_dict() for p in e.problems]}, indent=2))
         return 2
+    missing = missing_packages(config)
     checks = asyncio.run(check_adapters(config, make_clock(config.daemon))) if args.live else []
     exit_code = 0 if all(check.ok for check in checks) else 1
     if args.json:
         live = {"live": [_as_dict(check) for check in checks]} if args.live else {}
-        print(json.dumps({"valid": True, "workloads": sorted(config.workloads), **live}))
+        print(json.dumps({"valid": True, "workloads": sorted(config.workloads), "missing_packages": missing, **live}))
         return exit_code
     for name, workload in config.workloads.items():
         spec = workload.spec
@@ -38,6 +41,7 @@ def command(args: argparse.Namespace) -> int:
             print(f"  policy {policy} ({kind_of('policy', parameters)}){reads}")
         for pool, parameters in spec.pools.items():
             print(f"  pool {pool} ({kind_of('pool', parameters)})")
+    print("\n".join(extra_lines(missing)))
     for check in checks:
         state = "ok  " if check.ok else "FAIL"
         print(f"{state} {check.workload} {check.role} {check.name} ({check.kind}): {result(check)}")
@@ -49,6 +53,16 @@ def command(args: argparse.Namespace) -> int:
         + (f"{problems} of {len(checks)} sources and pools failed the live check" if problems else "no problem found")
     )
     return exit_code
+
+
+def extra_lines(missing: Mapping[str, list[str]]) -> Iterator[str]:
+    """Yield the needed extras with their state, and one command that installs all missing ones."""
+    yield "extras: " + (
+        ", ".join(f"{e} (NOT installed: {', '.join(p)})" if p else f"{e} (installed)" for e, p in missing.items())
+        or "none needed"
+    )
+    if absent := [extra for extra, packages in missing.items() if packages]:
+        yield f"  {install_command(absent)}"
 
 
 def result(check: AdapterCheck) -> str:

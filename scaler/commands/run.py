@@ -5,113 +5,107 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
-from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from policies.model import Result, Tick, WorkloadName
-from scaler.app import RunOptions
+from policies.model import Tick
+from policies.model.spec import WorkloadSpec
+from scaler.app import App, RunOptions
+from scaler.config.daemon import DaemonSpec
 from scaler.daemon import run
 from scaler.journal.explain import paragraphs, shadow_paragraphs
+from scaler.ports import Misconfigured
 from scaler.shadow.counterfactual import ShadowTick, ShadowTotals
-from scaler.telemetry.log import configure
+from scaler.telemetry.log import Form, can_redraw, configure, form_on
+from scaler.telemetry.run_summary import RunSummary
+
+if TYPE_CHECKING:
+    from scaler.telemetry.terminal.live_view import LiveView
 
 
-@dataclass(slots=True)
-class RunSummary:
-    """Summary of a run by workload."""
+class Output:
+    """The output of a run: log lines or the live view, explanations, and the summary."""
 
-    workloads: dict[WorkloadName, WorkloadSummary] = field(default_factory=dict)
-    shadows: dict[WorkloadName, ShadowTotals] = field(default_factory=dict)
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+        self._view: LiveView | None = None
+        self.summary = RunSummary()
+        self.set_form(DaemonSpec())
 
-    def add(self, tick: Tick) -> None:
-        self.workloads.setdefault(tick.workload, WorkloadSummary()).add(tick)
+    def set_form(self, spec: DaemonSpec) -> None:
+        """Configure the log by the options, else by the daemon's settings. Raises `Misconfigured`."""
+        form = log_form(self._args, spec)
+        configure(form)
+        self._view = None
+        if form == "live":
+            from scaler.telemetry.terminal.live_view import LiveView  # noqa: PLC0415 - only a terminal needs rich
 
-    def as_dict(self) -> dict[str, object]:
-        shadows = {name: {"shadow": totals.as_dict()} for name, totals in self.shadows.items()}
-        return {
-            name: {**summary.as_dict(), **shadows.get(name, {})} for name, summary in sorted(self.workloads.items())
-        }
+            self._view = LiveView(sys.stderr)
 
-    def text(self) -> str:
-        columns = ("ticks", *list(WorkloadSummary().as_dict())[1:])
-        rows = [f"{'workload':<24}" + "".join(f"{column:>10}" for column in columns)]
-        for name, summary in sorted(self.workloads.items()):
-            cells = ("-" if value is None else value for value in summary.as_dict().values())
-            rows.append(f"{name:<24}" + "".join(f"{cell:>10}" for cell in cells))
-        rows += [f"shadow of {name}: {totals.text()}" for name, totals in sorted(self.shadows.items())]
-        return "\n".join(rows)
+    def on_tick(self, tick: Tick, spec: WorkloadSpec) -> None:
+        self.summary.add(tick, spec)
+        if self._view is not None:
+            self._view.observe(tick, spec)
+        if self._args.once and not self._args.json:
+            print("\n".join(paragraphs(tick)), end="\n\n")
+
+    def on_shadow(self, shadow_tick: ShadowTick, totals: ShadowTotals) -> None:
+        self.summary.shadows[shadow_tick.tick.workload] = totals
+        if self._args.once and not self._args.json:
+            print("\n".join(shadow_paragraphs(shadow_tick)), end="\n\n")
+
+    @contextmanager
+    def running(self, app: App, address: str) -> Iterator[None]:
+        """Print the dashboard's address, and show the live view while the workloads run."""
+        print(f"Forescale is running, dashboard at {address} (Ctrl-C stops it)", file=sys.stderr, flush=True)
+        speed = app.config.daemon.clock.speed
+        note = "" if speed == 1 else f"time runs {speed:g} times as fast"
+        view = self._view
+        with nullcontext() if view is None else view.shown(address, note, app.workloads, app.tasks):
+            yield
+        self.summary.add_failed(app.faults.core)
+
+    def print_summary(self) -> None:
+        if self._args.json:
+            print(json.dumps(self.summary.as_dict()))
+        elif not self._args.once:
+            print(f"\n{self.summary.text()}")
 
 
-@dataclass(slots=True)
-class WorkloadSummary:
-    """Running totals of one workload: a daemon runs for months."""
+def log_form(args: argparse.Namespace, spec: DaemonSpec) -> Form:
+    """Return the form of the log by the options, else by `daemon.log`, else by the terminal.
 
-    ticks: int = 0
-    blind: int = 0
-    results: Counter[Result] = field(default_factory=Counter)
-    sized: int = 0
-    total: int = 0
-    smallest: int | None = None
-    largest: int | None = None
-    current: int | None = None
-
-    def add(self, tick: Tick) -> None:
-        self.ticks += 1
-        self.blind += not tick.decision.may_scale_in
-        self.results.update(o.result for o in tick.outcomes)
-        size = tick.decision.target
-        if size is not None:
-            self.sized += 1
-            self.total += size
-            self.smallest = size if self.smallest is None else min(self.smallest, size)
-            self.largest = size if self.largest is None else max(self.largest, size)
-            self.current = size
-
-    def as_dict(self) -> dict[str, int | float | None]:
-        return {
-            "ticks": self.ticks,
-            "resized": self.results[Result.ACCEPTED],
-            "refused": sum(n for result, n in self.results.items() if result.refused),
-            "blind": self.blind,
-            "smallest": self.smallest,
-            "largest": self.largest,
-            "mean": round(self.total / self.sized, 1) if self.sized else None,
-            "now": self.current,
-        }
+    Raises `Misconfigured` for a live view without a terminal.
+    """
+    if args.log == "live" and not can_redraw(sys.stderr, {**os.environ, "CI": ""}):
+        raise Misconfigured("--log live: standard error is no terminal with cursor control. Use --log console or json")
+    form: Form = (
+        args.log
+        or ("json" if args.json else None)
+        or (None if spec.log == "auto" else spec.log)
+        or form_on(sys.stderr, os.environ)
+    )
+    return "console" if form == "live" and args.once else form
 
 
 def command(args: argparse.Namespace) -> int:
-    summary = RunSummary()
-
-    def on_tick(tick: Tick) -> None:
-        summary.add(tick)
-        if args.once and not args.json:
-            print("\n".join(paragraphs(tick)), end="\n\n")
-
-    def on_shadow(shadow_tick: ShadowTick, totals: ShadowTotals) -> None:
-        summary.shadows[shadow_tick.tick.workload] = totals
-        if args.once and not args.json:
-            print("\n".join(shadow_paragraphs(shadow_tick)), end="\n\n")
-
-    def on_start(address: str) -> None:
-        print(f"Forescale is running, dashboard at {address} (Ctrl-C stops it)", file=sys.stderr, flush=True)
-
+    output = Output(args)
     options = RunOptions(
         paths=[Path(p) for p in args.config],
         dry_run=args.dry_run,
         once=args.once,
         for_s=args.for_s,
+        listen=args.listen,
         shadows=[Path(p) for p in args.shadow],
-        on_tick=on_tick,
-        on_shadow=on_shadow,
-        on_start=on_start,
+        on_load=output.set_form,
+        on_tick=output.on_tick,
+        on_shadow=output.on_shadow,
+        running=output.running,
     )
-    configure("json" if args.json else "auto")
     asyncio.run(run(options))
-    if args.json:
-        print(json.dumps(summary.as_dict()))
-    elif not args.once:
-        print(f"\n{summary.text()}")
+    output.print_summary()
     return 0

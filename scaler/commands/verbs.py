@@ -46,6 +46,14 @@ VERBS: Final = {
         "forescale compare config/scenarios/chat.yaml --policies hpa,keda,oracle\n"
         "forescale compare config/scenarios/chat.yaml --policies static:replicas=6,oracle --html chat.html",
     ),
+    "completion": Verb(
+        "scaler.commands.completion",
+        "print the completion script of a shell",
+        "Print a script that completes commands, options and file names in bash, zsh or fish.",
+        "forescale completion bash > ~/.local/share/bash-completion/completions/forescale\n"
+        "forescale completion zsh > ~/.zfunc/_forescale    # with fpath+=~/.zfunc before compinit\n"
+        "forescale completion fish > ~/.config/fish/completions/forescale.fish",
+    ),
     "doctor": Verb(
         "scaler.commands.doctor",
         "show what each source and pool reports now",

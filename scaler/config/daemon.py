@@ -14,6 +14,8 @@ from policies.quota.fleet_quota import FleetLimits
 from scaler.config.secret import Secret
 
 MAX_PORT: Final = 65535
+LISTEN: Final = r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$"
+"""Pattern of an address to listen on, as HOST:PORT."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,19 +121,24 @@ class DaemonSpec:
     """Settings of the process, all optional."""
 
     listen: Annotated[
-        str,
+        str | None,
         FieldMetadata(
             "Address of the dashboard, metrics and health checks, as HOST:PORT. Port 0 selects a free port. The"
-            " default is reachable from this machine only; use 0.0.0.0:8080 in a cluster.",
-            pattern=Pattern(r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$", "HOST:PORT"),
+            " default of null is 127.0.0.1:8080, or the next free port where that one is in use. It is reachable from"
+            " this machine only; use 0.0.0.0:8080 in a cluster.",
+            pattern=Pattern(LISTEN, "HOST:PORT"),
+            example="127.0.0.1:8080",
         ),
-    ] = "127.0.0.1:8080"
+    ] = None
     server: Annotated[ServerSpec, FieldMetadata("Access to the dashboard and metrics: host names, token and TLS.")] = (
         field(default_factory=ServerSpec)
     )
     log: Annotated[
         Literal["auto", "json", "console"],
-        FieldMetadata("Log format. The default of auto writes console text on a terminal and JSON elsewhere."),
+        FieldMetadata(
+            "Log format. The default of auto shows a live view on a terminal, console text on a terminal without cursor"
+            " control or in CI, and JSON elsewhere."
+        ),
     ] = "auto"
     config_poll_s: Annotated[
         float,
@@ -172,13 +179,22 @@ class DaemonSpec:
     ] = field(default_factory=FleetLimits)
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        host, _, port = self.listen.rpartition(":")
-        if int(port) > MAX_PORT:
-            yield "listen", f"must have a port from 0 to {MAX_PORT}"
-        try:
-            if host.startswith("["):
-                ipaddress.IPv6Address(host.strip("[]"))
-            else:
-                host.encode("idna")
-        except ValueError as e:
-            yield "listen", f"must start with a host name or IP address: {e}"
+        if self.listen is not None and (rule := listen_problem(self.listen)):
+            yield "listen", rule
+
+
+def listen_problem(listen: str) -> str:
+    """Return the rule that an address to listen on breaks; empty where it is valid."""
+    if not re.match(LISTEN, listen):
+        return "must be HOST:PORT, such as 127.0.0.1:8080"
+    host, _, port = listen.rpartition(":")
+    if int(port) > MAX_PORT:
+        return f"must have a port from 0 to {MAX_PORT}"
+    try:
+        if host.startswith("["):
+            ipaddress.IPv6Address(host.strip("[]"))
+        else:
+            host.encode("idna")
+    except ValueError as e:
+        return f"must start with a host name or IP address: {e}"
+    return ""

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from scaler.masking import is_secret_name, mask
+from scaler.printable import printable
 
 COMMAND_LINE: Final = "command line"
 NOT_FILES: Final = frozenset({COMMAND_LINE, "--shadow"})
@@ -58,10 +59,10 @@ class Problem:
 
         A problem is one readable line.
         """
-        object.__setattr__(self, "path", _escaped(self.path))
-        object.__setattr__(self, "value", _escaped(mask(self.value)))
-        object.__setattr__(self, "rule", _escaped(masked_rule(_cut(self.rule))))
-        object.__setattr__(self, "hint", _escaped(masked_rule(_cut(self.hint))))
+        object.__setattr__(self, "path", printable(self.path))
+        object.__setattr__(self, "value", printable(mask(self.value)))
+        object.__setattr__(self, "rule", printable(masked_rule(_cut(self.rule))))
+        object.__setattr__(self, "hint", printable(masked_rule(_cut(self.hint))))
 
     def __str__(self) -> str:
         place = self.file if self.file in NOT_FILES or not self.line else f"{self.file}:{self.line}"
@@ -70,16 +71,6 @@ class Problem:
 
     def as_dict(self) -> dict[str, str | int]:
         return asdict(self)
-
-
-def _escaped(text: str) -> str:
-    """Return a text with its unprintable characters escaped, as Python does.
-
-    An escape character shows as a code.
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _cut(text: str) -> str:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from collections.abc import Mapping, MutableMapping
-from typing import Any, Final, Literal
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from typing import Any, Final, Literal, TextIO, TypeAlias
 
 import structlog
 
 from policies.model import Absent, Fresh, Grant, Stale, Tick
-from scaler.clock import wall_time
+from scaler.clock import iso_time, wall_time
 from scaler.masking import masked
-from scaler.telemetry.log_limits import RateLimit
+from scaler.printable import printable
+from scaler.telemetry.log_limits import RateLimit, event_of
 
+Form: TypeAlias = Literal["json", "console", "live"]
 PLAIN: Final = (str, int, float, bool, type(None), Mapping, list, tuple)
+TRACES: Final = ("exception", "stack")
+"""Fields with several lines."""
 log: structlog.stdlib.BoundLogger = structlog.get_logger("forescale")
+_time: list[Callable[[], str]] = [wall_time]
 
 
 def _stamp(_logger: object, _name: str, event: dict[str, Any]) -> dict[str, Any]:
-    return {"time": wall_time(), **event}
+    return {"time": _time[-1](), **event}
 
 
 SHARED: Final[list[Any]] = [
@@ -32,30 +39,46 @@ SHARED: Final[list[Any]] = [
 PROCESSORS: Final[list[Any]] = [*SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter]
 
 
-def configure(form: Literal["auto", "json", "console"]) -> None:
-    """Send every log line of this process to standard error, in one form."""
-    console = form == "console" or (form == "auto" and sys.stderr.isatty())
-    renderer: list[Any] = (
-        [
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), pad_event_to=12, exception_formatter=structlog.dev.plain_traceback
-            )
-        ]
-        if console
-        else [structlog.processors.JSONRenderer()]
-    )
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=SHARED,
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.format_exc_info,
-            _without_secrets,
-            *renderer,
-        ],
-    )
+@contextmanager
+def stamped_by(now: Callable[[], float]) -> Iterator[None]:
+    """Stamp log lines by a daemon's clock, as its ticks are.
+
+    The clock of an embedded world may run faster than real time.
+    """
+    _time.append(lambda: iso_time(now()))
+    try:
+        yield
+    finally:
+        _time.pop()
+
+
+def form_on(stream: TextIO, environment: Mapping[str, str]) -> Form:
+    """Return the default form of log lines on a stream: JSON unless it is a terminal."""
+    if not stream.isatty():
+        return "json"
+    return "live" if can_redraw(stream, environment) else "console"
+
+
+def can_redraw(stream: TextIO, environment: Mapping[str, str]) -> bool:
+    """Return whether a stream is a terminal with cursor control, in front of a person."""
+    return stream.isatty() and environment.get("TERM", "dumb") not in {"dumb", "unknown"} and not environment.get("CI")
+
+
+def has_colors(stream: TextIO, environment: Mapping[str, str]) -> bool:
+    """Return whether lines on a stream may have colors (https://no-color.org)."""
+    return can_redraw(stream, {**environment, "CI": ""}) and not environment.get("NO_COLOR")
+
+
+def configure(form: Form) -> None:
+    """Send every log line of this process to standard error, in one form.
+
+    With a live view, ticks are not logged unless they are warnings: the view shows them.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter)
+    handler.setFormatter(formatter_of(form))
     handler.addFilter(RateLimit(log.warning))
+    if form == "live":
+        handler.addFilter(lambda record: record.levelno >= logging.WARNING or event_of(record)[0] != "tick")
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
@@ -68,6 +91,32 @@ def configure(form: Literal["auto", "json", "console"]) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
+    )
+
+
+def formatter_of(form: Form) -> logging.Formatter:
+    """Return the formatter of lines on standard error."""
+    if form == "json":
+        return formatter(structlog.processors.JSONRenderer())
+    console = structlog.dev.ConsoleRenderer(
+        colors=has_colors(sys.stderr, os.environ),
+        pad_event_to=12,
+        timestamp_key="time",
+        exception_formatter=structlog.dev.plain_traceback,
+    )
+    return formatter(_printable, console)
+
+
+def formatter(*renderer: Any) -> logging.Formatter:
+    """Return a formatter that masks secrets, and renders with the processors `renderer`."""
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=SHARED,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            _without_secrets,
+            *renderer,
+        ],
     )
 
 
@@ -124,3 +173,10 @@ def _value_text(reading: Fresh[float] | Stale[float] | Absent) -> object:
 def _without_secrets(_logger: object, _name: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
     """Mask secrets in every field of a line: SDKs log too, and traces quote arguments."""
     return {key: masked(value if isinstance(value, PLAIN) else str(value)) for key, value in event.items()}
+
+
+def _printable(_logger: object, _name: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
+    """Escape control characters in every text of a line, except for the line breaks of a trace."""
+    escaped = {printable(key): printable(value) if isinstance(value, str) else value for key, value in event.items()}
+    traces = {key: "\n".join(map(printable, str(event[key]).split("\n"))) for key in TRACES if key in event}
+    return {**escaped, **traces}

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +20,16 @@ from policies.history.ticks import History
 from policies.model import Observation, Outcome, PoolName, Result, Tick
 from policies.pipeline import decide
 from scaler.cli import main
+from scaler.commands.check import extra_lines
+from scaler.commands.verbs import VERBS
 from scaler.config.daemon import JournalSpec as Settings
 from scaler.config.load import Workload, workload_from
+from scaler.extras import packages_of
 from scaler.journal.explain import paragraphs
 from scaler.journal.writer import JournalWriter
 from tests.factories import ABSENT, NOW, fresh, seen, stale
 
+ROOT = Path(__file__).parents[2]
 DOCUMENT: dict[str, Any] = {
     "workload": "llm",
     "max_replicas": 50,
@@ -74,7 +83,47 @@ def test_check_describes_the_configuration(tmp_path: Path, capsys: pytest.Captur
     code, out, _ = run(capsys, "check", tmp_path)
     assert code == 0
     assert "policy depth (queue_depth) reads visible, in_flight from queue" in out
-    assert json.loads(run(capsys, "check", tmp_path, "--json")[1]) == {"valid": True, "workloads": ["llm"]}
+    result = json.loads(run(capsys, "check", tmp_path, "--json")[1])
+    assert result == {"valid": True, "workloads": ["llm"], "missing_packages": {"sim": []}}
+
+
+def test_check_reports_all_needed_extras_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sqs = {"kind": "sqs", "queue_url": "https://sqs.us-east-1.amazonaws.com/123456789012/prompts"}
+    mixed = {**DOCUMENT, "sources": {"queue": sqs}, "pools": {"main": {"kind": "kubernetes", "name": "vllm"}}}
+    (tmp_path / "w.yaml").write_text(yaml.safe_dump(mixed))
+    code, out, _ = run(capsys, "check", tmp_path)
+    assert code == 0
+    assert "extras: aws (installed), kubernetes (installed)" in out
+    assert list(extra_lines({})) == ["extras: none needed"]
+    lines = list(extra_lines({"aws": ["aiobotocore"], "gcp": [], "sim": ["numba", "scipy"]}))
+    assert lines == [
+        "extras: aws (NOT installed: aiobotocore), gcp (installed), sim (NOT installed: numba, scipy)",
+        "  pip install 'forescale[aws,sim]'",
+    ]
+
+
+@pytest.mark.slow
+def test_check_names_the_packages_that_are_not_installed(tmp_path: Path) -> None:
+    """In an environment in which this distribution's extra requires a package that is missing."""
+    metadata = tmp_path / "site/forescale-9.0.dist-info/METADATA"
+    metadata.parent.mkdir(parents=True)
+    requirement = "Requires-Dist: a-missing-package>=3; extra == 'aws'"
+    metadata.write_text(f"Metadata-Version: 2.4\nName: forescale\nVersion: 9.0\n{requirement}\n")
+    sqs = {"kind": "sqs", "queue_url": "https://sqs.us-east-1.amazonaws.com/123456789012/prompts"}
+    pool = {"kind": "asg", "group": "engines"}
+    (tmp_path / "w.yaml").write_text(yaml.safe_dump({**DOCUMENT, "sources": {"queue": sqs}, "pools": {"main": pool}}))
+    command = [sys.executable, "-m", "scaler.cli", "check", str(tmp_path / "w.yaml")]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), str(ROOT)])}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    assert "extras: aws (NOT installed: a-missing-package)\n  pip install 'forescale[aws]'" in done.stdout, done.stderr
+    assert done.returncode == 0
+
+
+def test_packages_of_an_extra_are_those_of_the_distribution() -> None:
+    assert packages_of("aws") == ["aiobotocore"]
+    assert set(packages_of("kubernetes")) == {"kubernetes-asyncio"}
+    assert {"numba", "scipy"} <= set(packages_of("sim"))
+    assert packages_of("nothing") == []
 
 
 def test_check_reports_every_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,6 +161,46 @@ def test_explain_selects_the_tick_at_a_time(tmp_path: Path, capsys: pytest.Captu
     assert "3 -> 5 replicas" in run(capsys, "explain", tmp_path, "--at", str(NOW + 15))[1]
     decoded = json.loads(run(capsys, "explain", tmp_path, "--at", str(NOW), "--json")[1])
     assert decoded[0]["decision"]["target"] == 3
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "2027-01-15T08:00:15Z",
+        "2027-01-15T08:00:15.700Z",
+        "2027-01-15 08:00:15 UTC",
+        "2027-01-15T09:00:15+01:00",
+        "08:00:15",
+        "08:00:15Z",
+        "08:00:15.700 UTC",
+        "09:00:15+01:00",
+        "1800000015",
+        "1800000015.7",
+        "2027-01-15T08:00",
+    ],
+)
+def test_explain_finds_a_tick_by_each_printed_form_of_its_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    """The tick is at 08:00:15.7, which whole seconds print as 08:00:15."""
+    workload = workload_from(DOCUMENT)
+    writer, history = JournalWriter(Settings(directory=str(tmp_path)), NOW, "1"), History()
+    for at in (NOW, NOW + 15.7, NOW + 86_400 if form.startswith("2027") else NOW + 60):
+        readings = {"queue.visible": fresh(20, now=at), "queue.in_flight": fresh(0, now=at)}
+        writer.write(decide_tick(workload, history, seen(readings, 2, at=at)), workload)
+    writer.close()
+    (found,) = json.loads(run(capsys, "explain", tmp_path, "--at", form, "--json")[1])
+    assert found["at"] == NOW + 15.7
+
+
+def test_explain_takes_a_time_of_day_from_the_last_day_of_the_journal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(tmp_path)  # from 08:00:00 to 08:01:15
+    assert "at 2027-01-15T08:01:15Z" in run(capsys, "explain", tmp_path, "--at", "08:01:16.2")[1]
+    code, _, err = run(capsys, "explain", tmp_path, "--at", "23:00:00")
+    assert code == 2
+    assert "--at 23:00:00: before the first recorded tick, at 2027-01-15T08:00:00Z" in err
 
 
 def test_explain_reports_a_missing_reading_as_absent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,6 +312,99 @@ def test_a_mistyped_command_is_refused_with_a_hint(verb: str, hint: str, capsys:
 
 
 @pytest.mark.parametrize(
+    ("args", "hint"),
+    [
+        (["--verison"], "forescale: error: unknown option '--verison'; did you mean '--version'?"),
+        (["--versoin", "run"], "forescale: error: unknown option '--versoin'; did you mean '--version'?"),
+        (["run", "--dryrun", "x"], "forescale run: error: unknown option '--dryrun'; did you mean '--dry-run'?"),
+        (["run", "--dryrun"], "forescale run: error: unknown option '--dryrun'; did you mean '--dry-run'?"),
+        (["explain", "j", "--wrokload=a"], "unknown option '--wrokload'; did you mean '--workload'?"),
+        (["trace", "describe", "t.csv", "--htlm", "x"], "unknown option '--htlm'; did you mean '--html'?"),
+        (["check", "x", "-q"], "forescale check: error: unknown option '-q'; the options are --help, --live, --json"),
+        (["run", "x", "--listen", "8080"], "argument --listen: must be HOST:PORT, such as 127.0.0.1:8080, not '8080'"),
+        (["run", "x", "--listen", "a:99999"], "argument --listen: must have a port from 0 to 65535, not 'a:99999'"),
+    ],
+)
+def test_a_mistyped_option_is_refused_with_a_hint(
+    args: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        main(args)
+    assert exit_info.value.code == 2
+    assert hint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("args", [["--version"], ["-V"], ["version"], ["--vers"]])
+def test_version_is_printed(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        main(args)
+    assert exit_info.value.code == 0
+    assert capsys.readouterr().out == f"forescale {version('forescale')}\n"
+
+
+def test_help_alone_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        main(["help"])
+    assert exit_info.value.code == 0
+    out = capsys.readouterr().out
+    assert all(f"\n    {verb}" in out for verb in VERBS)
+
+
+def test_make_run_prints_how_to_call_forescale() -> None:
+    done = subprocess.run(["make", "-n", "run"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "From now on: .venv/bin/forescale COMMAND, or once 'source .venv/bin/activate'" in done.stdout
+
+
+def complete(shell_script: str, words: Sequence[str]) -> list[str]:
+    """Return what bash offers for the last word of a command line."""
+    command = f"""{shell_script}
+COMP_WORDS=({" ".join(f"'{w}'" for w in words)}); COMP_CWORD={len(words) - 1}
+complete_function=$(complete -p forescale | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+$complete_function forescale '{words[-1]}' '{words[-2]}'
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    return done.stdout.split()
+
+
+@pytest.mark.slow
+def test_bash_completes_commands_options_and_choices(capsys: pytest.CaptureFixture[str]) -> None:
+    code, script, _ = run(capsys, "completion", "bash")
+    assert code == 0
+    assert set(complete(script, ["forescale", ""])) >= set(VERBS)
+    assert complete(script, ["forescale", "exp"]) == ["explain"]
+    assert {"--dry-run", "--listen", "--log"} <= set(complete(script, ["forescale", "run", "--"]))
+    assert "--policies" in complete(script, ["forescale", "compare", "--"])
+    assert complete(script, ["forescale", "run", "--log", "l"]) == ["live"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("shell", "names"), [("zsh", "#compdef forescale"), ("fish", "complete -c forescale")])
+def test_completion_scripts_of_other_shells_have_every_command(
+    shell: str, names: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = run(capsys, "completion", shell)[1]
+    assert names in script
+    assert all(verb in script for verb in VERBS)
+    if shutil.which(shell):
+        (tmp_path / "script").write_text(script)
+        subprocess.run([shell, "-n", str(tmp_path / "script")], check=True)
+
+
+@pytest.mark.parametrize("verb", ["run", "check", "completion", "doctor", "schema", "explain", "import", "replay"])
+def test_every_verb_has_help_with_examples(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = []
+    for args in ([verb, "--help"], ["help", verb]):
+        with pytest.raises(SystemExit) as exit_info:
+            main(args)
+        assert exit_info.value.code == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+    assert texts[0].startswith(f"usage: forescale {verb}")
+    assert f"\nexamples:\n  forescale {verb} " in texts[0]
+
+
+@pytest.mark.parametrize(
     ("args", "message"),
     [
         (["simulate", "--seed", "x"], "argument --seed: must be a whole number, not 'x'"),
@@ -237,16 +419,3 @@ def test_an_option_that_is_no_number_names_the_rule(
         main(args)
     assert exit_info.value.code == 2
     assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("verb", ["run", "check", "doctor", "schema", "explain", "import", "replay"])
-def test_every_verb_has_help_with_examples(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    texts = []
-    for args in ([verb, "--help"], ["help", verb]):
-        with pytest.raises(SystemExit) as exit_info:
-            main(args)
-        assert exit_info.value.code == 0
-        texts.append(capsys.readouterr().out)
-    assert texts[0] == texts[1]
-    assert texts[0].startswith(f"usage: forescale {verb}")
-    assert f"\nexamples:\n  forescale {verb} " in texts[0]

@@ -215,8 +215,8 @@ def test_invalid_daemon_settings_are_reported_before_the_first_tick(
 @pytest.mark.slow
 def test_quickstart_runs_as_in_the_readme(tmp_path: Path) -> None:
     for file in (ROOT / "config/quickstart").glob("*.yaml"):
-        (tmp_path / file.name).write_text(file.read_text().replace("127.0.0.1:8080", "127.0.0.1:0"))
-    result = forescale("run", str(tmp_path), "--for", "4", cwd=tmp_path)
+        (tmp_path / file.name).write_text(file.read_text())
+    result = forescale("run", str(tmp_path), "--for", "4", "--listen", "127.0.0.1:0", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "dashboard at http://127.0.0.1:" in result.stderr
     assert "chat" in result.stdout

@@ -31,9 +31,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class AccessControl:
     """Middleware that checks the Host and the token of every request."""
 
-    def __init__(self, spec: ServerSpec, listen: str) -> None:
+    def __init__(self, spec: ServerSpec, listen: str | None = None) -> None:
         self._token = spec.token
-        self._hosts = frozenset(map(str.lower, spec.hosts)) | LOOPBACK | {host_of(listen)}
+        self._hosts = frozenset(map(str.lower, spec.hosts)) | LOOPBACK | ({host_of(listen)} if listen else set())
 
     def mount(self, app: web.Application) -> None:
         """Check every request of the application, and remove the version from its Server header."""

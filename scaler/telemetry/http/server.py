@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import socket
 from typing import Final
@@ -23,8 +24,13 @@ from scaler.telemetry.http.connections import (
     listeners,
     raise_descriptor_limit,
 )
+from scaler.telemetry.log import log
 from scaler.telemetry.metrics import Metrics
 
+DEFAULT_LISTEN: Final = "127.0.0.1:8080"
+"""Address without `daemon.listen` and `--listen`."""
+NEXT_PORTS: Final = 20
+"""Ports after the default one that are tried where it is in use."""
 SHUTDOWN_S: Final = 5.0
 """Maximum time that running responses get when the daemon ends. Seconds."""
 
@@ -82,21 +88,17 @@ class Server:
         await self._runner.cleanup()
 
 
-async def serve(app: web.Application, spec: DaemonSpec, health: Health, tasks: Tasks) -> tuple[Server, str]:
-    """Listen on `spec.listen`.
+async def serve(
+    app: web.Application, spec: DaemonSpec, health: Health, tasks: Tasks, listen: str | None = None
+) -> tuple[Server, str]:
+    """Listen on `listen`, else on `spec.listen`, else on the default port or the next free one.
 
     Return the server, which the caller closes, and its URL. Raises `Misconfigured`.
     """
     certificates = None if spec.server.tls is None else Certificates(spec.server.tls, health)
     if spec.server.token is not None:
         spec.server.token.read()
-    host, _, port = spec.listen.rpartition(":")
-    try:
-        sockets = await listeners(host.strip("[]"), int(port))
-    except OSError as e:
-        raise Misconfigured(
-            f"daemon.listen: cannot listen on {spec.listen}: {e.strerror}. Use another port, or 0 for a free one"
-        ) from e
+    sockets = await _open_sockets("--listen" if listen else "daemon.listen", listen or spec.listen)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     assert runner.server is not None  # noqa: S101 - after its setup
@@ -105,3 +107,29 @@ async def serve(app: web.Application, spec: DaemonSpec, health: Health, tasks: T
     accepting = [tasks.start("http server", functools.partial(gate.accept, listener)) for listener in sockets]
     server = Server(runner, sockets, accepting)
     return server, server.address("http" if certificates is None else "https")
+
+
+async def _open_sockets(setting: str, listen: str | None) -> list[socket.socket]:
+    """Listen on an address that `setting` names; None is the default one.
+
+    Where the default port is in use, listen on the next free one, and log it. Raises `Misconfigured`.
+    """
+    host, _, text = (listen or DEFAULT_LISTEN).rpartition(":")
+    first = int(text)
+    error = OSError()
+    for port in range(first, first + (1 if listen else 1 + NEXT_PORTS)):
+        try:
+            sockets = await listeners(host.strip("[]"), port)
+        except OSError as e:
+            error = e
+            if e.errno != errno.EADDRINUSE:
+                break
+        else:
+            if port != first:
+                remedy = f"listening on port {port} instead; --listen or daemon.listen chooses one"
+                log.warning("listen", error=f"port {first} is in use", remedy=remedy)
+            return sockets
+    remedy = "Use another port, or 0 for a free one"
+    raise Misconfigured(
+        f"{setting}: cannot listen on {listen or DEFAULT_LISTEN}: {error.strerror}. {remedy}"
+    ) from error

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from scaler.cli import main
-from scaler.commands.run import RunSummary
+from scaler.telemetry.run_summary import RunSummary
 from tests.fakes import FakeSource
 from tests.scaler.shadow.test_shadow import NAME, Scripted, document, shadowed
 from tests.servers import chromium
@@ -102,7 +102,7 @@ async def test_run_summary_describes_the_shadow_difference(tmp_path: Path) -> No
     summary = RunSummary()
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         for _ in range(3):
-            summary.add(await app.tick())
+            summary.add(await app.tick(), app.controllers[NAME].workload.spec)
         summary.shadows[NAME] = app.shadow.totals
     last = summary.text().splitlines()[-1]
     assert last.startswith(

@@ -1,0 +1,50 @@
+"""The distribution's extras that a configuration needs, and whether they are installed."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import PackageNotFoundError, requires, version
+from typing import Final
+
+from scaler.config.load import Config
+from scaler.registry import POOLS, SOURCES, Kind, kind_of
+
+DISTRIBUTION: Final = "forescale"
+SIMULATOR: Final = "sim"
+"""The extra of the kinds that the simulator adds."""
+OPTIONAL: Final = re.compile(r"(?P<package>[\w.-]+).*;\s*extra == ['\"](?P<extra>[\w-]+)['\"]$")
+"""A requirement of an extra, such as `aiobotocore>=3.0; extra == 'aws'`."""
+
+
+def missing_packages(config: Config) -> dict[str, list[str]]:
+    """Return the extras that a configuration needs, each with its missing packages."""
+    kinds: set[Kind] = set()
+    for workload in config.workloads.values():
+        kinds |= {SOURCES[kind_of("source", source)] for source in workload.spec.sources.values()}
+        kinds |= {POOLS[kind_of("pool", pool)] for pool in workload.spec.pools.values()}
+    extras = sorted({extra for kind in kinds if (extra := extra_of(kind))})
+    return {extra: [p for p in packages_of(extra) if not _is_installed(p)] for extra in extras}
+
+
+def extra_of(kind: Kind) -> str:
+    """Return the extra that a kind needs; empty for none."""
+    return SIMULATOR if kind.open.startswith("simulators.") else kind.extra
+
+
+def packages_of(extra: str) -> list[str]:
+    """Return the packages that an extra installs."""
+    matches = (OPTIONAL.match(requirement) for requirement in requires(DISTRIBUTION) or ())
+    return [match["package"] for match in matches if match is not None and match["extra"] == extra]
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def install_command(extras: list[str]) -> str:
+    """Return the command that installs extras."""
+    return f"pip install '{DISTRIBUTION}[{','.join(extras)}]'"
