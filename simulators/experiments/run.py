@@ -224,8 +224,13 @@ def _schedule(
     )
 
 
-def simulate_engines(model: ServiceModel, replicas: int, trace: RequestTrace, seed: int) -> SimulationRun:
-    """Run a fixed number of engines until every request has ended, without controller and cost."""
+def simulate_engines(
+    model: ServiceModel, replicas: int, trace: RequestTrace, seed: int, price_usd_per_hour: float | None = None
+) -> SimulationRun:
+    """Run a fixed number of engines until every request has ended, without controller and SLO.
+
+    Without a price the cost is unknown.
+    """
     pool = PoolName("engines")
     document = {
         "workload": "engines",
@@ -238,7 +243,7 @@ def simulate_engines(model: ServiceModel, replicas: int, trace: RequestTrace, se
         scenario="engines",
         workload="",
         traffic=None,
-        pools={pool: PoolOffer(model=model.name, price_usd_per_hour=0.0)},
+        pools={pool: PoolOffer(model=model.name, price_usd_per_hour=price_usd_per_hour)},
         initial_replicas={pool: replicas},
         telemetry=Telemetry(scrape_interval_s=3600.0),
     )

@@ -199,7 +199,7 @@ def _figures_so_far(run: SimulationRun) -> StageFigures:
     An open request is late if it is old enough, else not counted.
     """
     requests = CountedRequests(run)
-    max_open_s = max(MAX_OPEN_S, requests.slo.e2e_s or 0.0)
+    max_open_s = max(MAX_OPEN_S, run.case.target.e2e_s or 0.0)
     judged = requests.finished | (requests.arrival_s < run.end_s - max_open_s)
     arrived = int(judged.sum())
     late = int((judged & ~requests.met["all"]).sum()) if arrived else 0
