@@ -101,7 +101,8 @@ def bars(figures: list[Figure]) -> list[tuple[str, list[Part], str]]:
     for f in figures:
         text = f"{number(f.value)} {f.unit}"
         low, high = (None, None) if f.low is None or f.high is None else (f.low / longest, f.high / longest)
-        rows.append((f.about.replace("_", "-") or f.title, [Part(f.value / longest, text, "c1", low, high)], text))
+        name = f.about.replace("_", "-") or f.title
+        rows.append((name, [Part(f.value / longest, text, "c1", low, high)], number(f.value)))
     return rows
 
 

@@ -128,7 +128,7 @@ class ResultSummary:
     Requests and tokens are counted after the warm-up, all else over the whole run.
 
     TTFT covers the requests that got a first token, ITL and e2e the finished ones, attainment all that arrived.
-    Without an SLO or without requests, `attainment` is empty and `slo_met` None. Costs are NaN if a pool has no price.
+    Without an SLO or without requests, `attainment` is empty and `slo_met` None. Costs are NaN without prices.
     `warnings` state the limits of the figures.
     """
 
@@ -190,8 +190,7 @@ def summarize(run: SimulationRun) -> ResultSummary:
     requests, world, line = CountedRequests(run), run.world, run.timeline
     bills = [pool.bill(world.now_ps, world.kernel.occupied_ps) for pool in world.pools.values()]
     total = sum(b.total for b in bills)
-    priced = all(offer.price(zone) is not None for offer in run.case.scenario.pools.values() for zone in offer.zones)
-    total_usd = usd(total) if priced else math.nan
+    total_usd = usd(total) if run.priced else math.nan
     finished = int(requests.finished.sum())
     tokens = int(requests.table.output_tokens[requests.finished].sum(dtype=np.int64))
     desired = np.array([d for d in line.desired if not math.isnan(d)])
@@ -226,9 +225,9 @@ def summarize(run: SimulationRun) -> ResultSummary:
         replicas_max=int(desired.max()) if desired.size else 0,
         node_hours=node_hours(run),
         cost_usd=total_usd,
-        cost_by_market_usd=_by_market(bills) if priced else {},
-        cost_by_use_usd={part: usd(sum(getattr(b, part) for b in bills)) for part in PARTS} if priced else {},
-        waste_share=(1.0 - sum(b.used for b in bills) / total if total else 0.0) if priced else math.nan,
+        cost_by_market_usd=_by_market(bills) if run.priced else {},
+        cost_by_use_usd={part: usd(sum(getattr(b, part) for b in bills)) for part in PARTS} if run.priced else {},
+        waste_share=(1.0 - sum(b.used for b in bills) / total if total else 0.0) if run.priced else math.nan,
         usd_per_million_tokens=total_usd / tokens * 1e6 if tokens else math.nan,
         scale_ups=int((steps > 0).sum()),
         scale_downs=int((steps < 0).sum()),

@@ -72,6 +72,8 @@ MEDIANS: Final[Sequence[tuple[str, Figure, Show]]] = (
 CENT_USD: Final = 0.01
 SETTLING_SHARE: Final = 0.05
 """A time to settle below this share of the run is not reported: MSER-5 nearly always drops a little."""
+WIDE: Final = 10.0
+"""Costs that differ by more than this factor are drawn on a logarithmic axis."""
 Row = tuple[str, list[str]]
 
 
@@ -288,8 +290,10 @@ def frontier(comparison: Comparison) -> Iterator[html.PagePlot]:
                 named=True,
             )
         )
+    costs = [comparison.mean_cost_usd(name) for name in comparison.names]
+    wide = min(costs) > 0 and max(costs) > WIDE * min(costs)
     chart = Chart(
-        x=Axis(title="USD", format="usd"),
+        x=Axis(title="USD", format="usd", kind="log" if wide else "linear"),
         y=Axis(title="SLO attainment", format="share"),
         series=[*series, level(f"target, {percent(comparison.slo.share)}", comparison.slo.share)],
     )
@@ -300,9 +304,8 @@ def _mean(values: Sequence[float], show: Show) -> str:
     estimate = statistics.mean(values)
     if math.isnan(estimate.mean):
         return "-"
-    return show(estimate.mean) if estimate.half_width < 1e-12 * abs(estimate.mean) or not estimate.half_width else (
-        f"{show(estimate.mean)} ± {show(estimate.half_width)}"
-    )  # fmt: skip
+    has_interval = estimate.half_width > 1e-12 * abs(estimate.mean)
+    return f"{show(estimate.mean)} ± {show(estimate.half_width)}" if has_interval else show(estimate.mean)
 
 
 def _median(values: Sequence[float], show: Show) -> str:

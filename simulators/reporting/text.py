@@ -33,9 +33,9 @@ def cost(s: ResultSummary) -> str:
 def verdict(s: ResultSummary) -> str:
     """Return whether the run met its target, and the distance to it."""
     if s.slo is None:
-        return f"SLO not judged: {NO_SLO}"
+        return f"SLO not judged ({NO_SLO})"
     if not s.attainment:
-        return "SLO not judged: no request was counted"
+        return "SLO not judged (no request was counted)"
     attained = s.attainment["all"]
     if s.slo_met:
         distance = f"{points(attained - s.slo.share)} above the target" if attained > s.slo.share else "at the target"

@@ -78,7 +78,7 @@ def test_json_output_contains_no_nan(tmp_path: Path, capsys: pytest.CaptureFixtu
         0,
         None,
         {},
-        False,
+        None,
     )
     assert summary["warnings"] == ["no request is counted: all arrive within the warm-up of 1e+06 s (warm_up_s)"]
     simulate(capsys, late, "--json", tmp_path / "o.json")

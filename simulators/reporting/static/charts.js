@@ -26,6 +26,12 @@
     utc: (value) => new Date(1000 * value).toISOString().slice(0, 16).replace("T", " "),
   };
 
+  /** Return the time of day in UTC; at midnight, the date. */
+  function clock(at) {
+    const [date, time] = FORMATS.utc(at).split(" ");
+    return time === "00:00" ? date : time;
+  }
+
   /** Return the first index whose value exceeds `at`. */
   function after(values, at) {
     let [low, high] = [0, values.length];
@@ -74,7 +80,8 @@
       const { x } = this.spec;
       const known = this.series.filter((s) => s.shape !== "level").flatMap((s) => s.x.filter((v) => v !== null));
       let [low, high] = [x.low ?? Math.min(...known), x.high ?? Math.max(...known)];
-      if (this.scatter && x.kind !== "log") [low, high] = [x.low ?? low - 0.06 * (high - low), high + 0.12 * (high - low)];
+      if (this.scatter && x.kind === "log") [low, high] = [low / 1.3, high * 2];
+      else if (this.scatter) [low, high] = [x.low ?? low - 0.06 * (high - low), high + 0.12 * (high - low)];
       return high > low ? [low, high] : [low - 1, high + 1];
     }
 
@@ -88,21 +95,21 @@
         if (axis.knee) Object.assign(scales[key], { distr: 100, fwd: (v) => this.#forward(key, v), bwd: (v) => this.#backward(key, v) });
       }
       const line = { stroke: () => colour("muted"), font: FONT, ticks: { show: false }, grid: { stroke: () => colour("grid"), width: 1 } };
-      const axes = [{ ...line, size: 26, space: 62, ...(x.kind === "utc" ? {} : { values: (u, at) => at.map((v) => (v === null ? "" : FORMATS[x.format](v))) }) }];
+      const axes = [{ ...line, size: 26, space: 62, values: (u, at) => at.map((v) => (v === null ? "" : x.kind === "utc" ? clock(v) : FORMATS[x.format](v))) }];
       for (const key of this.axes) {
         const axis = this.spec[key];
         axes.push({
           ...line, scale: key, side: key === "right" ? 1 : 3, grid: { ...line.grid, show: key === "y" }, space: 36,
           values: (u, at) => at.map((v) => (v === null ? "" : FORMATS[axis.format](v, 3))),
           size: (u, values) => 14 + 6.4 * Math.max(3, ...(values ?? []).map((v) => v.length)),
-          ...(axis.knee ? { splits: () => this.#splits(key) } : {}),
+          ...(axis.knee ? { splits: () => this.#splits(key), filter: (u, at) => at } : {}),
         });
       }
       const none = () => null;
       this.u = new uPlot({
         ...size,
         scales, axes,
-        padding: [8, right ? 0 : 14, 0, 0],
+        padding: [8, right ? 0 : 28, 0, 0],
         tzDate: (at) => uPlot.tzDate(new Date(1000 * at), "Etc/UTC"),
         legend: { show: false },
         series: [{}, ...this.axes.map((key) => ({ scale: key, paths: none, points: { show: false } }))],
@@ -232,6 +239,7 @@
     }
 
     #draw() {
+      this.names = [];
       this.#clipped((ctx, bbox, ratio) => {
         const shown = this.series.filter((s) => s.shown);
         const stacked = shown.filter((s) => s.shape === "stack").reverse();
@@ -343,14 +351,25 @@
         if (at === null || s.y[i] === null) return;
         const [x, y] = [this.u.valToPos(at, "x", true), this.u.valToPos(s.y[i], s.axis, true)];
         const [ex, ey] = [s.ex?.[i] ?? 0, s.ey?.[i] ?? 0];
-        if (ex) this.#trace(ctx, [[this.u.valToPos(at - ex, "x", true), y], [this.u.valToPos(at + ex, "x", true), y]]), ctx.stroke();
+        if (ex) this.#trace(ctx, [[this.u.valToPos(Math.max(at - ex, this.window[0]), "x", true), y], [this.u.valToPos(at + ex, "x", true), y]]), ctx.stroke();
         if (ey) this.#trace(ctx, [[x, this.u.valToPos(s.y[i] - ey, s.axis, true)], [x, this.u.valToPos(s.y[i] + ey, s.axis, true)]]), ctx.stroke();
         this.#dot(ctx, x, y, s.radius * ratio, !s.hollow);
-        if (!s.named) return;
-        const room = x + (10 + 7 * s.name.length) * ratio < bbox.left + bbox.width;
-        ctx.textAlign = room ? "left" : "right";
-        ctx.fillText(s.name, x + (room ? 9 : -9) * ratio, y - 9 * ratio);
+        if (s.named) this.#name(ctx, s.name, x, y, bbox, ratio);
       });
+    }
+
+    /** Write a point's name next to it, where it covers no other name; the legend has the others. */
+    #name(ctx, name, x, y, bbox, ratio) {
+      const [width, height] = [ctx.measureText(name).width, 14 * ratio];
+      const left = x + 9 * ratio + width < bbox.left + bbox.width ? x + 9 * ratio : x - 9 * ratio - width;
+      for (const middle of [y - 9 * ratio, y + 9 * ratio]) {
+        const covers = this.names.some((n) => left < n.left + n.width && n.left < left + width && Math.abs(n.middle - middle) < height);
+        if (covers) continue;
+        ctx.textAlign = "left";
+        ctx.fillText(name, left, middle);
+        this.names.push({ left, width, middle });
+        return;
+      }
     }
 
     #dot(ctx, x, y, radius, filled) {
