@@ -121,7 +121,7 @@ def knee(values: Sequence[Floats]) -> float | None:
     within 3 times the linear part.
     """
     known = [v[np.isfinite(v)] for v in values]
-    bodies = sorted(float(np.quantile(v, BODY_QUANTILE)) for v in known if v.size and (v > 0).any())
+    bodies = sorted(float(np.quantile(v, BODY_QUANTILE, method="lower")) for v in known if v.size and (v > 0).any())
     bodies = [body for body in bodies if body > 0]
     if not bodies:
         return None

@@ -147,6 +147,13 @@ def differences(comparison: Comparison) -> list[Row]:
     return [(name, cells) for name, cells in rows if any(cells)]
 
 
+def difference_table(comparison: Comparison) -> tuple[list[str], list[Row]]:
+    """Return the names of the policies, and each column of `differences` that is not empty."""
+    rows = differences(comparison)
+    columns = zip(difference_columns(comparison), zip(*(cells for _, cells in rows), strict=True), strict=False)
+    return [name for name, _ in rows], [(title, list(cells)) for title, cells in columns if any(cells)]
+
+
 def difference_columns(comparison: Comparison) -> list[str]:
     """Return the column names of `differences`."""
     columns = ["cost", "  significance"]
@@ -241,19 +248,17 @@ def lines(comparison: Comparison) -> Iterator[str]:
     yield from table.folded(ranking(comparison), ranking_columns(comparison))
     yield ""
     yield from table.folded(figures(comparison), comparison.names)
-    rows = differences(comparison)
-    if rows:
+    names, columns = difference_table(comparison)
+    if names:
         yield ""
-        columns = zip(difference_columns(comparison), zip(*(cells for _, cells in rows), strict=True), strict=True)
-        yield from table.folded(
-            [row for row in columns if any(row[1])], [name for name, _ in rows], "difference from baseline"
-        )
+        yield from table.folded(columns, names, "difference from baseline")
     yield ""
     yield from (*notes(comparison), *warm_up_notes(comparison))
 
 
 def view(comparison: Comparison) -> dict[str, Any]:
     """Return the template data of the comparison."""
+    names, columns = difference_table(comparison)
     return {
         "headline": headline(comparison),
         "frontier": list(frontier(comparison)),
@@ -261,8 +266,8 @@ def view(comparison: Comparison) -> dict[str, Any]:
         "base": comparison.base,
         "ranking_head": ranking_columns(comparison),
         "ranking": [(name, *cells) for name, cells in ranking(comparison)],
-        "head": [column.strip() for column in difference_columns(comparison)],
-        "differences": [(name, *cells) for name, cells in differences(comparison)],
+        "head": [column.strip() for column, _ in columns],
+        "differences": list(zip(names, *(cells for _, cells in columns), strict=True)),
         "contenders": list(comparison.names),
         "means": [(title.strip(), *cells) for title, cells in figures(comparison)] if len(comparison.seeds) > 1 else [],
     }

@@ -153,8 +153,9 @@
       const known = values.filter((v) => v !== null && (axis.kind !== "log" || v > 0));
       let [low, high] = known.length ? [Math.min(...known), Math.max(...known)] : [axis.kind === "log" ? 0.1 : 0, 1];
       if (axis.kind === "log") return [low / 1.3, high * 1.3];
-      low = axis.low ?? low;
-      return [low, Math.max(axis.high ?? high + 0.06 * (high - low), low + 1e-9)];
+      const room = 0.08 * (high - low);
+      low = axis.low ?? low - room;
+      return [low, Math.max(axis.high ?? high + room, low + 1e-9)];
     }
 
     #within(s) {

@@ -109,7 +109,7 @@ def test_several_workloads_are_reported_one_after_the_other(tmp_path: Path, caps
     code, out, _ = report(capsys, recorded_runs.period().journal, renamed, "--record-only", "--html", page)
     assert code == 0
     assert [line.split(",")[0] for line in out.splitlines() if "replica-hours for" in line] == ["batch", "chat"]
-    assert all(f'<div id="w{k}-record-sizes">' in page.read_text() for k in range(2))
+    assert all(f'id="w{k}-record-sizes">' in page.read_text() for k in range(2))
     code, out, _ = report(capsys, recorded_runs.period().journal, renamed, "--record-only", "--workload", "batch")
     assert "chat" not in out
 
@@ -148,8 +148,8 @@ async def test_a_browser_draws_every_plot_without_errors(tmp_path: Path, capsys:
     async with chromium.browser(tmp_path / "profile") as tab:
         await tab.show(1280, 900, "light")
         await tab.go(page.as_uri())
-        await tab.until("document.querySelectorAll('.js-plotly-plot .main-svg').length >= 40")
         await tab.tell("document.querySelectorAll('details').forEach(d => d.open = true)")
-        await tab.until("[...document.querySelectorAll('.js-plotly-plot')].every(p => p.clientWidth > 600)")
+        await tab.until("document.querySelectorAll('.canvas').length >= 20")
+        await tab.until("[...document.querySelectorAll('.canvas')].every(p => p.querySelector('canvas'))")
         assert tab.complaints == []
         assert [url for url in tab.asked_for if not url.startswith(("file:", "data:", "blob:"))] == []
