@@ -105,7 +105,10 @@ class Comparison:
 
     @property
     def names(self) -> list[str]:
-        """The contenders by mean cost, those that met the SLO first. Without an SLO, by mean cost alone."""
+        """The contenders that met the SLO, by mean cost, then the others, by mean cost.
+
+        Without an SLO, all of them by mean cost.
+        """
         return sorted(self.runs, key=lambda n: (self.slo is not None and not self.met(n), self.mean_cost_usd(n)))
 
     @property
@@ -115,7 +118,7 @@ class Comparison:
 
     @property
     def base(self) -> str:
-        """The first policy of the command line, with which the others are compared. Empty if there is none."""
+        """The first policy given, with which the others are compared. Empty if there is none."""
         return next((name for name in self.runs if name != self.oracle), "")
 
     @property
@@ -128,7 +131,10 @@ class Comparison:
         return all(r.summary.slo_met for r in self.runs[name])
 
     def missed_by(self, name: str) -> float:
-        """Return the largest share by which a replication missed the target: 0 if all met it, NaN if none is judged."""
+        """Return the largest share by which a replication missed the target.
+
+        It is 0 if all met it, and NaN if none is judged.
+        """
         return max((m for r in self.runs[name] if not math.isnan(m := r.summary.missed_by)), default=math.nan)
 
     def mean_cost_usd(self, name: str) -> float:

@@ -174,9 +174,10 @@ class ResultSummary:
 
     @property
     def missed_by(self) -> float:
-        """Return the share of requests that the target lacks: 0 if it is met, NaN if nothing is judged.
+        """Return the share of requests by which the target is missed.
 
-        An attainment of 0.97 misses a target of 0.99 by 0.02.
+        It is 0 if the target is met, and NaN if nothing is judged. An attainment of 0.97 misses a target of 0.99 by
+        0.02.
         """
         if self.slo is None or not self.attainment:
             return math.nan

@@ -73,7 +73,10 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """A chart. `bands` are shaded spans: start, end, and the name of a colour. Charts of a `group` share a cursor."""
+    """A chart.
+
+    `bands` are shaded spans: start, end, and the name of a colour. Charts of a `group` share a cursor.
+    """
 
     x: Axis
     y: Axis
@@ -88,7 +91,10 @@ class Chart:
         return "; ".join(_range_text(series) for series in self.series if series.shape not in {"level", "vertical"})
 
     def script(self, points: int) -> Markup:
-        """Return the chart as JSON that is safe inside a script, with at most about `points` points a series."""
+        """Return the chart as JSON that is safe inside a script.
+
+        A series has at most about `points` points.
+        """
         xs: list[list[float | None]] = []
         series = [_as_dict(one, xs, utc=self.x.kind == "utc") for one in thinned(self.series, points)]
         data = {
@@ -131,7 +137,7 @@ def knee(values: Sequence[Floats]) -> float | None:
 
 
 def thinned(series: Sequence[Series], points: int) -> Iterator[Series]:
-    """Yield series with at most about `points` points each. The largest and smallest value of each part remain."""
+    """Yield series with at most about `points` points each. Their peaks remain."""
     stacked = [s for s in series if s.shape == "stack"]
     in_stack = kept(np.nansum([s.y for s in stacked], axis=0), points) if stacked else np.zeros(0, np.int64)
     for s in series:

@@ -96,7 +96,7 @@ def figures(comparison: Comparison) -> list[Row]:
 
 
 def ranking(comparison: Comparison) -> list[Row]:
-    """Return a row for each contender in the order of `Comparison.names`: verdict, attainment and cost."""
+    """Return the verdict, attainment and cost of each contender, in their order."""
     return [(name, _ranked(comparison, name)) for name in comparison.names]
 
 

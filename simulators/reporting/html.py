@@ -1,4 +1,7 @@
-"""Self-contained pages: templates with styles and scripts inlined, for phones, screens and paper, light and dark."""
+"""Self-contained pages: templates with inlined styles and scripts.
+
+They suit phones, screens and paper, light and dark.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ class PagePlot:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a bar: its share of the longest bar, its text, its colour, and the reach of its error bar."""
+    """A part of a bar: its share of the longest bar, text, colour, and known bounds."""
 
     share: float
     text: str
@@ -53,9 +56,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class PageBars:
-    """Horizontal bars with their title and a note: a name, parts from left to right, and the value as text.
+    """Horizontal bars with their title and a note.
 
-    `keys` explains the colours, each with its name.
+    A row has a name, parts from left to right, and the value as text. `keys` explains the colours, each with its name.
     """
 
     name: str

@@ -97,10 +97,11 @@ def lines(runs: Sequence[ResultSummary], names: Sequence[str]) -> Iterator[str]:
 def folded(
     rows: Sequence[tuple[str, Sequence[str]]], names: Sequence[str], corner: str = "", width: int | None = None
 ) -> Iterator[str]:
-    """Yield the lines of a table that fits a width: further columns follow in blocks with the same rows.
+    """Yield the lines of a table that fits a width.
 
-    Titles of 20 characters and six columns of 25 fill 100 characters as two blocks, of three columns each. The default
-    width is the terminal's. Long names continue on the next line, so that nothing is truncated.
+    Further columns follow in blocks with the same rows. Titles of 20 characters and six columns of 25 fill 100
+    characters as two blocks, of three columns each. The default width is the terminal's. Long names continue on the
+    next line, so that nothing is truncated.
     """
     limit = max(MIN_WIDTH, width or shutil.get_terminal_size((PIPE_WIDTH, 24)).columns)
     rows = [row for title, cells_ in rows for row in _wrapped_row(title, cells_)]
@@ -120,7 +121,10 @@ def folded(
 def _block(
     rows: Sequence[tuple[str, Sequence[str]]], columns: Sequence[tuple[str, int]], shown: slice, corner: str
 ) -> Iterator[str]:
-    """Yield the lines of some columns, each with its name and width. The last line of a name stands above its cells."""
+    """Yield the lines of some columns, each with its name and width.
+
+    A name of several lines ends above its cells.
+    """
     parts = [_parts(name, width) for name, width in columns[shown]]
     height = max(map(len, parts))
     heads = [[""] * (height - len(part)) + part for part in parts]

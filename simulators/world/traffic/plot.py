@@ -67,7 +67,10 @@ def _rate(trace: RequestTrace) -> Chart:
 
 
 def _highest_second(trace: RequestTrace, edges_s: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the requests of the busiest second that begins in each bin. Only seconds with requests take memory."""
+    """Return the requests of the busiest second that begins in each bin.
+
+    Only seconds with requests take memory.
+    """
     seconds, counts = np.unique(np.floor(trace.arrival_s), return_counts=True)
     bins = np.clip(np.searchsorted(edges_s, seconds, side="right") - 1, 0, len(edges_s) - 2)
     highest = np.zeros(len(edges_s) - 1)
