@@ -50,10 +50,10 @@ def _view(result: TuneResult, space: Space) -> dict[str, Any]:
         "headline": headline(result),
         "notes": list(notes(result)),
         "front": html.PagePlot("tune-front", "Cost and SLO violations", front_note, _front(result)),
-        "head": ["", *HEAD],
+        "head": ["point", *HEAD],
         "points": [(name, *cells) for name, cells in rows(result)],
         "over_fitted": list(over_fitted(result)),
-        "settings_head": ["", "today", *(f"point {k}" for k, _ in enumerate(result.points, 1))],
+        "settings_head": ["setting", "today", *(f"point {k}" for k, _ in enumerate(result.points, 1))],
         "settings": list(_settings(result, space)),
         "importance": [importance] if result.importance else [],
     }

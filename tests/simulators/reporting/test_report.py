@@ -279,6 +279,47 @@ async def test_a_browser_draws_every_plot_without_errors(tmp_path: Path, scheme:
 
 @pytest.mark.slow
 @needs_browser
+async def test_a_chart_shows_values_zooms_and_hides_series(tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    file.write_text(await asyncio.to_thread(page_text))
+    async with chromium.browser(tmp_path / "profile") as tab:
+        await tab.show(1280, 900, "light")
+        await tab.go(file.as_uri())
+        await tab.until("document.querySelectorAll('.canvas canvas').length === 5")
+        figure = "document.getElementById('run0-sizes')"
+        await tab.tell(f"{figure}.scrollIntoView()")
+        left, top, width = await tab.tell(
+            f"(() => {{ const r = {figure}.querySelector('.u-over').getBoundingClientRect();"
+            " return [r.left, r.top, r.width]; })()"
+        )
+
+        async def mouse(kind: str, share: float, count: int = 0) -> None:
+            position = {"x": left + share * width, "y": top + 40}
+            await tab.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=count, **position)
+
+        picture = f"{figure}.querySelector('canvas').toDataURL()"
+        await mouse("mouseMoved", 0.5)
+        await tab.until(f"{figure}.querySelector('.when').textContent.startsWith('at 7')")
+        values = f"[...{figure}.querySelectorAll('button.key b')].slice(0, 4).map(b => b.textContent)"
+        assert all(re.fullmatch(r"[\d.]+|–", value) for value in await tab.tell(values))
+        whole = await tab.tell(picture)
+        await mouse("mousePressed", 0.5, 1)
+        await mouse("mouseMoved", 0.8)
+        await mouse("mouseReleased", 0.8, 1)
+        await tab.until(f"{picture} !== {whole!r}")
+        await mouse("mousePressed", 0.5, 1)
+        await mouse("mouseReleased", 0.5, 1)
+        await mouse("mousePressed", 0.5, 2)
+        await mouse("mouseReleased", 0.5, 2)
+        await tab.until(f"{picture} === {whole!r}")
+        await tab.tell(f"{figure}.querySelector('button.key').click()")
+        await tab.until(f"{picture} !== {whole!r}")
+        assert await tab.tell(f"{figure}.querySelector('button.key').getAttribute('aria-pressed')") == "false"
+        assert tab.complaints == []
+
+
+@pytest.mark.slow
+@needs_browser
 async def test_a_page_sends_no_request_even_with_injected_markup(tmp_path: Path) -> None:
     requests: list[str] = []
 
