@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from typing import Any
 
 import numpy as np
@@ -22,17 +21,9 @@ from simulators.reporting.time_bins import Floats, rounded
 from simulators.world.traffic.plot import page as trace_page
 from simulators.world.traffic.trace import RequestTrace
 from tests.simulators.backtest.recorded_runs import make_recorded_run
-from tests.simulators.reporting.test_report import MAX_BYTES, crowd
+from tests.simulators.reporting.test_report import MAX_BYTES, charts_of, crowd
 
 VALUES = arrays(float, st.integers(1, 400), elements=st.one_of(st.floats(-1e6, 1e6), st.just(float("nan"))))
-
-
-def charts_of(text: str) -> dict[str, Any]:
-    """Return the data of each chart of a page by its id."""
-    found = re.findall(
-        r'<figure class="plot chart" id="([^"]+)".*?<script type="application/json">(.*?)</script>', text, re.DOTALL
-    )
-    return {name: json.loads(data) for name, data in found}
 
 
 def values_of(chart: dict[str, Any], name: str) -> list[float | None]:

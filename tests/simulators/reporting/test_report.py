@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import pickle
 import re
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -62,6 +63,14 @@ def page_text(seed: int = 1) -> str:
 def script_of(text: str) -> str:
     """Return the page without its two scripts and their styles."""
     return re.sub(r"<script>.*?</script>|<style>.*?</style>", "", text, flags=re.DOTALL)
+
+
+def charts_of(text: str) -> dict[str, Any]:
+    """Return the data of each chart of a page by its id."""
+    found = re.findall(
+        r'<figure class="plot chart" id="([^"]+)".*?<script type="application/json">(.*?)</script>', text, re.DOTALL
+    )
+    return {name: json.loads(data) for name, data in found}
 
 
 @pytest.mark.slow
