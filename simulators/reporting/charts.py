@@ -28,6 +28,8 @@ SIMILAR: Final = 4.0
 SPIKE: Final = 3.0
 """Values above this multiple of the linear part compress the axis above it."""
 KNEE_ROOM: Final = 1.15
+NEGLIGIBLE: Final = 1e-5
+"""Normal ranges below this share of the maximum are drawn as 0."""
 Format = Literal["number", "share", "usd", "seconds", "utc"]
 Shape = Literal["line", "step", "area", "stack", "level", "vertical", "rects", "marks", "points", "linked"]
 
@@ -124,16 +126,17 @@ def knee(values: Sequence[Floats]) -> float | None:
 
     Each series has a normal range, which its largest 2 % exceed. The linear part covers the normal ranges within a
     factor of 4 of their lower median. With 98 values to 10 and two of 400, it ends at 11.5. None if the maximum is
-    within 3 times the linear part.
+    within 3 times the linear part, or if all else is negligible.
     """
     known = [v[np.isfinite(v)] for v in values]
-    bodies = sorted(float(np.quantile(v, BODY_QUANTILE, method="lower")) for v in known if v.size and (v > 0).any())
-    bodies = [body for body in bodies if body > 0]
+    top = max((float(v.max()) for v in known if v.size), default=0.0)
+    bodies = sorted(float(np.quantile(v, BODY_QUANTILE, method="lower")) for v in known if v.size)
+    bodies = [body for body in bodies if body > NEGLIGIBLE * top]
     if not bodies:
         return None
     middle = bodies[(len(bodies) - 1) // 2]
     linear = KNEE_ROOM * max(body for body in bodies if body <= SIMILAR * middle)
-    return float(f"{linear:.4g}") if max(float(v.max()) for v in known if v.size) > SPIKE * linear else None
+    return float(f"{linear:.4g}") if top > SPIKE * linear else None
 
 
 def thinned(series: Sequence[Series], points: int) -> Iterator[Series]:

@@ -80,8 +80,8 @@ def render(template: str, **data: Any) -> str:
         "chart_style": Markup(_text("uPlot.min.css")),  # noqa: S704 - a file of this package
     }
     page = ""
-    for points in POINTS:
-        page = ENVIRONMENT.get_template(template).render(points=points, **shared, **data)
+    for chart_points in POINTS:
+        page = ENVIRONMENT.get_template(template).render(chart_points=chart_points, **shared, **data)
         if len(page.encode()) <= MAX_BYTES:
             break
     return page

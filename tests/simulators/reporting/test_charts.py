@@ -58,6 +58,7 @@ def test_stacked_series_keep_the_same_times_and_the_peak_of_their_sum() -> None:
         ([np.full(100, 10.0)], None),
         ([np.append(np.full(99, 10.0), 25.0)], None),
         ([np.full(50, 12.0), np.full(50, 14.0), np.full(50, 7000.0)], 16.1),
+        ([np.append(np.full(98, 1e-6), [400.0, 400.0])], None),
         ([np.full(5, np.nan)], None),
         ([np.zeros(5)], None),
         ([], None),

@@ -345,7 +345,9 @@ async def test_a_page_sends_no_request_even_with_injected_markup(tmp_path: Path)
         file = tmp_path / "page.html"
         source = '{% extends "page.html.j2" %}{% block body %}{{ body | safe }}{% endblock %}'
         template = html.ENVIRONMENT.from_string(source)
-        file.write_text(template.render(title="attacked", scripts=[], hashes="", chart_style="", points=1, body=markup))
+        file.write_text(
+            template.render(title="attacked", scripts=[], hashes="", chart_style="", chart_points=1, body=markup)
+        )
         await tab.go(file.as_uri())
         await tab.until("document.readyState === 'complete'")
         await tab.tell(f"fetch('{url}/fetch').catch(() => 0)")
