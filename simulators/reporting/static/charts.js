@@ -154,7 +154,7 @@
       let [low, high] = known.length ? [Math.min(...known), Math.max(...known)] : [axis.kind === "log" ? 0.1 : 0, 1];
       if (axis.kind === "log") return [low / 1.3, high * 1.3];
       const room = 0.08 * (high - low);
-      low = axis.low ?? low - room;
+      low = this.scatter ? (axis.low ?? low) - room : axis.low ?? low - room;
       return [low, Math.max(axis.high ?? high + room, low + 1e-9)];
     }
 

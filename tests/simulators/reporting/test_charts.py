@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from simulators.backtest.backtest import BacktestOptions, RequestedContenders, backtest
+from simulators.backtest.backtest import BacktestOptions, backtest
+from simulators.backtest.counterfactuals import RequestedContenders
 from simulators.backtest.page import page as backtest_page
 from simulators.reporting.charts import Axis, Chart, Series, json_numbers, kept, knee, thinned
 from simulators.reporting.page import page_of_runs
@@ -26,8 +27,10 @@ from tests.simulators.reporting.test_report import MAX_BYTES, charts_of, crowd
 VALUES = arrays(float, st.integers(1, 400), elements=st.one_of(st.floats(-1e6, 1e6), st.just(float("nan"))))
 
 
-def values_of(chart: dict[str, Any], name: str) -> list[float | None]:
-    return next(s["y"] for s in chart["series"] if s["name"] == name)
+def peak_of(chart: dict[str, Any], name: str) -> float:
+    """Return the largest known value of a chart's series."""
+    values = next(s["y"] for s in chart["series"] if s["name"] == name)
+    return float(max(value for value in values if value is not None))
 
 
 @given(VALUES, st.integers(2, 60))
@@ -97,7 +100,7 @@ def test_a_page_of_thirty_runs_is_small_and_has_every_peak() -> None:
     for k in range(30):
         for name, values in (("demand", data.sizes.demand), ("desired", data.sizes.desired)):
             peak = float(rounded(np.array([np.nanmax(values)]))[0])
-            assert max(v for v in values_of(charts[f"run{k}-sizes"], name) if v is not None) == peak
+            assert peak_of(charts[f"run{k}-sizes"], name) == peak
 
 
 @pytest.mark.slow
@@ -113,17 +116,16 @@ def test_a_page_of_a_long_record_is_small_and_has_the_peak() -> None:
     charts = charts_of(text)
     for k in range(12):
         chart = charts[f"w{k}-record-sizes"]
-        assert max(v for v in values_of(chart, "desired") if v is not None) == 977
+        assert peak_of(chart, "desired") == 977
         assert (chart["right"] or chart["y"])["knee"] < 10
 
 
 @pytest.mark.slow
 def test_a_page_of_a_long_trace_is_small_and_has_the_busiest_second() -> None:
     rng = np.random.default_rng(1)
-    arrival = np.sort(
-        np.round(np.concatenate((rng.uniform(0, 30 * 86_400, 300_000), rng.uniform(5e5, 5e5 + 0.9, 700))), 3)
-    )
+    usual, burst = rng.uniform(0, 30 * 86_400, 300_000), rng.uniform(5e5, 5e5 + 0.9, 700)
+    arrival = np.sort(np.concatenate((usual, burst)).astype(np.float64)).round(3)
     tokens = rng.integers(1, 4000, len(arrival)).astype(np.int32)
     text = trace_page(RequestTrace(arrival, tokens, tokens))
     assert len(text.encode()) < MAX_BYTES
-    assert max(values_of(charts_of(text)["rate"], "highest second")) >= 700  # type: ignore[type-var]
+    assert peak_of(charts_of(text)["rate"], "highest second") >= 700
