@@ -200,8 +200,7 @@ def headline(comparison: Comparison) -> str:
     policies, base = comparison.policies, comparison.base
     if comparison.slo is None:
         text = "No SLO is given (slo in the scenario), so no policy is judged and the order is by cost"
-        cheapest = f": {policies[0]} at {dollars(comparison.mean_cost_usd(policies[0]))} is the cheapest"
-        return f"{text}{cheapest if policies else ''}."
+        return f"{text}: {policies[0]} at {dollars(comparison.mean_cost_usd(policies[0]))} is the cheapest."
     target = percent(comparison.slo.share)
     scope = "" if len(comparison.seeds) == 1 else " in every replication"
     meeting = [name for name in policies if comparison.met(name)]

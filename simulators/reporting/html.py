@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -29,6 +30,7 @@ MAX_BYTES: Final = 1_400_000
 """The size that charts are thinned to. Bytes."""
 POINTS: Final = (1600, 800, 400, 200, 100, 50)
 """The points of a series, as many as fit: a screen shows about 1,200."""
+STATIC: Final = resources.files("simulators.reporting") / "static"
 VENDOR: Final = resources.files("scaler.telemetry.dashboard") / "static" / "vendor"
 """The dashboard's chart library, which the pages share."""
 
@@ -73,11 +75,11 @@ def render(template: str, **data: Any) -> str:
 
     Its charts get fewer points until the page is small enough. Their peaks remain.
     """
-    scripts = [_text("uPlot.iife.min.js"), _own_script()]
+    scripts = [_text(VENDOR, "uPlot.iife.min.js"), _text(STATIC, "scales.js"), _text(STATIC, "charts.js")]
     shared = {
         "scripts": [Markup(script) for script in scripts],  # noqa: S704 - files of this package
         "hashes": " ".join(f"'sha256-{_sha256(script)}'" for script in scripts),
-        "chart_style": Markup(_text("uPlot.min.css")),  # noqa: S704 - a file of this package
+        "chart_style": Markup(_text(VENDOR, "uPlot.min.css")),  # noqa: S704 - a file of this package
     }
     page = ""
     for chart_points in POINTS:
@@ -87,12 +89,8 @@ def render(template: str, **data: Any) -> str:
     return page
 
 
-def _text(name: str) -> str:
-    return (VENDOR / name).read_text(encoding="utf-8")
-
-
-def _own_script() -> str:
-    return (resources.files("simulators.reporting") / "static" / "charts.js").read_text(encoding="utf-8")
+def _text(folder: Traversable, name: str) -> str:
+    return (folder / name).read_text(encoding="utf-8")
 
 
 def _sha256(script: str) -> str:

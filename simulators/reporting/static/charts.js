@@ -1,54 +1,9 @@
 // Charts of a page. uPlot draws the axes, the cursor and the zoom; the series are drawn here from the page's JSON.
 "use strict";
 (() => {
-  const probe = document.createElement("span");
   const FONT = '11px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
   const PRINT_WIDTH = 660;
-  const LINEAR_PART = 0.75; // the part of a compressed axis that is linear
   const SYMBOLS = { up: "▲", down: "▼", diamond: "◆", cross: "✕", plus: "✚" };
-
-  /** Return a colour of the current theme for the canvas. */
-  function colour(name) {
-    probe.style.color = `var(--${name})`;
-    return getComputedStyle(probe).color;
-  }
-
-  function number(value, digits = 4) {
-    if (Math.abs(value) >= 1000) return Math.round(value).toLocaleString("en");
-    return String(Number(value.toPrecision(digits)));
-  }
-
-  const FORMATS = {
-    number,
-    share: (value, digits = 4) => `${number(100 * value, digits)}%`,
-    usd: (value) => (Math.abs(value) >= 1000 ? `$${number(value)}` : `$${Number(value.toPrecision(4))}`),
-    seconds: (value) => (value < 1 ? `${number(1000 * value, 3)} ms` : `${number(value, 3)} s`),
-    utc: (value) => new Date(1000 * value).toISOString().slice(0, 16).replace("T", " "),
-  };
-
-  /** Return the time of day in UTC; at midnight, the date. */
-  function clock(at) {
-    const [date, time] = FORMATS.utc(at).split(" ");
-    return time === "00:00" ? date : time;
-  }
-
-  /** Return the first index whose value exceeds `at`. */
-  function after(values, at) {
-    let [low, high] = [0, values.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (values[middle] <= at) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  }
-
-  function node(tag, text, css) {
-    const element = document.createElement(tag);
-    if (text) element.textContent = text;
-    if (css) element.className = css;
-    return element;
-  }
 
   class Chart {
     constructor(figure) {
@@ -92,7 +47,7 @@
       for (const key of this.axes) {
         const axis = this.spec[key];
         scales[key] = { auto: false, ...scale(axis) };
-        if (axis.knee) Object.assign(scales[key], { distr: 100, fwd: (v) => this.#forward(key, v), bwd: (v) => this.#backward(key, v) });
+        if (axis.knee) Object.assign(scales[key], { distr: 100, fwd: (v) => compress(axis.knee, this.tops[key], v), bwd: (v) => expand(axis.knee, this.tops[key], v) });
       }
       const line = { stroke: () => colour("muted"), font: FONT, ticks: { show: false }, grid: { stroke: () => colour("grid"), width: 1 } };
       const axes = [{ ...line, size: 26, space: 62, values: (u, at) => at.map((v) => (v === null ? "" : x.kind === "utc" ? clock(v) : FORMATS[x.format](v))) }];
@@ -102,7 +57,7 @@
           ...line, scale: key, side: key === "right" ? 1 : 3, grid: { ...line.grid, show: key === "y" }, space: 36,
           values: (u, at) => at.map((v) => (v === null ? "" : FORMATS[axis.format](v, 3))),
           size: (u, values) => 14 + 6.4 * Math.max(3, ...(values ?? []).map((v) => v.length)),
-          ...(axis.knee ? { splits: () => this.#splits(key), filter: (u, at) => at } : {}),
+          ...(axis.knee ? { splits: () => ticks(axis.knee, this.tops[key]), filter: (u, at) => at } : {}),
         });
       }
       const none = () => null;
@@ -178,40 +133,6 @@
       return s.y.map((v, i) => (v ?? 0) + below.reduce((sum, o) => sum + (o.y[i] ?? 0), 0));
     }
 
-    #forward(key, value) {
-      const { knee } = this.spec[key];
-      const top = this.tops[key];
-      if (!(top > 1.3 * knee)) return value;
-      if (value <= knee) return (LINEAR_PART * value) / knee;
-      return LINEAR_PART + ((1 - LINEAR_PART) * Math.log(value / knee)) / Math.log(top / knee);
-    }
-
-    #backward(key, value) {
-      const { knee } = this.spec[key];
-      const top = this.tops[key];
-      if (!(top > 1.3 * knee)) return value;
-      if (value <= LINEAR_PART) return (value * knee) / LINEAR_PART;
-      return knee * Math.exp(((value - LINEAR_PART) / (1 - LINEAR_PART)) * Math.log(top / knee));
-    }
-
-    #splits(key) {
-      const { knee } = this.spec[key];
-      const top = this.tops[key];
-      const compressed = top > 1.3 * knee;
-      const linear = compressed ? knee : top;
-      const rough = linear / 4;
-      const power = 10 ** Math.floor(Math.log10(rough));
-      const step = power * [1, 2, 5, 10].find((k) => k * power >= rough);
-      const ticks = [];
-      for (let at = 0; at <= linear; at += step) ticks.push(at);
-      for (let decade = 10 ** Math.floor(Math.log10(linear)); compressed && decade <= top; decade *= 10) {
-        for (const at of [decade, 2 * decade, 5 * decade]) {
-          if (at <= top && at > knee && this.#forward(key, at) - this.#forward(key, ticks.at(-1)) > 0.08) ticks.push(at);
-        }
-      }
-      return ticks;
-    }
-
     #clipped(paint) {
       const { ctx, bbox } = this.u;
       ctx.save();
@@ -231,7 +152,7 @@
         }
         for (const key of this.axes) {
           const { knee } = this.spec[key];
-          if (!knee || !(this.tops[key] > 1.3 * knee)) continue;
+          if (!knee || !isCompressed(knee, this.tops[key])) continue;
           const y = this.u.valToPos(knee, key, true);
           ctx.fillStyle = colour("compressed");
           ctx.fillRect(bbox.left, bbox.top, bbox.width, y - bbox.top);

@@ -61,7 +61,7 @@ def page_text(seed: int = 1) -> str:
 
 
 def script_of(text: str) -> str:
-    """Return the page without its two scripts and their styles."""
+    """Return the page without its scripts and styles."""
     return re.sub(r"<script>.*?</script>|<style>.*?</style>", "", text, flags=re.DOTALL)
 
 
