@@ -30,7 +30,7 @@ def page(period: Sequence[BacktestResult], left_out: Mapping[str, str]) -> str:
         "period.html.j2",
         title=f"{names}, {timestamp(first)} to {timestamp(last)}",
         left_out=left_out,
-        each_head=["", *text.OVERVIEW],
+        each_head=["workload", *text.OVERVIEW],
         each=[(result.recorded.name, *text.overview(result.summary)) for result in period],
         look_first=text.notable_overall(period),
         workloads=[_workload(result, f"w{number}") for number, result in enumerate(period)],

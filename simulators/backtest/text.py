@@ -182,7 +182,7 @@ def notes(result: BacktestResult) -> Iterator[str]:
     if result.world is not None:
         yield from (f"{text[0].upper()}{text[1:]}." for text in result.world.assumptions)
         if not result.world.has_slo:
-            usual = slo_text(result.world.case.scenario.slo)
+            usual = slo_text(result.world.case.target)
             yield f"The workload has no slo; the simulated runs are judged by the default SLO: {usual}."
     yield from (f"Not simulated: {text}." for text in result.counterfactuals.left_out)
 

@@ -59,7 +59,7 @@ def command(args: argparse.Namespace) -> int:
     if args.json:
         shared_options.write_json(as_dict(result), args.json)
     if args.html:
-        from simulators.cost.page import page  # noqa: PLC0415 - the one use of plotly, which is slow to import
+        from simulators.cost.page import page  # noqa: PLC0415 - jinja2 is slow to import
 
         with replacing(args.html) as file:
             file.write(page(result).encode())

@@ -20,6 +20,7 @@ from simulators.experiments.oracle.plan import SloUnreachable
 from simulators.experiments.scenario import load
 from simulators.experiments.statistics import LEVEL
 from simulators.reporting import comparison
+from simulators.reporting.page import page_of_runs
 from simulators.reporting.progress import ProgressBar
 from simulators.world.traffic.trace import TraceError
 from simulators.world.traffic.writers import replacing
@@ -55,9 +56,7 @@ def command(args: argparse.Namespace) -> int:
         if args.json:
             shared_options.write_json(as_dict(result), args.json)
         if args.html:
-            from simulators.reporting.page import page_of_runs  # noqa: PLC0415 - plotly is slow to import
-
-            replications = [replication for runs in result.runs.values() for replication in runs]
+            replications = [replication for name in result.names for replication in result.runs[name]]
             runs_data = [r.run_data for r in replications if r.run_data is not None]
             with replacing(args.html) as file:
                 file.write(page_of_runs(runs_data, "comparison.html.j2", **comparison.view(result)).encode())
@@ -90,6 +89,9 @@ def _compare(args: argparse.Namespace) -> Comparison:
         raise ConfigError(problems)
     case = load(args.scenario)
     policies = contenders(case, split_texts(args.policies), with_self=not args.without_self)
+    if case.scenario.slo is None and any(policy.oracle for policy in policies):
+        rule = "requires an SLO: set slo in the scenario"
+        raise ConfigError([Problem("command line", 1, "--policies", "oracle", rule)])
     first = case.scenario.seed if args.seed is None else args.seed
     trace = None if args.trace is None else shared_options.read_trace(args)
     seeds = range(first, first + args.replications)
@@ -101,23 +103,35 @@ def _compare(args: argparse.Namespace) -> Comparison:
 def as_dict(result: Comparison) -> dict[str, Any]:
     """Return the comparison as plain data.
 
-    It has every replication, the differences from the first policy, and regret.
+    It has the ranking, every replication, the differences from the first policy, and regret.
     """
     policies = {
-        name: [r.summary.as_dict() | {"unsettled_s": r.unsettled_s, "bound_usd": r.bound_usd} for r in replications]
-        for name, replications in result.runs.items()
+        name: [
+            r.summary.as_dict() | {"unsettled_s": r.unsettled_s, "bound_usd": r.bound_usd} for r in result.runs[name]
+        ]
+        for name in result.names
     }
+    ranking = [
+        {
+            "policy": name,
+            "slo_met": None if result.slo is None else result.met(name),
+            "slo_missed_by": result.missed_by(name),
+            "cost_usd": result.mean_cost_usd(name),
+        }
+        for name in result.names
+    ]
     return {
         "scenario": result.scenario,
         "version": version("forescale"),
         "level": LEVEL,
-        "slo_share": result.slo_share,
+        "slo": None if result.slo is None else dataclasses.asdict(result.slo),
+        "slo_share": None if result.slo is None else result.slo.share,
         "seeds": list(result.seeds),
         "same_requests": result.replayed,
+        "ranking": ranking,
         "policies": policies,
         "differences": [
-            {**dataclasses.asdict(c), "to": result.policies[0], "significant": c.significant}
-            for c in result.contrasts()
+            {**dataclasses.asdict(c), "to": result.base, "significant": c.significant} for c in result.contrasts()
         ],
         "regret": {name: dataclasses.asdict(regret) for name, regret in result.regrets().items()},
     }

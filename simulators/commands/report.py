@@ -73,7 +73,7 @@ def command(args: argparse.Namespace) -> int:
     if args.json:
         shared_options.write_json(figures.as_dict(results, left_out), args.json)
     if args.html:
-        from simulators.backtest.page import page  # noqa: PLC0415 - plotly is slow to import
+        from simulators.backtest.page import page  # noqa: PLC0415 - jinja2 is slow to import
 
         with replacing(args.html) as file:
             file.write(page(results, left_out).encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import math
 import shutil
 import sys
 import tempfile
@@ -28,8 +29,9 @@ from simulators.experiments.results import CountedRequests, summarize
 from simulators.experiments.run import SimulationRun
 from simulators.experiments.scenario import MAX_REPLICAS, Case, load
 from simulators.experiments.spec_loader import COMMAND_LINE
-from simulators.reporting import table
+from simulators.reporting import table, text
 from simulators.reporting.progress import ProgressBar
+from simulators.world.infrastructure.market import MAX_PRICE
 from simulators.world.traffic.trace import RequestTrace, TraceError
 from simulators.world.traffic.writers import replacing
 
@@ -41,6 +43,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenario", nargs="?", type=Path, metavar="SCENARIO", help="the scenario's YAML file")
     parser.add_argument("--model", metavar="NAME", help="without a scenario: simulate engines of this service model")
     parser.add_argument("--replicas", type=int, metavar="N", help="without a scenario: number of engines (default: 1)")
+    parser.add_argument(
+        "--price-usd-per-hour",
+        type=float,
+        metavar="USD",
+        help="without a scenario: price of an engine's node (default: unknown, and so is the cost)",
+    )
     shared_options.trace_arguments(parser)
     parser.add_argument("--seed", type=int, metavar="N", help="random seed (default: the scenario's)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON; - writes them to stdout")
@@ -74,7 +82,7 @@ def _report(args: argparse.Namespace, run: SimulationRun) -> int:
     if args.requests:
         write_requests(run, args.requests)
     if args.html:
-        from simulators.reporting.page import page  # noqa: PLC0415 - the one use of plotly, which is slow to import
+        from simulators.reporting.page import page  # noqa: PLC0415 - jinja2 is slow to import
 
         with replacing(args.html) as file:
             file.write(page([(run.case.workload.name, run)]).encode())
@@ -84,8 +92,14 @@ def _report(args: argparse.Namespace, run: SimulationRun) -> int:
         if run.peak_usage:
             print(_fleet_text(run))
         for s in summaries:
+            of_policy = f"{s.policy}: " if concurrent else ""
             for warning in s.warnings:
-                print(f"warning: {s.policy + ': ' if concurrent else ''}{warning}")
+                print(f"warning: {of_policy}{warning}")
+        for s in summaries:
+            of_policy = f"{s.policy}: " if concurrent else ""
+            if math.isnan(s.cost_usd):
+                print(f"{of_policy}{text.cost(s)}")
+            print(f"{of_policy}{text.verdict(s)}")
     return 0
 
 
@@ -114,6 +128,12 @@ def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
         yield problem(
             "--replicas", args.replicas, "cannot be combined with a scenario: set initial_replicas in the scenario"
         )
+    price = args.price_usd_per_hour
+    if args.scenario is not None and price is not None:
+        rule = "cannot be combined with a scenario: set price_usd_per_hour in the scenario's pools"
+        yield problem("--price-usd-per-hour", f"{price:g}", rule)
+    elif price is not None and not 0 <= price <= MAX_PRICE:
+        yield problem("--price-usd-per-hour", f"{price:g}", f"must be 0 to {MAX_PRICE:,.0f}")
     if args.scenario is None and args.journal is not None:
         yield problem("--journal", args.journal, "requires a scenario: engines without a scenario make no decisions")
     if args.replicas is not None and not 1 <= args.replicas <= MAX_REPLICAS:
@@ -137,7 +157,7 @@ def _output_problems(args: argparse.Namespace) -> Iterator[Problem]:
 def _simulate_engines(args: argparse.Namespace) -> SimulationRun:
     seed = 1 if args.seed is None else args.seed
     return running.simulate_engines(
-        catalogue.load(args.model), args.replicas or 1, shared_options.read_trace(args), seed
+        catalogue.load(args.model), args.replicas or 1, shared_options.read_trace(args), seed, args.price_usd_per_hour
     )
 
 

@@ -105,7 +105,7 @@ def _describe(args: argparse.Namespace) -> int:
     trace = _read(args)
     description = describe(trace)
     if args.html:
-        from simulators.world.traffic.plot import page  # noqa: PLC0415 - the one use of plotly, which is slow to import
+        from simulators.world.traffic.plot import page  # noqa: PLC0415 - jinja2 is slow to import
 
         with replacing(Path(args.html)) as file:
             file.write(page(trace).encode())

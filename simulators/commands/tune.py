@@ -148,7 +148,7 @@ def _tune(args: argparse.Namespace, budget: SearchBudget) -> int:
     manifest = _manifest(args, case, inputs, space, seed)
     name = args.study or case.scenario.scenario
     with lead_folder(folder) as leader, _stop_on_signal() as stop:
-        tune_study = study(open_storage(args.storage, folder), name, space, manifest, 1 - case.scenario.slo.share)
+        tune_study = study(open_storage(args.storage, folder), name, space, manifest, 1 - case.target.share)
         lease = Lease(tune_study.optuna, leader) if args.storage is not None else None
         if lease is not None:
             lease.take()
@@ -215,7 +215,7 @@ def _manifest(args: argparse.Namespace, case: Case, inputs: StudyInputs, space: 
         "seed": seed,
         "traffic and worlds": inputs.digest,
         "what is searched": json.dumps(dimensions),
-        "the promise": case.scenario.slo.share,
+        "the promise": case.target.share,
         "version": version("forescale"),
     }
 

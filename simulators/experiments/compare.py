@@ -16,6 +16,7 @@ from typing import Final
 
 import numpy as np
 
+from policies.model.spec import Slo
 from simulators.engine.models.service import PS_PER_S
 from simulators.experiments import statistics
 from simulators.experiments.contenders.contenders import Contender
@@ -96,7 +97,7 @@ class Comparison:
     """
 
     scenario: str
-    slo_share: float
+    slo: Slo | None
     seeds: tuple[int, ...]
     replayed: bool
     oracle: str | None
@@ -104,12 +105,40 @@ class Comparison:
 
     @property
     def names(self) -> list[str]:
-        return list(self.runs)
+        """The contenders that met the SLO, by mean cost, then the others, by mean cost.
+
+        Without an SLO, all of them by mean cost.
+        """
+        return sorted(self.runs, key=lambda n: (self.slo is not None and not self.met(n), self.mean_cost_usd(n)))
 
     @property
     def policies(self) -> list[str]:
         """The contenders without the oracle, which no user can deploy."""
-        return [name for name in self.runs if name != self.oracle]
+        return [name for name in self.names if name != self.oracle]
+
+    @property
+    def base(self) -> str:
+        """The first policy given, with which the others are compared. Empty if there is none."""
+        return next((name for name in self.runs if name != self.oracle), "")
+
+    @property
+    def measures(self) -> Mapping[str, Callable[[ResultSummary], float]]:
+        """The measures by which policies are compared: without an SLO, the cost alone."""
+        return {key: measure for key, measure in MEASURES.items() if key == "cost_usd" or self.slo is not None}
+
+    def met(self, name: str) -> bool:
+        """Return whether a contender met the SLO in every replication."""
+        return all(r.summary.slo_met for r in self.runs[name])
+
+    def missed_by(self, name: str) -> float:
+        """Return the largest share by which a replication missed the target.
+
+        It is 0 if all met it, and NaN if none is judged.
+        """
+        return max((m for r in self.runs[name] if not math.isnan(m := r.summary.missed_by)), default=math.nan)
+
+    def mean_cost_usd(self, name: str) -> float:
+        return float(np.mean(self.values(name, MEASURES["cost_usd"])))
 
     def values(self, name: str, measure: Callable[[ResultSummary], float]) -> list[float]:
         """Return a measure of a contender, one value for each seed."""
@@ -121,10 +150,9 @@ class Comparison:
         The intervals hold jointly (Bonferroni); the p-values are adjusted by Holm. Two policies compared with the first
         in two measures make 4 contrasts, each with an interval at 1 - 0.05 / 4 = 98.75 %.
         """
-        first, *compared = self.policies or [""]
-        pairs = [(name, measure) for name in compared for measure in MEASURES]
+        pairs = [(name, measure) for name in self.policies if name != self.base for measure in self.measures]
         level = 1 - (1 - LEVEL) / max(1, len(pairs))
-        differences = [self._difference(name, first, measure, level) for name, measure in pairs]
+        differences = [self._difference(name, self.base, measure, level) for name, measure in pairs]
         adjusted = statistics.holm([d.p for d in differences])
         return [
             Contrast(name, measure, d.estimate, p)
@@ -141,14 +169,14 @@ class Comparison:
         A replication counts as missed if its attainment is below both the target and the oracle's. With a target of
         0.99 and an oracle at 0.985, a policy at 0.987 is not missed.
         """
-        if self.oracle is None:
+        if self.oracle is None or self.slo is None:
             return {}
         oracle_attainment = self.values(self.oracle, MEASURES["attainment"])
         oracle_costs = self.values(self.oracle, MEASURES["cost_usd"])
         regrets = {}
         for name in self.policies:
             attainment = self.values(name, MEASURES["attainment"])
-            missed = sum(not (a >= min(self.slo_share, o)) for a, o in zip(attainment, oracle_attainment, strict=True))
+            missed = sum(not (a >= min(self.slo.share, o)) for a, o in zip(attainment, oracle_attainment, strict=True))
             over = statistics.paired(self.values(name, MEASURES["cost_usd"]), oracle_costs).estimate
             oracle_cost = float(np.mean(oracle_costs))
             regrets[name] = Regret(
@@ -188,7 +216,7 @@ def compare(  # noqa: PLR0913 - the comparison's inputs and its execution option
     case = contenders[0].case
     return Comparison(
         scenario=case.scenario.scenario,
-        slo_share=case.scenario.slo.share,
+        slo=case.scenario.slo,
         seeds=tuple(seeds),
         replayed=len({replication.summary.trace for replication in replications}) == 1,
         oracle=next((c.name for c in contenders if c.oracle), None),

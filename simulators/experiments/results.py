@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.model import Result
+from policies.model.spec import Slo
 from simulators.engine.models.service import PS_PER_S
 from simulators.engine.tables import RequestEnd
 from simulators.experiments.run import SimulationRun
@@ -82,8 +83,10 @@ class CountedRequests:
     def met(self) -> Mapping[str, NDArray[np.bool_]]:
         """The requests that met each limit of the SLO, and ``all`` of them.
 
-        A failed request meets none.
+        A failed request meets none. Empty without an SLO.
         """
+        if self.slo is None:
+            return {}
         met: dict[str, NDArray[np.bool_]] = {}
         if self.slo.ttft_s is not None:
             met["ttft"] = self.finished & (self.ttft_s <= self.slo.ttft_s)
@@ -97,7 +100,8 @@ class CountedRequests:
     def judged(self, now_s: float) -> NDArray[np.bool_]:
         """Return the requests whose lateness is decided: finished, failed, or open for too long."""
         ended = self.finished | self.table.has_failed
-        return ended | (self.arrival_s < now_s - max(MAX_OPEN_S, self.slo.e2e_s or 0.0))
+        e2e_s = 0.0 if self.slo is None else self.slo.e2e_s or 0.0
+        return ended | (self.arrival_s < now_s - max(MAX_OPEN_S, e2e_s))
 
     def ended_as(self, end: RequestEnd) -> int:
         """Return the number of requests that ended as `end`."""
@@ -132,6 +136,7 @@ class ResultSummary:
     Requests and tokens are counted after the warm-up, all else over the whole run.
 
     TTFT covers the requests that got a first token, ITL and e2e the finished ones, attainment all that arrived.
+    Without an SLO or without requests, `attainment` is empty and `slo_met` None. Costs are NaN without prices.
     `warnings` state the limits of the figures.
     """
 
@@ -148,8 +153,9 @@ class ResultSummary:
     lost: int
     dead_letter: int
     streams_cut: int
+    slo: Slo | None
     attainment: Mapping[str, float]
-    slo_met: bool
+    slo_met: bool | None
     ttft_s: LatencySummary
     itl_s: LatencySummary
     e2e_s: LatencySummary
@@ -174,14 +180,26 @@ class ResultSummary:
     events: int
     warnings: tuple[str, ...] = ()
 
+    @property
+    def missed_by(self) -> float:
+        """Return the share of requests by which the target is missed.
+
+        It is 0 if the target is met, and NaN if nothing is judged. An attainment of 0.97 misses a target of 0.99 by
+        0.02.
+        """
+        if self.slo is None or not self.attainment:
+            return math.nan
+        return max(0.0, self.slo.share - self.attainment["all"])
+
     def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "slo_missed_by": self.missed_by}
 
 
 def summarize(run: SimulationRun) -> ResultSummary:
     requests, world, line = CountedRequests(run), run.world, run.timeline
     bills = [pool.bill(world.now_ps, world.kernel.occupied_ps) for pool in world.pools.values()]
     total = sum(b.total for b in bills)
+    total_usd = usd(total) if run.priced else math.nan
     finished = int(requests.finished.sum())
     tokens = int(requests.table.output_tokens[requests.finished].sum(dtype=np.int64))
     desired = np.array([d for d in line.desired if not math.isnan(d)])
@@ -204,8 +222,9 @@ def summarize(run: SimulationRun) -> ResultSummary:
         lost=lost,
         dead_letter=dead,
         streams_cut=world.lost_requests,
+        slo=requests.slo,
         attainment=attainment,
-        slo_met=bool(attainment) and attainment["all"] >= run.case.scenario.slo.share,
+        slo_met=attainment["all"] >= requests.slo.share if requests.slo and attainment else None,
         ttft_s=LatencySummary.of(requests.ttft_s),
         itl_s=LatencySummary.of(requests.itl_s),
         e2e_s=LatencySummary.of(requests.e2e_s),
@@ -214,11 +233,11 @@ def summarize(run: SimulationRun) -> ResultSummary:
         replicas_mean=float(desired.mean()) if desired.size else 0.0,
         replicas_max=int(desired.max()) if desired.size else 0,
         node_hours=node_hours(run),
-        cost_usd=usd(total),
-        cost_by_market_usd=_by_market(bills),
-        cost_by_use_usd={part: usd(sum(getattr(b, part) for b in bills)) for part in PARTS},
-        waste_share=1.0 - sum(b.used for b in bills) / total if total else 0.0,
-        usd_per_million_tokens=usd(total) / tokens * 1e6 if tokens else float("nan"),
+        cost_usd=total_usd,
+        cost_by_market_usd=_by_market(bills) if run.priced else {},
+        cost_by_use_usd={part: usd(sum(getattr(b, part) for b in bills)) for part in PARTS} if run.priced else {},
+        waste_share=(1.0 - sum(b.used for b in bills) / total if total else 0.0) if run.priced else math.nan,
+        usd_per_million_tokens=total_usd / tokens * 1e6 if tokens else math.nan,
         scale_ups=int((steps > 0).sum()),
         scale_downs=int((steps < 0).sum()),
         interruptions=sum(e.kind is NodeEventKind.INTERRUPTED for pool in world.pools.values() for e in pool.events),

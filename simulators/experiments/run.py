@@ -76,7 +76,8 @@ class Timeline:
 class SimulationRun:
     """A finished run: its inputs, the final world, and the timeline of its ticks.
 
-    `concurrent` holds the runs of the same time, `peak_usage` the peak GPUs and peak USD per hour of all of them.
+    `concurrent` holds the runs of the same time, `peak_usage` the peak GPUs and peak USD per hour of all of them. The
+    cost is unknown unless `priced`.
     """
 
     case: Case
@@ -86,6 +87,7 @@ class SimulationRun:
     timeline: Timeline
     concurrent: tuple[SimulationRun, ...] = ()
     peak_usage: Mapping[str, float] = field(default_factory=dict)
+    priced: bool = True
 
     @property
     def end_s(self) -> float:
@@ -224,8 +226,13 @@ def _schedule(
     )
 
 
-def simulate_engines(model: ServiceModel, replicas: int, trace: RequestTrace, seed: int) -> SimulationRun:
-    """Run a fixed number of engines until every request has ended, without controller and cost."""
+def simulate_engines(
+    model: ServiceModel, replicas: int, trace: RequestTrace, seed: int, price_usd_per_hour: float | None = None
+) -> SimulationRun:
+    """Run a fixed number of engines until every request has ended, without controller and SLO.
+
+    Without a price the cost is unknown.
+    """
     pool = PoolName("engines")
     document = {
         "workload": "engines",
@@ -238,7 +245,7 @@ def simulate_engines(model: ServiceModel, replicas: int, trace: RequestTrace, se
         scenario="engines",
         workload="",
         traffic=None,
-        pools={pool: PoolOffer(model=model.name, price_usd_per_hour=0.0)},
+        pools={pool: PoolOffer(model=model.name, price_usd_per_hour=price_usd_per_hour or 0.0)},
         initial_replicas={pool: replicas},
         telemetry=Telemetry(scrape_interval_s=3600.0),
     )
@@ -249,6 +256,5 @@ def simulate_engines(model: ServiceModel, replicas: int, trace: RequestTrace, se
         end_s = min(end_s + ROUND_S, MAX_S)
         world.run_until(round(end_s * PS_PER_S))
     check(world)
-    return SimulationRun(
-        case, seed, trace, world, Timeline(scenario.epoch_s, [0.0], [float("nan")], [replicas], [replicas])
-    )
+    timeline = Timeline(scenario.epoch_s, [0.0], [float("nan")], [replicas], [replicas])
+    return SimulationRun(case, seed, trace, world, timeline, priced=price_usd_per_hour is not None)

@@ -97,7 +97,13 @@ class Scenario:
         MONDAY
     )
     seed: Annotated[int, FieldMetadata("Random seed. Equal seeds give byte-identical journals.", ge=0, lt=2**63)] = 1
-    slo: Annotated[Slo, FieldMetadata("SLO by which the requests are judged.")] = field(default_factory=Slo)
+    slo: Annotated[
+        Slo | None,
+        FieldMetadata(
+            "SLO by which the requests are judged. Default: null, the requests are not judged. `tune` and the oracle"
+            " require one."
+        ),
+    ] = None
     router: Annotated[Router, FieldMetadata("Assignment of requests to replicas.")] = field(default_factory=Router)
     queue: Annotated[
         SimulatedQueue | None,
@@ -189,6 +195,14 @@ class Case:
     folder: Path
     concurrent: tuple[Case, ...] = ()
     """The cases that run at the same time under the same fleet limits."""
+
+    @property
+    def target(self) -> Slo:
+        """The scenario's SLO. Raises `ConfigError` if it has none."""
+        if self.scenario.slo is None:
+            rule = "is required here: add it, as in slo: {ttft_s: 1.0, itl_s: 0.05, share: 0.99}"
+            raise ConfigError([Problem(f"scenario {self.scenario.scenario}", 1, "slo", "null", rule)])
+        return self.scenario.slo
 
     def under(self, workload: Workload, file: str) -> Case:
         """Return the same world and concurrent cases under another workload. Raises `ConfigError`."""

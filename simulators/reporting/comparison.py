@@ -13,9 +13,10 @@ from simulators.experiments.compare import MEASURES, Comparison, Contrast
 from simulators.experiments.results import ResultSummary
 from simulators.experiments.statistics import LEVEL, Estimate
 from simulators.reporting import html, table
+from simulators.reporting.charts import Axis, Chart, Series
+from simulators.reporting.plots import colours, level
 from simulators.reporting.table import dollars, seconds, share
-from simulators.reporting.text import percent
-from simulators.reporting.time_bins import rounded
+from simulators.reporting.text import joined, percent, slo_text
 
 Figure = Callable[[ResultSummary], float]
 Show = Callable[[float], str]
@@ -71,6 +72,8 @@ MEDIANS: Final[Sequence[tuple[str, Figure, Show]]] = (
 CENT_USD: Final = 0.01
 SETTLING_SHARE: Final = 0.05
 """A time to settle below this share of the run is not reported: MSER-5 nearly always drops a little."""
+WIDE: Final = 10.0
+"""Costs that differ by more than this factor are drawn on a logarithmic axis."""
 Row = tuple[str, list[str]]
 
 
@@ -85,32 +88,77 @@ def figures(comparison: Comparison) -> list[Row]:
         (title, [_median(comparison.values(n, figure), show) for n in comparison.names])
         for title, figure, show in MEDIANS
     ]
-    missed = [sum(not r.summary.slo_met for r in comparison.runs[n]) for n in comparison.names]
-    rows.insert(
-        5, (f"  runs below {percent(comparison.slo_share)}", [f"{k} of {len(comparison.seeds)}" for k in missed])
-    )
+    if comparison.slo is not None:
+        missed = [sum(not r.summary.slo_met for r in comparison.runs[n]) for n in comparison.names]
+        title = f"  runs below {percent(comparison.slo.share)}"
+        rows.insert(5, (title, [f"{k} of {len(comparison.seeds)}" for k in missed]))
     return [(title, cells) for title, cells in rows if not set(cells) <= {"-", "0"}]
+
+
+def ranking(comparison: Comparison) -> list[Row]:
+    """Return the verdict, attainment and cost of each contender, in their order."""
+    return [(name, _ranked(comparison, name)) for name in comparison.names]
+
+
+def ranking_columns(comparison: Comparison) -> list[str]:
+    """Return the column names of `ranking`."""
+    columns = ["cost", "cost vs. baseline"] if comparison.base else ["cost"]
+    return columns if comparison.slo is None else ["SLO", "SLO attainment", *columns]
+
+
+def _ranked(comparison: Comparison, name: str) -> list[str]:
+    cells = [_mean(comparison.values(name, MEASURES["cost_usd"]), dollars)]
+    if comparison.base:
+        base_usd = comparison.mean_cost_usd(comparison.base)
+        change = f"{comparison.mean_cost_usd(name) / base_usd - 1:+.1%}" if base_usd else table.UNKNOWN
+        cells.append("baseline" if name == comparison.base else change)
+    if comparison.slo is None:
+        return cells
+    return [slo_mark(comparison, name), _mean(comparison.values(name, MEASURES["attainment"]), share), *cells]
+
+
+def slo_mark(comparison: Comparison, name: str) -> str:
+    """Return whether a contender met the SLO, and its largest miss over the replications."""
+    if comparison.met(name):
+        return "met"
+    if math.isnan(comparison.missed_by(name)):
+        return "not judged"
+    text, count = f"missed by {table.points(comparison.missed_by(name))}", len(comparison.seeds)
+    missed = sum(not r.summary.slo_met for r in comparison.runs[name])
+    return text if count == 1 else f"{text} in {missed} of {count}"
 
 
 def differences(comparison: Comparison) -> list[Row]:
     """Return a row for each policy: its differences from the first one, and its regret."""
-    first, *others = comparison.policies or [""]
-    contrasts = comparison.contrasts()
-    base = float(np.mean(comparison.values(first, MEASURES["cost_usd"]))) if first else 0.0
-    regrets = comparison.regrets()
-    rows = [(first, ["", "", "", "", _regret(comparison, first)])] if first in regrets else []
-    for name in others:
-        cost, attainment = (c for c in contrasts if c.name == name)
-        change = f" ({cost.estimate.mean / base:+.1%})" if base and cost.estimate.mean else ""
-        cells = [_signed(cost.estimate, dollars, 1.0) + change, _verdict(cost, comparison)]
-        cells += [_signed(attainment.estimate, lambda v: f"{v:.2f}", 100.0), _verdict(attainment, comparison)]
+    base, contrasts, regrets = comparison.base, comparison.contrasts(), comparison.regrets()
+    base_usd = comparison.mean_cost_usd(base) if base else 0.0
+    rows = []
+    for name in comparison.policies:
+        cells = [] if name != base else [""] * 2 * len(comparison.measures)
+        for contrast in contrasts:
+            if contrast.name == name and contrast.measure == "cost_usd":
+                mean = contrast.estimate.mean
+                change = f" ({mean / base_usd:+.1%})" if base_usd and mean else ""
+                cells += [_signed(contrast.estimate, dollars, 1.0) + change, _verdict(contrast, comparison)]
+            elif contrast.name == name:
+                points = _signed(contrast.estimate, lambda v: f"{v:.2f}", 100.0)
+                cells += [points, _verdict(contrast, comparison)]
         rows.append((name, cells + ([_regret(comparison, name)] if regrets else [])))
-    return rows
+    return [(name, cells) for name, cells in rows if any(cells)]
+
+
+def difference_table(comparison: Comparison) -> tuple[list[str], list[Row]]:
+    """Return the names of the policies, and each column of `differences` that is not empty."""
+    rows = differences(comparison)
+    columns = zip(difference_columns(comparison), zip(*(cells for _, cells in rows), strict=True), strict=False)
+    return [name for name, _ in rows], [(title, list(cells)) for title, cells in columns if any(cells)]
 
 
 def difference_columns(comparison: Comparison) -> list[str]:
     """Return the column names of `differences`."""
-    columns = ["cost", "", "SLO attainment, percentage points", ""]
+    columns = ["cost", "  significance"]
+    if comparison.slo is not None:
+        columns += ["SLO attainment, points", "  significance"]
     return [*columns, "regret"] if comparison.oracle else columns
 
 
@@ -118,6 +166,8 @@ def notes(comparison: Comparison) -> Iterator[str]:
     """Yield the notes needed to read the tables."""
     count, contrasts = len(comparison.seeds), comparison.contrasts()
     seeds = f"seeds {comparison.seeds[0]} to {comparison.seeds[-1]}" if count > 1 else f"seed {comparison.seeds[0]}"
+    if comparison.slo is not None:
+        yield f"SLO: {slo_text(comparison.slo)}."
     varied = "all replay the same requests" if comparison.replayed else "requests differ between seeds"
     yield (
         f"{count} replication{'s' * (count > 1)}, {seeds}{f'; {varied}' if count > 1 else ''}. With the same seed, all"
@@ -147,21 +197,23 @@ def notes(comparison: Comparison) -> Iterator[str]:
 
 
 def headline(comparison: Comparison) -> str:
-    """Return the policies that met the SLO and the cheapest of them as text."""
-    target, count = percent(comparison.slo_share), len(comparison.seeds)
-    scope = "" if count == 1 else " in every replication"
-    costs = {name: float(np.mean(comparison.values(name, lambda s: s.cost_usd))) for name in comparison.names}
-    meeting = [n for n in comparison.policies if all(r.summary.slo_met for r in comparison.runs[n])]
+    policies, base = comparison.policies, comparison.base
+    if comparison.slo is None:
+        text = "No SLO is given (slo in the scenario), so no policy is judged and the order is by cost"
+        return f"{text}: {policies[0]} at {dollars(comparison.mean_cost_usd(policies[0]))} is the cheapest."
+    target = percent(comparison.slo.share)
+    scope = "" if len(comparison.seeds) == 1 else " in every replication"
+    meeting = [name for name in policies if comparison.met(name)]
     if not meeting:
         return f"No policy met the SLO target of {target}{scope}."
-    cheapest = min(meeting, key=lambda name: costs[name])
-    text = f"{len(meeting)} of {len(comparison.policies)} policies met the SLO target of {target}{scope}"
-    text = f"{text}; the cheapest is {cheapest} at {dollars(costs[cheapest])}"
-    first = comparison.policies[0]
-    if cheapest == first or not costs[first]:
+    cheapest = meeting[0]
+    text = f"{len(meeting)} of {len(policies)} policies met the SLO target of {target}{scope}: {joined(meeting)}"
+    text = f"{text}. The cheapest of them is {cheapest} at {dollars(comparison.mean_cost_usd(cheapest))}"
+    base_usd = comparison.mean_cost_usd(base)
+    if cheapest == base or not base_usd:
         return f"{text}."
-    outcome = "which also met the target" if first in meeting else "which missed the target"
-    return f"{text}, {costs[cheapest] / costs[first] - 1:+.1%} compared with {first}, {outcome}."
+    outcome = "which also met the target" if base in meeting else "which missed the target"
+    return f"{text}, {comparison.mean_cost_usd(cheapest) / base_usd - 1:+.1%} compared with {base}, {outcome}."
 
 
 def _oracle_notes(comparison: Comparison) -> Iterator[str]:
@@ -191,63 +243,73 @@ def warm_up_notes(comparison: Comparison) -> Iterator[str]:
 
 def lines(comparison: Comparison) -> Iterator[str]:
     """Yield the comparison for a terminal."""
-    yield from table.aligned(figures(comparison), comparison.names)
-    rows = differences(comparison)
-    if rows:
-        yield ""
-        yield from table.aligned(rows, difference_columns(comparison), f"difference from {comparison.policies[0]}")
+    yield from (headline(comparison), "")
+    yield from table.folded(ranking(comparison), ranking_columns(comparison))
     yield ""
-    yield from (headline(comparison), *notes(comparison), *warm_up_notes(comparison))
+    yield from table.folded(figures(comparison), comparison.names)
+    names, columns = difference_table(comparison)
+    if names:
+        yield ""
+        yield from table.folded(columns, names, "difference from baseline")
+    yield ""
+    yield from (*notes(comparison), *warm_up_notes(comparison))
 
 
 def view(comparison: Comparison) -> dict[str, Any]:
     """Return the template data of the comparison."""
+    names, columns = difference_table(comparison)
     return {
         "headline": headline(comparison),
-        "frontier": html.plot(
-            frontier(comparison), "frontier", "Cost and SLO attainment", "Up and to the left is better."
-        ),
+        "frontier": list(frontier(comparison)),
         "notes": [*notes(comparison), *warm_up_notes(comparison)],
-        "base": next(iter(comparison.policies), ""),
-        "head": difference_columns(comparison),
-        "differences": [(name, *cells) for name, cells in differences(comparison)],
+        "base": comparison.base,
+        "ranking_head": ranking_columns(comparison),
+        "ranking": [(name, *cells) for name, cells in ranking(comparison)],
+        "head": [column.strip() for column, _ in columns],
+        "differences": list(zip(names, *(cells for _, cells in columns), strict=True)),
         "contenders": list(comparison.names),
         "means": [(title.strip(), *cells) for title, cells in figures(comparison)] if len(comparison.seeds) > 1 else [],
     }
 
 
-def frontier(comparison: Comparison) -> Any:
-    """Return the plot of each contender's mean cost and SLO attainment, and the target.
+def frontier(comparison: Comparison) -> Iterator[html.PagePlot]:
+    """Yield the chart of each contender's mean cost and SLO attainment, and the target.
 
-    The means have intervals.
+    The means have intervals. Without an SLO there is no chart.
     """
-    chart = html.figure(
-        xaxis={"title": {"text": "USD"}, "rangemode": "tozero"},
-        yaxis={"title": {"text": "SLO attainment"}, "tickformat": ".2%"},
-        hovermode="closest",
-    )
-    for k, name in enumerate(comparison.names):
+    if comparison.slo is None:
+        return
+    series = []
+    for name, colour in zip(comparison.names, colours(len(comparison.names)), strict=True):
         cost, attainment = (statistics.mean(comparison.values(name, figure)) for figure in MEASURES.values())
-        chart.add_scatter(
-            name=name, x=_plot_value(cost.mean), y=_plot_value(attainment.mean), mode="markers",
-            error_x={"array": _plot_value(cost.half_width)}, error_y={"array": _plot_value(attainment.half_width)},
-            marker={"size": 11, "color": html.COLOURS[k % len(html.COLOURS)]},
-        )  # fmt: skip
-    chart.add_hline(y=comparison.slo_share, line={"color": "#b42318", "dash": "dash", "width": 1.4})
-    return chart
-
-
-def _plot_value(value: float) -> list[float | None]:
-    return [None if math.isnan(value) else float(rounded(np.array([value]))[0])]
+        series.append(
+            Series(
+                name=name,
+                x=np.array([cost.mean]),
+                y=np.array([attainment.mean]),
+                error_x=np.array([cost.half_width]),
+                error_y=np.array([attainment.half_width]),
+                colour=colour,
+                shape="points",
+                named=True,
+            )
+        )
+    costs = [comparison.mean_cost_usd(name) for name in comparison.names]
+    wide = min(costs) > 0 and max(costs) > WIDE * min(costs)
+    chart = Chart(
+        x=Axis(title="USD", format="usd", kind="log" if wide else "linear"),
+        y=Axis(title="SLO attainment", format="share"),
+        series=[*series, level(f"target, {percent(comparison.slo.share)}", comparison.slo.share)],
+    )
+    yield html.PagePlot("frontier", "Cost and SLO attainment", "Up and to the left is better.", chart)
 
 
 def _mean(values: Sequence[float], show: Show) -> str:
     estimate = statistics.mean(values)
     if math.isnan(estimate.mean):
         return "-"
-    return show(estimate.mean) if estimate.half_width < 1e-12 * abs(estimate.mean) or not estimate.half_width else (
-        f"{show(estimate.mean)} ± {show(estimate.half_width)}"
-    )  # fmt: skip
+    has_interval = estimate.half_width > 1e-12 * abs(estimate.mean)
+    return f"{show(estimate.mean)} ± {show(estimate.half_width)}" if has_interval else show(estimate.mean)
 
 
 def _median(values: Sequence[float], show: Show) -> str:

@@ -1,25 +1,23 @@
-"""Self-contained pages: templates with plotly inlined once, for light and dark screens."""
+"""Self-contained pages: templates with inlined styles and scripts.
+
+They suit phones, screens and paper, light and dark.
+"""
 
 from __future__ import annotations
 
-import json
+import base64
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any, Final
 
-import numpy as np
-import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
-from simulators.reporting.time_bins import Floats, rounded
+from simulators.reporting.charts import Chart
 
-GREY: Final = "#7d8794"
-"""Readable on white and on black."""
-GRID: Final = "rgba(125, 135, 148, 0.22)"
-COLOURS: Final = ("#2f6fde", "#d9622b", "#14937f", "#9a4fd0", "#b8860b", "#c43d6b", "#5b8c2a", "#4f7f9c", "#8d6e63")
-"""Colours of similar contrast on white and on black, as distinct for colour-blind readers as nine can be."""
 ENVIRONMENT: Final = Environment(
     loader=PackageLoader("simulators.reporting"),
     autoescape=True,
@@ -27,68 +25,73 @@ ENVIRONMENT: Final = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-CONFIG: Final = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
+ENVIRONMENT.filters["columns"] = lambda row, start, end: (row[0], *row[1:][start:end])
+MAX_BYTES: Final = 1_400_000
+"""The size that charts are thinned to. Bytes."""
+POINTS: Final = (1600, 800, 400, 200, 100, 50)
+"""The points of a series, as many as fit: a screen shows about 1,200."""
+STATIC: Final = resources.files("simulators.reporting") / "static"
+VENDOR: Final = resources.files("scaler.telemetry.dashboard") / "static" / "vendor"
+"""The dashboard's chart library, which the pages share."""
 
 
 @dataclass(frozen=True, slots=True)
 class PagePlot:
-    """A plot with its title and a note; `name` is its id, unique on a page."""
+    """A chart with its title and a note; `name` is its id, unique on a page."""
 
     name: str
     title: str
     note: str
-    arguments: Markup
-    """The arguments of `Plotly.newPlot`, as JSON that is safe inside a script."""
+    chart: Chart
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a bar: its share of the longest bar, text, colour, and known bounds."""
+
+    share: float
+    text: str
+    colour: str
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PageBars:
+    """Horizontal bars with their title and a note.
+
+    A row has a name, parts from left to right, and the value as text. `keys` explains the colours, each with its name.
+    """
+
+    name: str
+    title: str
+    note: str
+    rows: Sequence[tuple[str, Sequence[Part], str]]
+    keys: Sequence[tuple[str, str]] = ()
 
 
 def render(template: str, **data: Any) -> str:
-    """Render a template of `templates/`. All text in it is escaped."""
-    return ENVIRONMENT.get_template(template).render(plotlyjs=Markup(get_plotlyjs()), **data)  # noqa: S704 - plotly's own
+    """Render a template of `templates/`. All text in it is escaped.
+
+    Its charts get fewer points until the page is small enough. Their peaks remain.
+    """
+    scripts = [_text(VENDOR, "uPlot.iife.min.js"), _text(STATIC, "scales.js"), _text(STATIC, "charts.js")]
+    shared = {
+        "scripts": [Markup(script) for script in scripts],  # noqa: S704 - files of this package
+        "hashes": " ".join(f"'sha256-{_sha256(script)}'" for script in scripts),
+        "chart_style": Markup(_text(VENDOR, "uPlot.min.css")),  # noqa: S704 - a file of this package
+    }
+    page = ""
+    for chart_points in POINTS:
+        page = ENVIRONMENT.get_template(template).render(chart_points=chart_points, **shared, **data)
+        if len(page.encode()) <= MAX_BYTES:
+            break
+    return page
 
 
-def figure(**layout: Any) -> Any:
-    """Return an empty figure in the pages' style."""
-    axis = {"gridcolor": GRID, "linecolor": GRID, "zerolinecolor": GRID}
-    chart = go.Figure(
-        layout={
-            "template": "none",
-            "paper_bgcolor": "rgba(0,0,0,0)",
-            "plot_bgcolor": "rgba(0,0,0,0)",
-            "font": {"color": GREY, "size": 12},
-            "colorway": COLOURS,
-            "height": 320,
-            "margin": {"l": 62, "r": 62, "t": 12, "b": 44},
-            "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-            "hovermode": "x unified",
-            "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": "#2f6fde"},
-            "hoverlabel": {"bgcolor": "#20262f", "font": {"color": "#e4e8ee"}},
-        }
-    )
-    chart.update_layout(**layout)
-    chart.update_xaxes(**axis)
-    chart.update_yaxes(automargin=True, **axis)
-    return chart
+def _text(folder: Traversable, name: str) -> str:
+    return (folder / name).read_text(encoding="utf-8")
 
 
-def line(name: str, x: Sequence[Any], y: Floats, colour: str, **options: Any) -> Any:
-    """Return a line. `options` go to plotly; shape, width and dash go to its line style."""
-    style: dict[str, Any] = {"color": colour, "width": 1.6}
-    style |= {key: options.pop(key) for key in ("shape", "width", "dash") if key in options}
-    return go.Scatter(name=name, x=list(x), y=json_numbers(y), mode="lines", line=style, **options)
-
-
-def json_numbers(values: Floats) -> list[float | None]:
-    """Return rounded values for JSON: None where not finite."""
-    return [v if np.isfinite(v) else None for v in rounded(values).tolist()]
-
-
-def plot(figure_: Any, name: str, title: str, note: str = "") -> PagePlot:
-    """Return a plotly figure for a page."""
-    data = json.loads(figure_.to_json())
-    arguments = ",".join(_script_json(part) for part in (name, data["data"], data["layout"], CONFIG))
-    return PagePlot(name, title, note, Markup(arguments))  # noqa: S704 - nothing in it can end the script
-
-
-def _script_json(value: Any) -> str:
-    """Return JSON that is safe inside a script."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+def _sha256(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from simulators.experiments.results import ResultSummary
 from simulators.experiments.run import SimulationRun
 from simulators.reporting import html, plots, table, text
 from simulators.reporting.run_data import RunData, run_data
@@ -68,17 +69,19 @@ def _rows(runs: Sequence[RunData]) -> list[tuple[str, ...]]:
     return [(title.strip(), *row) for title, row in table.cells([s.summary for s in runs])]
 
 
+def _slo_card(s: ResultSummary) -> tuple[str, str, str]:
+    if s.slo is None or not s.attainment:
+        return "SLO attainment", "not judged", ""
+    title = f"SLO attainment, target {text.percent(s.slo.share)}"
+    return title, table.share(s.attainment["all"]), "good" if s.slo_met else "bad"
+
+
 def _cards(data: RunData) -> list[tuple[str, str, str]]:
     s = data.summary
-    attainment = s.attainment.get("all", math.nan)
     return [
         ("cost", table.dollars(s.cost_usd), ""),
-        (
-            f"SLO attainment (target {text.percent(data.slo.share)})",
-            table.share(attainment),
-            "good" if s.slo_met else "bad",
-        ),
-        ("share of cost wasted", table.share(s.waste_share), ""),
+        _slo_card(s),
+        ("share of cost wasted", table.UNKNOWN if math.isnan(s.waste_share) else table.share(s.waste_share), ""),
         ("TTFT p95 / p99", f"{table.seconds(s.ttft_s.p95)} / {table.seconds(s.ttft_s.p99)}", ""),
         ("ITL p95 / p99", f"{table.seconds(s.itl_s.p95)} / {table.seconds(s.itl_s.p99)}", ""),
         ("replicas mean / max", f"{s.replicas_mean:.1f} / {s.replicas_max}", ""),

@@ -2,179 +2,184 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, Literal
 
 import numpy as np
-import plotly.graph_objects as go
 
+from simulators.reporting.charts import BAD, COLOURS, GREY, Axis, Chart, Series, stepped
 from simulators.reporting.cost_series import HOUR_S, USES
-from simulators.reporting.html import COLOURS, PagePlot, figure, json_numbers, line, plot
-from simulators.reporting.run_data import CDF_POINTS, Mark, RunData
-from simulators.reporting.time_bins import Floats, rounded
+from simulators.reporting.html import PageBars, PagePlot, Part
+from simulators.reporting.run_data import CDF_POINTS, RunData
+from simulators.reporting.table import dollars
+from simulators.reporting.time_bins import Floats
 
 TITLES: Final = {
     "ttft": "Time to first token",
     "itl": "Inter-token latency, mean per request",
     "e2e": "End-to-end latency",
 }
-USE_COLOURS: Final = dict(
-    zip(USES, ("#14937f", "#b8860b", "#2f6fde", "#9a4fd0", "#b42318", "#4f7f9c", "#8d6e63"), strict=True)
-)
+USE_COLOURS: Final = dict(zip((*USES, "rounding"), ("c3", "c5", "c1", "c4", "c6", "c8", "c9", "c0"), strict=True))
 MARKS: Final = {
-    "scaled out": ("triangle-up", "#2f6fde"),
-    "scaled in": ("triangle-down", "#4f7f9c"),
-    "notice": ("diamond-open", "#b8860b"),
-    "interrupted": ("x", "#b42318"),
-    "failed": ("x", "#b42318"),
-    "cut": ("cross", "#9a4fd0"),
+    "scaled out": ("up", "c1"),
+    "scaled in": ("down", "c8"),
+    "notice": ("diamond", "c5"),
+    "interrupted": ("cross", BAD),
+    "failed": ("cross", "c6"),
+    "cut": ("plus", "c4"),
 }
 USED_NOTE: Final = "Used: time with at least one running request. A used replica may be far from its capacity."
-MISSED_COLOUR: Final = "rgba(180, 35, 24, 0.35)"
+REPLICAS: Final = Axis(title="replicas", low=0)
+SHARE: Final = Axis(title="SLO violations", format="share", low=0, high=1)
+Pick = Callable[[RunData], tuple[Floats, Floats]]
 
 
 def of_run(data: RunData, key: str) -> Iterator[PagePlot]:
     """Yield a run's plots. `key` makes their ids unique on the page."""
-    yield plot(sizes(data), f"{key}-sizes", "Traffic and replicas", _sampling_note(data))
+    yield PagePlot(f"{key}-sizes", "Traffic and replicas", _sampling_note(data), sizes(data, key))
     for latency in data.latency_s:
-        note = "Lines: quantiles of requests by arrival time. Bars: share of all requests that violated the SLO."
-        yield plot(latency_plot(data, latency), f"{key}-{latency}", TITLES[latency], note)
+        note = "Lines: quantiles of requests by arrival time."
+        if data.summary.slo is not None:
+            note += " Areas: share of all requests that violated the SLO."
+        yield PagePlot(f"{key}-{latency}", TITLES[latency], note, latency_plot(data, latency, key))
     if data.cost_usd:
         note = "Areas: cost by use (used: time with at least one running request). Lines: cumulative cost."
-        yield plot(cost(data), f"{key}-cost", "Cost", note)
+        yield PagePlot(f"{key}-cost", "Cost", note, cost(data, key))
     if any(len(cdf) for cdf in data.cdf_s.values()):
         note = "Share of finished requests with at most this latency."
-        yield plot(distributions({f"{k.upper() if k != 'e2e' else k}": c for k, c in data.cdf_s.items()}),
-                   f"{key}-cdf", "Distribution of latencies", note)  # fmt: skip
+        cdfs = {f"{k.upper() if k != 'e2e' else k}": c for k, c in data.cdf_s.items()}
+        yield PagePlot(f"{key}-cdf", "Distribution of latencies", note, distributions(cdfs))
 
 
-def of_runs(runs: Sequence[RunData], key: str = "all") -> Iterator[PagePlot]:
+def of_runs(runs: Sequence[RunData], key: str = "all") -> Iterator[PagePlot | PageBars]:
     """Yield the plots that overlay runs. `key` makes their ids unique on the page."""
-    yield plot(cost_by_use(runs), f"{key}-cost-by-use", "Cost by use", USED_NOTE)
-    yield plot(_overlay(runs, _ready, "replicas ready", shape="hv"), f"{key}-ready", "Replicas ready")
-    yield plot(_overlay(runs, _ttft_p95, "seconds", log=True), f"{key}-ttft", "Time to first token, p95")
-    yield plot(_overlay(runs, _missed, "share of requests", shape="hv"), f"{key}-missed", "SLO violations")
-    yield plot(_overlay(runs, _paid, "USD"), f"{key}-paid", "Cumulative cost")
+    if any(run.cost_usd for run in runs):
+        yield cost_by_use(runs, f"{key}-cost-by-use")
+    overlays: Sequence[tuple[str, str, Pick, Axis, bool]] = (
+        ("ready", "Replicas ready", _ready, REPLICAS, True),
+        ("ttft", "Time to first token, p95", _ttft_p95, Axis(title="seconds", kind="log", format="seconds"), True),
+        ("missed", "SLO violations", _missed, Axis(title="share of requests", format="share", low=0), True),
+        ("paid", "Cumulative cost", _paid, Axis(title="USD", format="usd", low=0), False),
+    )
+    for name, title, pick, axis, steps in overlays:
+        chart = _overlay(runs, pick, axis, steps=steps)
+        if any(np.isfinite(series.y).any() for series in chart.series):
+            yield PagePlot(f"{key}-{name}", title, "", chart)
     cdfs = {s.name: s.cdf_s["ttft"] for s in runs if len(s.cdf_s["ttft"])}
     if cdfs:
-        yield plot(distributions(cdfs), f"{key}-cdf", "Distribution of the time to first token")
+        yield PagePlot(f"{key}-cdf", "Distribution of the time to first token", "", distributions(cdfs))
 
 
-def sizes(data: RunData) -> Any:
-    """Return the plot of the arrival rate and of demand, desired and ready replicas.
+def sizes(data: RunData, group: str) -> Chart:
+    """Return the chart of the arrival rate and of demand, desired and ready replicas.
 
     Marks show events.
     """
-    unit_s, unit = _time_unit(data)
-    chart = figure(
-        xaxis={"title": {"text": unit}, "range": [0, float(data.edges_s[-1] / unit_s)]},
-        yaxis={"title": {"text": "requests per second"}, "rangemode": "tozero"},
-        yaxis2={"title": {"text": "replicas"}, "overlaying": "y", "side": "right", "rangemode": "tozero",
-                "tickmode": "auto", "showgrid": False},
-    )  # fmt: skip
-    times = json_numbers(data.edges_s[:-1] / unit_s)
-    chart.add_trace(line("arrivals", times, data.rate_rps, "#7d8794", shape="hv", fill="tozeroy", width=0.6))
-    tick_times = json_numbers(data.sizes.at_s / unit_s)
-    lines = (("demand", data.sizes.demand, "#d9622b"), ("desired", data.sizes.desired, "#2f6fde"),
-             ("ready", data.sizes.ready, "#14937f"))  # fmt: skip
+    unit_s, x_axis = _time_axis(data)
+    ticks, end = data.sizes.at_s / unit_s, data.edges_s[-1] / unit_s
+    edges, rate = stepped(data.edges_s / unit_s, data.rate_rps)
+    series = [Series(name="arrivals", x=edges, y=rate, colour=GREY, shape="area")]
+    lines = (
+        ("demand", data.sizes.demand, "c2"),
+        ("desired", data.sizes.desired, "c1"),
+        ("ready", data.sizes.ready, "c3"),
+    )
     for name, values, colour in lines:
-        chart.add_trace(line(name, tick_times, values, colour, shape="hv", yaxis="y2"))
-    maximum = np.nanmax(np.concatenate(([1.0], data.sizes.desired, data.sizes.ready)))
-    for kind in MARKS:
+        x, y = stepped(np.append(ticks, max(end, ticks[-1])), values) if len(ticks) else (ticks, values)
+        series.append(Series(name=name, x=x, y=y, colour=colour, shape="step", right=True))
+    for kind, (symbol, colour) in MARKS.items():
         marks = [m for m in data.marks if m.kind == kind]
         if marks:
-            chart.add_trace(_marks(marks, unit_s, float(maximum) * 1.08))
-    return chart
+            at, counts = np.array([m.at_s for m in marks]) / unit_s, np.array([float(m.count) for m in marks])
+            series.append(Series(name=kind, x=at, y=counts, colour=colour, shape="marks", symbol=symbol))
+    y_axis = Axis(title="requests per second", low=0)
+    return Chart(x=x_axis, y=y_axis, right=REPLICAS, series=series, group=group)
 
 
-def latency_plot(data: RunData, latency: str) -> Any:
-    """Return the plot of a latency's quantiles over time.
+def latency_plot(data: RunData, latency: str, group: str) -> Chart:
+    """Return the chart of a latency's quantiles over time.
 
     It also shows the latency's SLO limit and the share of late requests.
     """
-    unit_s, unit = _time_unit(data)
-    chart = figure(
-        xaxis={"title": {"text": unit}, "range": [0, float(data.edges_s[-1] / unit_s)]},
-        yaxis={"title": {"text": "seconds"}, "type": "log", "dtick": "D2"},
-        yaxis2={"title": {"text": "SLO violations"}, "overlaying": "y", "side": "right", "range": [0, 1],
-                "tickmode": "auto", "showgrid": False, "tickformat": ".0%"},
-    )  # fmt: skip
-    times = json_numbers(data.edges_s[:-1] / unit_s)
-    width = json_numbers(np.diff(data.edges_s) / unit_s)
-    chart.add_trace(
-        go.Bar(name="SLO violations", x=times, y=json_numbers(data.missed), width=width, offset=0, yaxis="y2",
-               marker={"color": MISSED_COLOUR, "line": {"width": 0}})
-    )  # fmt: skip
-    for (name, values), colour in zip(data.latency_s[latency].items(), ("#14937f", "#2f6fde", "#9a4fd0"), strict=True):
-        chart.add_trace(line(name, times, np.where(values > 0, values, np.nan), colour, shape="hv"))
-    limit = getattr(data.slo, f"{latency}_s")
-    if limit is not None:
-        ends = [0.0, float(data.edges_s[-1] / unit_s)]
-        chart.add_trace(line("SLO", ends, np.array([limit, limit]), "#b42318", dash="dash"))
-    return chart
+    unit_s, x_axis = _time_axis(data)
+    series, slo = [], data.summary.slo
+    if slo is not None:
+        edges, missed = stepped(data.edges_s / unit_s, data.missed)
+        series.append(Series(name="SLO violations", x=edges, y=missed, colour="late", shape="area", right=True))
+    for (name, values), colour in zip(data.latency_s[latency].items(), ("c3", "c1", "c4"), strict=True):
+        edges, values_ = stepped(data.edges_s / unit_s, np.where(values > 0, values, np.nan))
+        series.append(Series(name=name, x=edges, y=values_, colour=colour, shape="step"))
+    limit_s = None if slo is None else getattr(slo, f"{latency}_s")
+    if limit_s is not None:
+        series.append(level("SLO", limit_s))
+    y_axis = Axis(title="seconds", kind="log", format="seconds")
+    return Chart(x=x_axis, y=y_axis, right=None if slo is None else SHARE, series=series, group=group)
 
 
-def cost(data: RunData) -> Any:
-    """Return the plot of the cost per hour by use, and of the cumulative cost in each market."""
-    unit_s, unit = _time_unit(data)
-    chart = figure(
-        xaxis={"title": {"text": unit}, "range": [0, float(data.edges_s[-1] / unit_s)]},
-        yaxis={"title": {"text": "USD per hour"}, "rangemode": "tozero"},
-        yaxis2={"title": {"text": "cumulative USD"}, "overlaying": "y", "side": "right", "rangemode": "tozero",
-                "tickmode": "auto", "showgrid": False},
-    )  # fmt: skip
-    hours = np.diff(data.edges_s) / HOUR_S
-    times = json_numbers(data.edges_s[:-1] / unit_s)
+def cost(data: RunData, group: str) -> Chart:
+    """Return the chart of the cost per hour by use, and of the cumulative cost in each market."""
+    unit_s, x_axis = _time_axis(data)
+    hours, edges = np.diff(data.edges_s) / HOUR_S, data.edges_s / unit_s
+    series = []
     for use, values in data.cost_usd.items():
-        chart.add_trace(
-            line(use, times, rounded(values / hours), USE_COLOURS[use], shape="hv", stackgroup="use", width=0.5)
-        )
-    for (market, values), dash in zip(data.paid_usd.items(), ("solid", "dash", "dot"), strict=False):
+        x, y = stepped(edges, values / hours)
+        series.append(Series(name=use, x=x, y=y, colour=USE_COLOURS[use], shape="stack"))
+    for k, (market, paid) in enumerate(data.paid_usd.items()):
         name = f"cumulative, {market.replace('_', ' ')}"
-        chart.add_trace(line(name, json_numbers(data.edges_s / unit_s), values, "#c43d6b", dash=dash, yaxis="y2"))
-    return chart
+        series.append(Series(name=name, x=edges, y=paid, colour="c6", right=True, dash=k > 0))
+    y_axis = Axis(title="USD per hour", format="usd", low=0)
+    right = Axis(title="cumulative USD", format="usd", low=0)
+    return Chart(x=x_axis, y=y_axis, right=right, series=series, group=group)
 
 
-def distributions(cdf_s: Mapping[str, Floats]) -> Any:
-    """Return the plot of latencies as cumulative distributions."""
-    chart = figure(
-        xaxis={"title": {"text": "seconds"}, "type": "log", "dtick": "D2"},
-        yaxis={"title": {"text": "share of requests"}, "range": [0, 1.01], "tickformat": ".0%"},
-        hovermode="closest",
-    )
+def distributions(cdf_s: Mapping[str, Floats]) -> Chart:
+    """Return the chart of latencies as cumulative distributions."""
     shares = np.linspace(0, 1, CDF_POINTS + 1)
-    for (name, times), colour in zip(cdf_s.items(), _colours(len(cdf_s)), strict=True):
-        positive = times > 0
-        if positive.any():
-            chart.add_trace(line(name, json_numbers(times[positive]), shares[positive], colour))
-    return chart
+    series = [
+        Series(name=name, x=times[times > 0], y=shares[times > 0], colour=colour)
+        for (name, times), colour in zip(cdf_s.items(), colours(len(cdf_s)), strict=True)
+        if (times > 0).any()
+    ]
+    return Chart(
+        x=Axis(title="seconds", kind="log", format="seconds"),
+        y=Axis(title="share of requests", format="share", low=0, high=1.01),
+        series=series,
+    )
 
 
-def cost_by_use(runs: Sequence[RunData]) -> Any:
-    """Return the plot of the cost by use, one bar for each run."""
-    chart = figure(barmode="stack", xaxis={"title": {"text": "USD"}}, hovermode="y unified")
-    names = [s.name for s in runs]
-    for use in (*USES, "rounding"):
-        values = [s.summary.cost_by_use_usd.get(use, 0.0) for s in runs]
-        if any(values):
-            colour = USE_COLOURS.get(use, "#7d8794")
-            chart.add_trace(go.Bar(name=use, y=names, x=values, orientation="h", marker={"color": colour}))
-    chart.update_yaxes(autorange="reversed", automargin=True, type="category")
-    chart.update_layout(height=140 + 34 * len(runs))
-    return chart
+def cost_by_use(runs: Sequence[RunData], name: str) -> PageBars:
+    """Return the cost by use as one bar for each run."""
+    uses = [use for use in USE_COLOURS if any(s.summary.cost_by_use_usd.get(use, 0.0) for s in runs)]
+    longest = max(sum(s.summary.cost_by_use_usd.values()) for s in runs) or 1.0
+    rows = []
+    for s in runs:
+        costs = {use: s.summary.cost_by_use_usd.get(use, 0.0) for use in uses}
+        parts = [
+            Part(usd / longest, f"{use}: {dollars(usd)}", USE_COLOURS[use]) for use, usd in costs.items() if usd > 0
+        ]
+        rows.append((s.name, parts, dollars(s.summary.cost_usd)))
+    return PageBars(name, "Cost by use", USED_NOTE, rows, [(use, USE_COLOURS[use]) for use in uses])
 
 
-def _overlay(runs: Sequence[RunData], series: Any, unit: str, *, log: bool = False, shape: str = "linear") -> Any:
-    """Return the plot of one series of every run. `pick` returns its times and values."""
-    unit_s, clock = _time_unit(max(runs, key=lambda s: float(s.edges_s[-1])))
-    chart = figure(xaxis={"title": {"text": clock}}, yaxis={"title": {"text": unit}, "rangemode": "tozero"})
-    for data, colour in zip(runs, _colours(len(runs)), strict=True):
-        at_s, values = series(data)
-        values = np.where(values > 0, values, np.nan) if log else values
-        chart.add_trace(line(data.name, json_numbers(at_s / unit_s), values, colour, shape=shape))
-    if log:
-        chart.update_yaxes(type="log", dtick="D2")
-    return chart
+def level(name: str, value: float, colour: str = BAD) -> Series:
+    """Return a dashed horizontal line."""
+    return Series(name=name, x=np.zeros(1), y=np.array([value]), colour=colour, shape="level", dash=True)
+
+
+def colours(count: int) -> list[str]:
+    """Return the colours of as many series. They repeat after nine."""
+    return [COLOURS[k % len(COLOURS)] for k in range(count)]
+
+
+def _overlay(runs: Sequence[RunData], pick: Pick, axis: Axis, *, steps: bool) -> Chart:
+    """Return the chart of one series of every run. `pick` returns its times and values."""
+    unit_s, x_axis = _time_axis(max(runs, key=lambda s: float(s.edges_s[-1])))
+    series = []
+    for data, colour in zip(runs, colours(len(runs)), strict=True):
+        at_s, values = pick(data)
+        shape: Literal["step", "line"] = "step" if steps else "line"
+        series.append(Series(name=data.name, x=at_s / unit_s, y=values, colour=colour, shape=shape))
+    return Chart(x=x_axis, y=axis, series=series)
 
 
 def _ready(data: RunData) -> tuple[Floats, Floats]:
@@ -182,45 +187,27 @@ def _ready(data: RunData) -> tuple[Floats, Floats]:
 
 
 def _ttft_p95(data: RunData) -> tuple[Floats, Floats]:
-    return data.edges_s[:-1], data.latency_s["ttft"]["p95"]
+    return stepped(data.edges_s, data.latency_s["ttft"]["p95"])
 
 
 def _missed(data: RunData) -> tuple[Floats, Floats]:
-    return data.edges_s[:-1], data.missed
+    return stepped(data.edges_s, data.missed)
 
 
 def _paid(data: RunData) -> tuple[Floats, Floats]:
-    return data.edges_s, rounded(np.sum(list(data.paid_usd.values()), axis=0)) if data.paid_usd else data.edges_s * 0
+    paid = list(data.paid_usd.values())
+    return data.edges_s, np.sum(paid, axis=0) if paid else np.full(len(data.edges_s), np.nan)
 
 
-def _time_unit(data: RunData) -> tuple[float, str]:
-    """Return the time axis's unit in seconds, and its title: hours for 3 hours to 3 days."""
+def _time_axis(data: RunData) -> tuple[float, Axis]:
+    """Return the time axis's unit in seconds, and the axis: hours for 3 hours to 3 days."""
     end_s = float(data.edges_s[-1])
-    for unit, size in (("days", 86400.0), ("hours", HOUR_S), ("minutes", 60.0)):
-        if end_s >= 3 * size:
-            return size, f"{unit} since the start"
-    return 1.0, "seconds since the start"
+    units = (("days", 86400.0), ("hours", HOUR_S), ("minutes", 60.0), ("seconds", 1.0))
+    unit, size = next((unit, size) for unit, size in units if end_s >= 3 * size or size == 1.0)
+    return size, Axis(title=f"{unit} since the start", low=0, high=end_s / size)
 
 
 def _sampling_note(data: RunData) -> str:
     if data.summary.ticks <= len(data.sizes.at_s):
         return "Replicas at each tick."
     return "Each bin shows its worst ticks: the largest demand and desired replicas, the fewest ready replicas."
-
-
-def _marks(marks: Sequence[Mark], unit_s: float, height: float) -> Any:
-    symbol, colour = MARKS[marks[0].kind]
-    return go.Scatter(
-        name=marks[0].kind,
-        x=json_numbers(np.array([m.at_s for m in marks]) / unit_s),
-        y=[height] * len(marks),
-        text=[f"{m.count}" for m in marks],
-        hovertemplate="%{text}",
-        mode="markers",
-        marker={"symbol": symbol, "color": colour, "size": 8},
-        yaxis="y2",
-    )
-
-
-def _colours(count: int) -> list[str]:
-    return [COLOURS[k % len(COLOURS)] for k in range(count)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +12,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from policies.model.spec import Slo
 from simulators.engine.models.service import PS_PER_S
 from simulators.experiments.results import CountedRequests, ResultSummary, summarize
 from simulators.experiments.run import SimulationRun
@@ -54,7 +54,6 @@ class RunData:
 
     name: str
     summary: ResultSummary
-    slo: Slo
     edges_s: Floats
     rate_rps: Floats
     missed: Floats
@@ -73,13 +72,15 @@ def run_data(name: str, run: SimulationRun) -> RunData:
     values = {"ttft": requests.ttft_s, "itl": requests.itl_s, "e2e": requests.e2e_s}
     bins = np.searchsorted(requests.arrival_s, edges_s)
     counts = np.diff(bins)
-    met = requests.met["all"] if len(requests) else np.zeros(0, np.bool_)
-    met_counts = np.diff(np.concatenate(([0], np.cumsum(met)))[bins])
-    missed = np.divide(counts - met_counts, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+    missed = np.full(len(counts), np.nan)
+    if requests.slo is not None:
+        met_counts = np.diff(np.concatenate(([0], np.cumsum(requests.met["all"])))[bins])
+        np.divide(counts - met_counts, counts, out=missed, where=counts > 0)
+    summary = summarize(run)
+    priced = not math.isnan(summary.cost_usd)
     return RunData(
         name=name,
-        summary=summarize(run),
-        slo=run.case.scenario.slo,
+        summary=summary,
         edges_s=edges_s,
         rate_rps=rounded(counts / np.diff(edges_s)),
         missed=rounded(missed),
@@ -87,8 +88,8 @@ def run_data(name: str, run: SimulationRun) -> RunData:
         cdf_s={kind: _cdf(latencies) for kind, latencies in values.items()},
         sizes=_replica_series(run, edges_s),
         marks=_marks(run, edges_s),
-        cost_usd=cost_series.by_use(run, edges_s),
-        paid_usd=cost_series.by_market(run, edges_s),
+        cost_usd=cost_series.by_use(run, edges_s) if priced else {},
+        paid_usd=cost_series.by_market(run, edges_s) if priced else {},
         origin=_origin(run),
     )
 

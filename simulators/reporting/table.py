@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -13,7 +14,8 @@ ROWS: Final[Sequence[tuple[str, Callable[[ResultSummary], str]]]] = (
     ("finished", lambda s: f"{s.finished:,}"),
     ("rejected, timed out", lambda s: f"{s.rejected + s.timed_out:,}"),
     ("lost, dead letter", lambda s: f"{s.lost + s.dead_letter:,}"),
-    ("SLO attainment", lambda s: share(s.attainment.get("all", math.nan)) + ("" if s.slo_met else " missed")),
+    ("SLO attainment", lambda s: share(s.attainment["all"]) if s.attainment else "not judged"),
+    ("  target", lambda s: mark(s) if s.attainment else "-"),
     ("  by TTFT", lambda s: share(s.attainment.get("ttft", math.nan))),
     ("  by ITL", lambda s: share(s.attainment.get("itl", math.nan))),
     ("  by e2e", lambda s: share(s.attainment.get("e2e", math.nan))),
@@ -34,6 +36,14 @@ ROWS: Final[Sequence[tuple[str, Callable[[ResultSummary], str]]]] = (
     ("writes rejected", lambda s: f"{s.refused}"),
     ("ticks / blind ticks", lambda s: f"{s.ticks:,} / {s.blind_ticks:,}"),
 )
+UNKNOWN: Final = "unknown"
+MIN_WIDTH: Final = 60
+PIPE_WIDTH: Final = 100
+"""The width of tables that are not written to a terminal. Characters."""
+MAX_NAME: Final = 24
+"""The width at which the name of a column continues on the next line. Characters."""
+MAX_TITLE: Final = 32
+"""The width at which the title of a row continues on the next line. Characters."""
 
 
 def share(value: float) -> str:
@@ -42,8 +52,21 @@ def share(value: float) -> str:
 
 
 def dollars(value: float) -> str:
-    """Return an amount of money to the cent; a dash for NaN."""
-    return "-" if math.isnan(value) else f"${value:,.2f}"
+    """Return an amount of money to the cent; ``unknown`` for NaN."""
+    return UNKNOWN if math.isnan(value) else f"${value:,.2f}"
+
+
+def points(difference: float) -> str:
+    """Return a difference of shares in percentage points: 0.0123 as ``1.23 points``.
+
+    A difference that is not 0 never shows as 0.00.
+    """
+    return "less than 0.01 points" if 0 < difference < 0.5e-4 else f"{100 * difference:.2f} points"
+
+
+def mark(s: ResultSummary) -> str:
+    """Return whether the run met its target, for a table's cell."""
+    return "met" if s.slo_met else f"missed by {points(s.missed_by)}"
 
 
 def seconds(value: float) -> str:
@@ -68,7 +91,58 @@ def cells(runs: Sequence[ResultSummary]) -> list[tuple[str, list[str]]]:
 
 def lines(runs: Sequence[ResultSummary], names: Sequence[str]) -> Iterator[str]:
     """Return the table."""
-    return aligned(cells(runs), names)
+    return folded(cells(runs), names)
+
+
+def folded(
+    rows: Sequence[tuple[str, Sequence[str]]], names: Sequence[str], corner: str = "", width: int | None = None
+) -> Iterator[str]:
+    """Yield the lines of a table that fits a width.
+
+    Further columns follow in blocks with the same rows. Titles of 20 characters and six columns of 25 fill 100
+    characters as two blocks, of three columns each. The default width is the terminal's. Long names continue on the
+    next line, so that nothing is truncated.
+    """
+    limit = max(MIN_WIDTH, width or shutil.get_terminal_size((PIPE_WIDTH, 24)).columns)
+    rows = [row for title, cells_ in rows for row in _wrapped_row(title, cells_)]
+    title_width = max(len(corner), *(len(title) for title, _ in rows))
+    widths = [max(min(len(name), MAX_NAME), *(len(row[k]) for _, row in rows)) for k, name in enumerate(names)]
+    start = 0
+    while start < len(names):
+        end, used = start + 1, title_width + 2 + widths[start]
+        while end < len(names) and used + 2 + widths[end] <= limit:
+            used, end = used + 2 + widths[end], end + 1
+        if start:
+            yield ""
+        yield from _block(rows, list(zip(names, widths, strict=True)), slice(start, end), corner)
+        start = end
+
+
+def _block(
+    rows: Sequence[tuple[str, Sequence[str]]], columns: Sequence[tuple[str, int]], shown: slice, corner: str
+) -> Iterator[str]:
+    """Yield the lines of some columns, each with its name and width.
+
+    A name of several lines ends above its cells.
+    """
+    parts = [_parts(name, width) for name, width in columns[shown]]
+    height = max(map(len, parts))
+    heads = [[""] * (height - len(part)) + part for part in parts]
+    names = [head[-1].rjust(width) for head, (_, width) in zip(heads, columns[shown], strict=True)]
+    above = [("", [head[k] for head in heads]) for k in range(height - 1)]
+    lines_ = list(aligned([*above, *((title, row[shown]) for title, row in rows)], names, corner))
+    yield from (line.rstrip() for line in (*lines_[1:height], lines_[0], *lines_[height:]))
+
+
+def _wrapped_row(title: str, row: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
+    *above, last = _parts(title, MAX_TITLE)
+    yield from ((part, [""] * len(row)) for part in above)
+    yield last, row
+
+
+def _parts(text: str, width: int) -> list[str]:
+    """Cut text into parts of a width: ``hpa:target=24`` of 10 is ``hpa:target`` and ``=24``."""
+    return [text[k : k + width] for k in range(0, len(text), width)] or [""]
 
 
 def aligned(rows: Sequence[tuple[str, Sequence[str]]], names: Sequence[str], corner: str = "") -> Iterator[str]:

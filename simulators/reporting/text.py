@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from policies.model.spec import Slo
 from simulators.experiments.results import ResultSummary
 from simulators.reporting.run_data import RunData
-from simulators.reporting.table import dollars, seconds, share
+from simulators.reporting.table import dollars, points, seconds, share
 from simulators.world.traffic.describe import duration
+
+NO_PRICE: Final = "no price given: --price-usd-per-hour"
+"""Why a cost is unknown. Only engines without a scenario can lack a price."""
+NO_SLO: Final = "no SLO given: set slo in a scenario"
 
 
 def headline(data: RunData) -> str:
     """Return the cost and the SLO attainment of a run as text."""
     s = data.summary
     if not s.arrived:
-        return f"No request arrived after the warm-up in {duration(s.duration_s)}, which cost {dollars(s.cost_usd)}."
-    return (
-        f"{_counted(s.arrived, 'request')} in {duration(s.duration_s)} for {dollars(s.cost_usd)}:"
-        f" {share(s.attainment['all'])} met the SLO, {verdict(s, data.slo)}."
-    )
+        return f"No request arrived after the warm-up in {duration(s.duration_s)}; {cost(s)}."
+    return f"{_counted(s.arrived, 'request')} in {duration(s.duration_s)}; {cost(s)}. {verdict(s)}."
 
 
-def verdict(s: ResultSummary, slo: Slo) -> str:
-    """Return the attainment against its target."""
-    gap = abs(s.attainment["all"] - slo.share) * 100
+def cost(s: ResultSummary) -> str:
+    """Return the cost as text, or that it is unknown."""
+    return f"cost {dollars(s.cost_usd)}" + (f" ({NO_PRICE})" if math.isnan(s.cost_usd) else "")
+
+
+def verdict(s: ResultSummary) -> str:
+    """Return whether the run met its target, and the distance to it."""
+    if s.slo is None:
+        return f"SLO not judged ({NO_SLO})"
+    if not s.attainment:
+        return "SLO not judged (no request was counted)"
+    attained = s.attainment["all"]
     if s.slo_met:
-        return f"so the target of {percent(slo.share)} was met"
-    return f"so the target of {percent(slo.share)} was missed by {gap:.2f} percentage points"
+        distance = f"{points(attained - s.slo.share)} above the target" if attained > s.slo.share else "at the target"
+        return f"SLO met: {share(attained)} of the requests, {distance} of {percent(s.slo.share)}"
+    return (
+        f"SLO missed by {points(s.missed_by)}: {share(attained)} of the requests met it, the target is"
+        f" {percent(s.slo.share)}"
+    )
 
 
 def slo_text(slo: Slo) -> str:
@@ -44,7 +60,8 @@ def slo_text(slo: Slo) -> str:
 def sentences(data: RunData) -> Iterator[str]:
     """Yield further sentences about the run."""
     s = data.summary
-    yield f"SLO: {slo_text(data.slo)}."
+    if s.slo is not None:
+        yield f"SLO: {slo_text(s.slo)}."
     failed = {
         "were rejected": s.rejected,
         "timed out while waiting": s.timed_out,
@@ -54,7 +71,8 @@ def sentences(data: RunData) -> Iterator[str]:
     }
     if any(failed.values()):
         yield f"Of the requests, {joined([f'{n:,} {end}' for end, n in failed.items() if n])}."
-    yield waste(s)
+    if not math.isnan(s.cost_usd):
+        yield waste(s)
     if s.replicas_max:
         changes = f"{_counted(s.scale_ups, 'time')} and in {_counted(s.scale_downs, 'time')}"
         yield f"Desired replicas: {s.replicas_mean:.1f} on average, {s.replicas_max} at most; scaled out {changes}."
@@ -83,7 +101,7 @@ def waste(s: ResultSummary) -> str:
     return f"{text}: {joined(uses)}." if uses else f"{text}."
 
 
-USES = {
+USES: Final = {
     "idle": "for idle ready replicas",
     "starting": "for starting replicas",
     "draining": "for draining replicas",

@@ -5,20 +5,26 @@ It shows the recommendation, the front, the importance of settings, and the runs
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+import numpy as np
+
 from simulators.reporting import html
+from simulators.reporting.charts import GREY, Axis, Chart, Series
+from simulators.reporting.html import Part
 from simulators.reporting.page import page_of_runs
+from simulators.reporting.plots import level
 from simulators.reporting.text import percent
+from simulators.tune.objectives import Figures
 from simulators.tune.result import TuneResult
 from simulators.tune.space import Space, to_yaml
 from simulators.tune.text import HEAD, headline, label, notes, over_fitted, rows
 from simulators.tune.verdict import VerdictKind
 
-DIGITS: Final = 6
-"""Significant digits of a number in a plot."""
+IMPORTANCE_KEYS: Final = (("for cost", "c1"), ("for SLO violations", "c2"))
 
 
 def page(result: TuneResult, space: Space) -> str:
@@ -38,16 +44,18 @@ def _view(result: TuneResult, space: Space) -> dict[str, Any]:
     importance_note = (
         "Share of each setting in the differences between trials (PED-ANOVA). Low: safe to leave unchanged."
     )
-    importance = html.plot(_importance(result), "tune-importance", "Importance of the settings", importance_note)
+    importance = html.PageBars(
+        "tune-importance", "Importance of the settings", importance_note, _importance(result), IMPORTANCE_KEYS
+    )
     return {
         "verdict_class": "lead" if result.verdict.kind is VerdictKind.DEPLOY else "lead bad",
         "headline": headline(result),
         "notes": list(notes(result)),
-        "front": html.plot(_front(result), "tune-front", "Cost and SLO violations", front_note),
-        "head": ["", *HEAD],
+        "front": html.PagePlot("tune-front", "Cost and SLO violations", front_note, _front(result)),
+        "head": ["point", *HEAD],
         "points": [(name, *cells) for name, cells in rows(result)],
         "over_fitted": list(over_fitted(result)),
-        "settings_head": ["", "today", *(f"point {k}" for k, _ in enumerate(result.points, 1))],
+        "settings_head": ["setting", "today", *(f"point {k}" for k, _ in enumerate(result.points, 1))],
         "settings": list(_settings(result, space)),
         "importance": [importance] if result.importance else [],
     }
@@ -58,69 +66,44 @@ def _settings(result: TuneResult, space: Space) -> Iterator[Sequence[str]]:
         yield (path.removeprefix("."), to_yaml(present), *(to_yaml(p.settings[path]) for p in result.points))
 
 
-def _front(result: TuneResult) -> Any:
-    figure = html.figure(
-        xaxis={"title": {"text": "USD per month"}},
-        yaxis={"title": {"text": "SLO violations"}, "tickformat": ".2%", "rangemode": "tozero"},
-        hovermode="closest",
-        height=420,
-    )
+def _front(result: TuneResult) -> Chart:
     trials_shown = [t for t in result.completed if t.figures.late_share <= 4 * max(result.allowed, 1e-3)]
-    figure.add_scatter(
-        name="trials", mode="markers", x=[_number(t.figures.usd_per_month) for t in trials_shown],
-        y=[_number(t.figures.late_share) for t in trials_shown], text=[f"trial {t.number}" for t in trials_shown],
-        marker={"size": 5, "color": html.GREY, "opacity": 0.5},
-    )  # fmt: skip
-    figure.add_scatter(
-        name="front, tuning traffic", mode="lines+markers",
-        x=[_number(p.figures.usd_per_month) for p in result.points],
-        y=[_number(p.figures.late_share) for p in result.points],
-        text=[f"point {label(result, p)}" for p in result.points],
-        line={"color": html.COLOURS[0], "shape": "vh", "width": 1.6}, marker={"size": 8},
-    )  # fmt: skip
+    labels = [f"trial {t.number}" for t in trials_shown]
+    series = [
+        _points("trials", [t.figures for t in trials_shown], GREY, labels=labels, radius=2.5),
+        _points("front, tuning traffic", [p.figures for p in result.points], "c1", shape="linked"),
+    ]
     validated = [p.figures for p in result.validated]
-    half_widths = [f.attainment().half_width for f in validated]
-    figure.add_scatter(
-        name="front, validation traffic", mode="markers", x=[_number(f.usd_per_month) for f in validated],
-        y=[_number(f.late_share) for f in validated],
-        text=[f"point {label(result, p.trial)}" for p in result.validated],
-        error_y={
-            "array": [_number(half_width) for half_width in half_widths],
-            "arrayminus": [_number(min(h, f.late_share)) for h, f in zip(half_widths, validated, strict=True)],
-        },
-        marker={"size": 10, "symbol": "circle-open", "color": html.COLOURS[1], "line": {"width": 2}},
-    )  # fmt: skip
-    today = (
-        ("today, tuning traffic", result.today_tuning, "x"),
-        ("today, validation traffic", result.today_validation, "x-open"),
+    labels = [f"point {label(result, p.trial)}" for p in result.validated]
+    series.append(
+        dataclasses.replace(
+            _points("front, validation traffic", validated, "c2", labels=labels, hollow=True),
+            error_y=np.array([f.attainment().half_width for f in validated]),
+        )
     )
-    for name, figures, symbol in today:
-        if figures is not None:
-            figure.add_scatter(
-                name=name, mode="markers", x=[_number(figures.usd_per_month)], y=[_number(figures.late_share)],
-                marker={"size": 11, "symbol": symbol, "color": html.COLOURS[3]},
-            )  # fmt: skip
-    figure.add_hline(y=result.allowed, line={"color": "#b42318", "dash": "dash", "width": 1.4})
-    figure.add_annotation(
-        x=1, xref="paper", y=result.allowed, text=f"{percent(result.allowed)} allowed", showarrow=False, yshift=9
+    if result.today_tuning is not None:
+        series.append(_points("today, tuning traffic", [result.today_tuning], "c4"))
+    if result.today_validation is not None:
+        series.append(_points("today, validation traffic", [result.today_validation], "c4", hollow=True))
+    return Chart(
+        x=Axis(title="USD per month", format="usd"),
+        y=Axis(title="SLO violations", format="share", low=0),
+        series=[*(s for s in series if len(s.y)), level(f"{percent(result.allowed)} allowed", result.allowed)],
     )
-    return figure
 
 
-def _importance(result: TuneResult) -> Any:
-    settings = result.importance[::-1]
-    figure = html.figure(
-        xaxis={"title": {"text": "importance"}, "tickformat": ".0%", "rangemode": "tozero"},
-        height=90 + 34 * len(settings),
-    )
-    names = [setting.path.removeprefix(".") for setting in settings]
-    figure.add_bar(name="for cost", y=names, x=[_number(setting.cost) for setting in settings], orientation="h")
-    figure.add_bar(
-        name="for SLO violations", y=names, x=[_number(setting.late) for setting in settings], orientation="h"
-    )
-    return figure
+def _points(name: str, figures: Sequence[Figures], colour: str, **options: Any) -> Series:
+    """Return the cost and the late share of trials as points."""
+    x, y = (np.array([getattr(f, key) for f in figures], np.float64) for key in ("usd_per_month", "late_share"))
+    return Series(name=name, x=x, y=y, colour=colour, **{"shape": "points", **options})
 
 
-def _number(value: float) -> float | None:
-    """Return a number with few digits for a plot; None if it is not finite."""
-    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+def _importance(result: TuneResult) -> list[tuple[str, list[Part], str]]:
+    """Return two bars for each setting: its importance for the cost and for SLO violations."""
+    rows = []
+    for setting in result.importance:
+        for name, value, colour in (("cost", setting.cost, "c1"), ("SLO violations", setting.late, "c2")):
+            if math.isfinite(value):
+                title = f"{setting.path.removeprefix('.')}, for {name}"
+                rows.append((title, [Part(value, f"{value:.0%}", colour)], f"{value:.0%}"))
+    return rows

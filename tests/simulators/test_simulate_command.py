@@ -60,7 +60,7 @@ def without(*keys: str) -> Change:
 def test_a_scenario_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = simulate(capsys, files(tmp_path))
     assert (code, err) == (0, "")
-    rows = dict(line.split("  ", 1) for line in out.splitlines()[1:])
+    rows = dict(line.split("  ", 1) for line in out.splitlines()[1:-1])
     assert rows["requests"].strip() == rows["finished"].strip()
     assert rows["cost"].strip().startswith("$0.")
     assert "warning" not in out
@@ -78,7 +78,7 @@ def test_json_output_contains_no_nan(tmp_path: Path, capsys: pytest.CaptureFixtu
         0,
         None,
         {},
-        False,
+        None,
     )
     assert summary["warnings"] == ["no request is counted: all arrive within the warm-up of 1e+06 s (warm_up_s)"]
     simulate(capsys, late, "--json", tmp_path / "o.json")
@@ -135,7 +135,46 @@ def test_an_engine_only_run_serves_the_trace_to_its_end(tmp_path: Path, capsys: 
     code, out, _ = simulate(capsys, "--model", model, "--trace", trace, "--replicas", "2", "--seed", "0", "--json", "-")
     assert code == 0
     summary = json.loads(out)
-    assert (summary["finished"], summary["replicas_mean"], summary["cost_usd"], summary["seed"]) == (2, 2, 0, 0)
+    assert (summary["finished"], summary["replicas_mean"], summary["seed"]) == (2, 2, 0)
+
+
+def test_an_engine_only_run_without_price_and_slo_has_unknown_cost_and_no_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files(tmp_path)
+    engines = ("--model", tmp_path / "steady.yaml", "--trace", tmp_path / "told.csv")
+    code, out, _ = simulate(capsys, *engines, "--html", tmp_path / "page.html")
+    assert code == 0
+    for shown in (out, (tmp_path / "page.html").read_text()):
+        assert "cost unknown (no price given: --price-usd-per-hour)" in shown
+        assert "SLO not judged (no SLO given: set slo in a scenario)" in shown
+        assert "$0.00" not in shown
+        assert "100.00%" not in shown
+    summary = json.loads(simulate(capsys, *engines, "--json", "-")[1])
+    unknown = ("cost_usd", "waste_share", "usd_per_million_tokens", "slo", "slo_met", "slo_missed_by")
+    assert {key: summary[key] for key in unknown} == dict.fromkeys(unknown)
+    assert (summary["attainment"], summary["cost_by_use_usd"], summary["cost_by_market_usd"]) == ({}, {}, {})
+
+
+@pytest.mark.parametrize(("price", "cost"), [("36000", "$"), ("0", "$0.00")])
+def test_an_engine_only_run_with_a_price_has_a_cost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], price: str, cost: str
+) -> None:
+    files(tmp_path)
+    engines = ("--model", tmp_path / "steady.yaml", "--trace", tmp_path / "told.csv")
+    code, out, _ = simulate(capsys, *engines, "--price-usd-per-hour", price)
+    assert code == 0
+    row = next(line for line in out.splitlines() if line.startswith("cost"))
+    assert row.split()[1].startswith(cost)
+    assert "unknown" not in out
+
+
+def test_a_run_ends_with_its_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    met = files(tmp_path, setting("slo", to={"ttft_s": 60.0, "itl_s": None, "share": 0.5}))
+    assert simulate(capsys, met)[1].splitlines()[-1].startswith("SLO met: 100.00% of the requests, 50.00 points above")
+    missed = files(tmp_path, setting("slo", to={"ttft_s": 0.001, "itl_s": None, "share": 0.5}))
+    last = simulate(capsys, missed)[1].splitlines()[-1]
+    assert last == "SLO missed by 50.00 points: 0.00% of the requests met it, the target is 50%"
 
 
 def test_a_simulated_journal_can_be_explained_and_replays_equal(
@@ -350,6 +389,9 @@ def test_a_file_that_is_not_a_trace_is_reported(
         (["--model", "steady.yaml"], "give a scenario, or both --model and --trace"),
         (["--model", "steady.yaml", "--trace", "told.csv", "--replicas", "0"], "--replicas = 0: must be 1 to 100000"),
         (["--model", "steady.yaml", "--trace", "told.csv", "--journal", "j"], "requires a scenario"),
+        (["s", "--price-usd-per-hour", "2"], "cannot be combined with a scenario: set price_usd_per_hour"),
+        (["--model", "steady.yaml", "--trace", "told.csv", "--price-usd-per-hour", "-1"], "must be 0 to 100,000"),
+        (["--model", "steady.yaml", "--trace", "told.csv", "--price-usd-per-hour", "nan"], "must be 0 to 100,000"),
         (["--model", "nothing", "--trace", "told.csv"], "is not in the cat"),
         (["s", "--json", "gone/o.json"], "--json = gone/o.json: cannot be written: the directory does not exist"),
         (["s", "--html", "gone/o.html"], "--html = gone/o.html: cannot be written: the directory does not exist"),

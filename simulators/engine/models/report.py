@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Mapping
 from statistics import median
 from typing import Final
-
-import plotly.graph_objects as go
 
 from simulators.engine.models.fit import WIDTHS, Calibration, Errors
 from simulators.engine.models.replay import MEASURES
 from simulators.engine.models.runs import EngineRun
 from simulators.engine.models.service import ServiceModel
+from simulators.reporting import html
 
 TITLES: Final = {
     "ttft_p50": "TTFT p50",
@@ -60,21 +58,29 @@ def lines(calibration: Calibration, runs: Mapping[str, EngineRun], base: Service
 
 
 def page(calibration: Calibration) -> str:
-    """Return a self-contained HTML page with the errors as bars."""
-    figure = go.Figure()
+    """Return a self-contained HTML page with the errors as a table and as bars."""
     shown = calibration.held_out or calibration.fitted
-    for measure in MEASURES:
-        runs = [name for name in shown if measure in shown[name]]
-        bars = [100 * shown[name][measure] for name in runs]
-        figure.add_trace(go.Bar(name=TITLES[measure], x=runs, y=bars, hovertemplate="%{x}: %{y:+.1f} %"))
     kind = "held out of the fit" if calibration.held_out else "of the fit"
-    figure.update_layout(
-        title=html.escape(f"{calibration.model.name}: error on runs {kind}"),
-        yaxis_title="simulated / recorded - 1, in %",
-        barmode="group",
-        template="plotly_white",
+    largest = max((abs(e) for errors in shown.values() for e in errors.values()), default=0.0) or 1.0
+    plots = []
+    for measure in MEASURES:
+        rows = [
+            (name, [html.Part(abs(e[measure]) / largest, f"{e[measure]:+.1%}", "c1")], f"{e[measure]:+.1%}")
+            for name, e in shown.items()
+            if measure in e
+        ]
+        if rows:
+            plots.append(html.PageBars(measure, TITLES[measure], "Simulated / recorded - 1; bars: its size.", rows))
+    errors = [(name, *(_cell(by_measure.get(m)).strip() for m in MEASURES)) for name, by_measure in shown.items()]
+    return html.render(
+        "calibration.html.j2",
+        title=f"{calibration.model.name}: error on runs {kind}",
+        provenance=calibration.model.provenance,
+        caption="Simulated / recorded - 1 by run",
+        head=["run", *(TITLES[m] for m in MEASURES)],
+        errors=[*errors, ("median, absolute", *(_cell(medians(shown).get(m), "").strip() for m in MEASURES))],
+        plots=plots,
     )
-    return str(figure.to_html(include_plotlyjs=True, full_html=True))
 
 
 def _table(errors: Errors, runs: Mapping[str, EngineRun]) -> Iterator[str]:

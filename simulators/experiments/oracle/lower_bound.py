@@ -56,7 +56,7 @@ def bound_usd(case: Case, seed: int, trace: RequestTrace, end_s: float) -> float
     s = case.scenario
     delay_s = s.queue.delay_s if s.queue is not None else 0.0
     counted = trace.between(max(0.0, s.warm_up_s - delay_s), end_s - delay_s)
-    served = math.ceil(s.slo.share * len(counted) - 1e-9)
+    served = math.ceil(case.target.share * len(counted) - 1e-9)
     reserved = sum(_reserved_usd(offer, end_s) for offer in s.pools.values())
     work_by_pool = {name: work_s(case.models[offer.model], counted) for name, offer in s.pools.items()}
     paid = [_usd_per_s(offer) * work_by_pool[name] for name, offer in s.pools.items() if offer.market != "reserved"]

@@ -95,7 +95,7 @@ def _smallest_fixed(search: PlanSearch, pools: list[Supply]) -> int:
             scenario = search.case.scenario
             raise SloUnreachable(
                 f"{scenario.scenario}: no fixed size meets the SLO: with {limit} replicas, the maximum,"
-                f" {attainment:.2%} of the requests meet it; the target is {scenario.slo.share:.2%}. Allow more"
+                f" {attainment:.2%} of the requests meet it; the target is {search.case.target.share:.2%}. Allow more"
                 " replicas, start with more, or relax the SLO"
             )
         low, high = high, min(limit, 2 * high)

@@ -57,7 +57,7 @@ class PlanSearch:
         requests, world = CountedRequests(run), run.world
         attainment = float(requests.met["all"].mean()) if len(requests) else 0.0
         cost = sum(pool.bill(world.now_ps, world.kernel.occupied_ps).total for pool in world.pools.values())
-        plan = AppliedPlan(sizes, run, attainment, attainment >= self.case.scenario.slo.share, cost)
+        plan = AppliedPlan(sizes, run, attainment, attainment >= self.case.target.share, cost)
         if plan.met and (self.best is None or cost < self.best.cost):
             self.best = plan
         self._results[_key(sizes)] = plan.met, attainment

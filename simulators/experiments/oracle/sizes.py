@@ -147,7 +147,7 @@ def _load(case: Case, model: ServiceModel, trace: RequestTrace, work: Floats, bu
     A request's work is spread evenly over its decode time and its slack until the SLO's limit: 0.04 s of work that
     spans one bucket of 10 s adds 0.004 replicas.
     """
-    slo, queue = case.scenario.slo, case.scenario.queue
+    slo, queue = case.target, case.scenario.queue
     decode_s = (trace.output_tokens.astype(np.float64) - 1) * pace_s(model, slo.itl_s)
     slack_s = 0.0 if slo.ttft_s is None else slo.ttft_s
     spread_s: Floats = decode_s + slack_s

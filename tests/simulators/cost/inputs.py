@@ -40,6 +40,7 @@ SCENARIO: dict[str, Any] = {
     "pools": {"gpus": {"model": MODEL, "price_usd_per_hour": 5.0, "start_up": {"node": {"median_s": 20}}}},
     "initial_replicas": {"gpus": 3},
     "settle_s": 0,
+    "slo": WORKLOAD["slo"],
 }
 LADDER: dict[str, Any] = {
     **WORKLOAD,

@@ -81,6 +81,7 @@ def test_html_page_is_reproducible_and_loads_no_external_resources(
     for part in ('id="load-duration"', 'id="reserving"', 'id="sizing"', "Sources", RESERVED):
         assert part in pages[0]
     assert 'src="http' not in pages[0]
+    assert len(pages[0].encode()) < 1_500_000
 
 
 @pytest.mark.parametrize(

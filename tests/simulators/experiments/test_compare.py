@@ -11,14 +11,17 @@ from tempfile import mkdtemp
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from policies.model.spec import Slo
 from scaler.cli import main
 from simulators.experiments.compare import Comparison, Replication, compare
 from simulators.experiments.contenders.contenders import contenders
 from simulators.experiments.results import ResultSummary
 from simulators.experiments.scenario import load
 from simulators.reporting import comparison
-from simulators.reporting.table import seconds
+from simulators.reporting.table import MAX_NAME, folded, seconds
 from simulators.world.traffic.trace import RequestTrace
 from simulators.world.traffic.writers import write
 
@@ -129,7 +132,7 @@ def comparison_of(
         for name in costs
     }
     count = len(next(iter(costs.values())))
-    return Comparison("made", 0.9, tuple(range(count)), False, oracle, runs)
+    return Comparison("made", Slo(share=0.9), tuple(range(count)), False, oracle, runs)
 
 
 ALIKE = [0.95, 0.96, 0.94, 0.95]
@@ -180,10 +183,73 @@ def test_the_headline_names_the_cheapest_policy_that_met_the_slo() -> None:
     attainment = {"own": [0.95, 0.95], "cheap": [0.95, 0.5], "mid": [0.91, 0.92]}
     text = comparison.headline(comparison_of({"own": [10, 10], "cheap": [4, 4], "mid": [7, 9]}, attainment))
     assert text == (
-        "2 of 3 policies met the SLO target of 90% in every replication; the cheapest is mid at $8.00, -20.0%"
-        " compared with own, which also met the target."
+        "2 of 3 policies met the SLO target of 90% in every replication: mid and own. The cheapest of them is mid at"
+        " $8.00, -20.0% compared with own, which also met the target."
     )
     assert "No policy met" in comparison.headline(comparison_of({"own": [1.0]}, {"own": [0.1]}))
+
+
+def test_contenders_that_met_the_slo_come_first_each_group_by_cost() -> None:
+    costs = {"own": [10.0, 10.0], "cheap": [4.0, 4.0], "mid": [7.0, 9.0], "dear": [90.0, 90.0], "bad": [3.0, 3.0]}
+    attainment = {
+        "own": [0.8, 0.95],
+        "cheap": [0.95, 0.5],
+        "mid": [0.91, 0.92],
+        "dear": [0.99, 0.99],
+        "bad": [0.1, 0.2],
+    }
+    result = comparison_of(costs, attainment)
+    assert result.names == ["mid", "dear", "bad", "cheap", "own"]
+    assert result.base == "own"
+    rows = comparison.ranking(result)
+    assert [cells[0] for _, cells in rows] == [
+        "met",
+        "met",
+        "missed by 80.00 points in 2 of 2",
+        "missed by 40.00 points in 1 of 2",
+        "missed by 10.00 points in 1 of 2",
+    ]
+    assert [cells[-1] for _, cells in rows] == ["-20.0%", "+800.0%", "-70.0%", "-60.0%", "baseline"]
+    assert [result.missed_by(name) for name in result.names] == pytest.approx([0.0, 0.0, 0.8, 0.4, 0.1])
+
+
+def test_without_an_slo_nothing_is_judged_and_the_order_is_by_cost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, page = write_scenario(tmp_path), tmp_path / "c.html"
+    file.write_text("\n".join(line for line in file.read_text().splitlines() if not line.startswith("slo:")))
+    options = ("--policies", "static:replicas=5", "--replications", "1", "--jobs", "1")
+    code, out, _ = run(capsys, file, *options, "--html", page)
+    assert code == 0
+    for shown in (out, page.read_text()):
+        assert "No SLO is given (slo in the scenario), so no policy is judged and the order is by cost" in shown
+        assert "missed" not in shown
+        assert "100.00%" not in shown
+    report = json.loads(run(capsys, file, *options, "--json", "-")[1])
+    assert (report["slo"], report["slo_share"]) == (None, None)
+    assert {(r["slo_met"], r["slo_missed_by"]) for r in report["ranking"]} == {(None, None)}
+    assert [r["cost_usd"] for r in report["ranking"]] == sorted(r["cost_usd"] for r in report["ranking"])
+    assert {d["measure"] for d in report["differences"]} == {"cost_usd"}
+    code, _, err = run(capsys, file, "--policies", "oracle", "--replications", "1")
+    assert code == 2
+    assert "--policies" in err
+    assert "requires an SLO: set slo in the scenario" in err
+
+
+NAMES = st.lists(st.text("abcdefghij:=;.-_", min_size=1, max_size=90), min_size=1, max_size=9, unique=True)
+
+
+@given(NAMES, st.integers(80, 120), st.text("x", min_size=1, max_size=25))
+def test_a_folded_table_fits_the_width_and_truncates_nothing(names: list[str], width: int, cell: str) -> None:
+    rows = [(f"row {k}", [f"{cell}{k}.{column}" for column in range(len(names))]) for k in range(3)]
+    table_lines = list(folded(rows, names, "corner", width))
+    assert max(map(len, table_lines)) <= width
+    words = " ".join(table_lines).split()
+    assert sorted(w for w in words if "." in w and w[0] == "x") == sorted(c for _, cells in rows for c in cells)
+    shown = "".join("".join(table_lines).split())
+    assert all(
+        part in shown for name in names for part in [name[k : k + MAX_NAME] for k in range(0, len(name), MAX_NAME)]
+    )
 
 
 def test_quantiles_are_medians_with_their_range_and_means_have_intervals() -> None:
@@ -191,13 +257,14 @@ def test_quantiles_are_medians_with_their_range_and_means_have_intervals() -> No
     rows = dict(comparison.figures(result))
     p99 = sorted(r.summary.ttft_s.p99 for r in result.runs["small"])
     shown = [seconds(v) for v in (p99[1], p99[0], p99[2])]
-    assert rows["TTFT p99"][0] == f"{shown[0]} ({shown[1]} to {shown[2]})"
-    assert "±" in rows["cost"][0]
+    column = result.names.index("small")
+    assert rows["TTFT p99"][column] == f"{shown[0]} ({shown[1]} to {shown[2]})"
+    assert "±" in rows["cost"][column]
 
 
 def test_nan_figures_are_shown_as_missing() -> None:
     result = comparison_of({"own": [1.0, 1.0], "b": [2.0, 2.5]}, {"own": [math.nan] * 2, "b": [0.9, 0.9]})
-    assert dict(comparison.figures(result))["SLO attainment"][0] == "-"
+    assert dict(comparison.figures(result))["SLO attainment"][result.names.index("own")] == "-"
     assert math.isnan(next(c.p for c in result.contrasts() if c.measure == "attainment"))
 
 
@@ -224,6 +291,11 @@ def test_the_oracle_costs_no_more_than_policies_that_meet_the_slo() -> None:
     assert bound <= result.runs["oracle"][0].summary.cost_usd
 
 
+def tables_of(out: str) -> list[str]:
+    """Return the lines of a report's tables: its sentences start with a capital letter or a digit."""
+    return [line for line in out.splitlines() if "  " in line]
+
+
 def run(capsys: pytest.CaptureFixture[str], *args: str | Path) -> tuple[int, str, str]:
     code = main(["compare", *map(str, args)])
     captured = capsys.readouterr()
@@ -237,10 +309,13 @@ def test_the_command_prints_a_table_and_writes_json_and_a_page(
     outputs = ("--json", figures, "--html", page)
     code, out, _ = run(capsys, file, "--policies", "static:replicas=2", "--replications", "2", "--jobs", "1", *outputs)
     assert code == 0
-    assert "difference from small" in out
+    assert "difference from baseline" in out
+    assert max(map(len, tables_of(out))) <= 100
     assert "2 replications, seeds 1 to 2" in out
     report = json.loads(figures.read_text())
     assert report["seeds"] == [1, 2]
+    assert [entry["policy"] for entry in report["ranking"]] == list(report["policies"])
+    assert report["slo"]["share"] == report["slo_share"] == 0.9
     assert [len(runs) for runs in report["policies"].values()] == [2, 2]
     assert {d["measure"] for d in report["differences"]} == {"cost_usd", "attainment"}
     assert "Scenario small, 2 policies" in page.read_text()

@@ -109,7 +109,7 @@ def oracle_plan(case: Case, **settings: Any) -> Oracle:
 @pytest.mark.parametrize("rps", [4.0, 17.0, 48.0])
 def test_oracle_uses_the_smallest_fixed_size_under_constant_load(rps: float) -> None:
     case = case_of(Poisson(rps=rps, duration_s=600.0, **EVEN), initial_replicas={GPUS: 6})
-    meeting = [n for n in range(1, 9) if fixed(case, n)[1] >= case.scenario.slo.share]
+    meeting = [n for n in range(1, 9) if fixed(case, n)[1] >= case.target.share]
     result = oracle_plan(case)
     during = result.run.timeline.desired[: int(600 / 15)]
     assert result.static_replicas == meeting[0] == int(np.ceil(rps / 10))
@@ -128,7 +128,7 @@ TRAFFICS = {
 def test_no_fixed_size_that_meets_the_slo_is_cheaper(traffic: Any) -> None:
     case = case_of(traffic, initial_replicas={GPUS: 4})
     result = oracle_plan(case)
-    costs = [cost for cost, share in (fixed(case, n) for n in range(1, 11)) if share >= case.scenario.slo.share]
+    costs = [cost for cost, share in (fixed(case, n) for n in range(1, 11)) if share >= case.target.share]
     assert costs
     assert result.cost_usd <= min(costs)
 

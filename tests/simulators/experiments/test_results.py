@@ -20,6 +20,7 @@ from simulators.experiments import run
 from simulators.experiments.results import CountedRequests, ResultSummary, summarize, token_gaps, usd
 from simulators.experiments.run import SimulationRun
 from simulators.experiments.warnings import full_batch_work_s, max_replicas, run_warnings
+from simulators.reporting import text
 from simulators.reporting.table import dollars, lines, seconds, share
 from simulators.world.faults import FaultSettings
 from simulators.world.infrastructure.market import ZoneOffer
@@ -104,6 +105,30 @@ def test_attainment_is_the_share_that_met_each_limit_and_all(slo: Slo, met: dict
     summary = summarize(simulated(THREE, slo=slo))
     assert summary.attainment == pytest.approx(met)
     assert summary.slo_met == (met["all"] >= 0.99)
+    assert summary.missed_by == pytest.approx(max(0.0, 0.99 - met["all"]))
+
+
+def test_a_run_without_an_slo_is_not_judged() -> None:
+    summary = summarize(simulated(THREE, slo=None))
+    assert (summary.slo, summary.attainment, summary.slo_met) == (None, {}, None)
+    assert math.isnan(summary.missed_by)
+    assert text.verdict(summary) == "SLO not judged (no SLO given: set slo in a scenario)"
+    assert ["SLO", "attainment", "not", "judged"] in [line.split() for line in lines([summary], ["a"])]
+
+
+@pytest.mark.parametrize(
+    ("attained", "verdict"),
+    [
+        (0.995, "SLO met: 99.50% of the requests, 0.50 points above the target of 99%"),
+        (0.99, "SLO met: 99.00% of the requests, at the target of 99%"),
+        (0.98999, "SLO missed by less than 0.01 points: 99.00% of the requests met it, the target is 99%"),
+        (0.8, "SLO missed by 19.00 points: 80.00% of the requests met it, the target is 99%"),
+    ],
+)
+def test_the_verdict_names_the_distance_to_the_target(attained: float, verdict: str) -> None:
+    summary = summarize(simulated(THREE))
+    changed = dataclasses.replace(summary, attainment={"all": attained}, slo_met=attained >= 0.99)
+    assert text.verdict(changed) == verdict
 
 
 def test_failed_requests_meet_no_limit() -> None:
@@ -150,7 +175,7 @@ def test_warm_up_requests_are_served_but_not_counted() -> None:
 
 def test_figures_without_requests_are_nan_rather_than_zero() -> None:
     summary = summarize(simulated(THREE, warm_up_s=50.0))
-    assert (summary.arrived, summary.attainment, summary.slo_met) == (0, {}, False)
+    assert (summary.arrived, summary.attainment, summary.slo_met) == (0, {}, None)
     assert all(math.isnan(x) for x in dataclasses.astuple(summary.ttft_s))
     assert math.isnan(summary.usd_per_million_tokens)
     assert summary.warnings == ("no request is counted: all arrive within the warm-up of 50 s (warm_up_s)",)
@@ -207,7 +232,8 @@ def test_figures_become_json_without_nan() -> None:
     document = json.loads(
         json.dumps(without_nan(summarize(simulated(THREE, warm_up_s=50.0)).as_dict()), allow_nan=False)
     )
-    assert set(document) == {f.name for f in dataclasses.fields(ResultSummary)}
+    assert set(document) == {f.name for f in dataclasses.fields(ResultSummary)} | {"slo_missed_by"}
+    assert document["slo_missed_by"] is None
     assert document["ttft_s"] == dict.fromkeys(("mean", "p50", "p90", "p95", "p99"))
 
 
@@ -216,11 +242,11 @@ def test_figures_become_json_without_nan() -> None:
 
 def test_the_table_omits_empty_rows() -> None:
     summary = summarize(simulated(THREE))
-    text = list(lines([summary, summary], ["a", "b"]))
-    assert text[0].split() == ["a", "b"]
-    assert not any(line.startswith(("rejected", "interruptions", "  by e2e")) for line in text)
-    assert next(line for line in text if line.startswith("finished")).split() == ["finished", "3", "3"]
-    assert len({len(line) for line in text}) == 1
+    shown = list(lines([summary, summary], ["a", "b"]))
+    assert shown[0].split() == ["a", "b"]
+    assert not any(line.startswith(("rejected", "interruptions", "  by e2e")) for line in shown)
+    assert next(line for line in shown if line.startswith("finished")).split() == ["finished", "3", "3"]
+    assert len({len(line) for line in shown}) == 1
 
 
 @pytest.mark.parametrize(
@@ -235,7 +261,7 @@ def test_the_table_omits_empty_rows() -> None:
         (share(0.98765), "98.77%"),
         (share(math.nan), "-"),
         (dollars(1234.567), "$1,234.57"),
-        (dollars(math.nan), "-"),
+        (dollars(math.nan), "unknown"),
     ],
 )
 def test_numbers_have_a_suitable_unit(text: str, message: str) -> None:

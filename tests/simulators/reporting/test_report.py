@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import pickle
 import re
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -37,7 +38,8 @@ from tests.simulators.experiments.test_compare import CROWD, write_scenario
 needs_browser = pytest.mark.skipif(chromium.find() is None, reason="no Chromium on PATH")
 GPUS = PoolName("gpus")
 Market = Literal["reserved", "on_demand", "spot"]
-PLOTLY_BYTES = 4_820_000
+MAX_BYTES = 1_500_000
+"""The limit of every page."""
 TIMES = st.floats(0, 1000)
 SPANS = st.lists(st.tuples(TIMES, TIMES).map(sorted), max_size=30)
 
@@ -59,8 +61,16 @@ def page_text(seed: int = 1) -> str:
 
 
 def script_of(text: str) -> str:
-    """Return the page without plotly itself."""
-    return re.sub(r"<script>/\*\*?.*?</script>", "", text, count=1, flags=re.DOTALL)
+    """Return the page without its scripts and styles."""
+    return re.sub(r"<script>.*?</script>|<style>.*?</style>", "", text, flags=re.DOTALL)
+
+
+def charts_of(text: str) -> dict[str, Any]:
+    """Return the data of each chart of a page by its id."""
+    found = re.findall(
+        r'<figure class="plot chart" id="([^"]+)".*?<script type="application/json">(.*?)</script>', text, re.DOTALL
+    )
+    return {name: json.loads(data) for name, data in found}
 
 
 @pytest.mark.slow
@@ -69,8 +79,8 @@ def test_the_page_has_the_cost_and_the_slo_attainment() -> None:
     s = data.summary
     text = page_text()
     assert f"{s.arrived:,} requests in" in text
-    assert f"for ${s.cost_usd:,.2f}" in text
-    assert f"{s.attainment['all']:.2%} met the SLO" in text
+    assert f"cost ${s.cost_usd:,.2f}. SLO missed by " in text
+    assert f"{s.attainment['all']:.2%} of the requests met it, the target is 90%" in text
     assert "TTFT within 400 ms, mean ITL within 30 ms for 90% of the requests" in text
     assert f"The cloud interrupted {s.interruptions} spot nodes" in text
     assert f"{s.waste_share:.2%} of the cost was waste" in text
@@ -94,7 +104,7 @@ def test_equal_runs_give_equal_pages_and_different_runs_do_not() -> None:
 
 
 def test_the_page_loads_no_external_resources() -> None:
-    text = script_of(page_text())
+    text = page_text()
     assert not re.findall(r"""(?:src|href)=["'](?!data:)""", text)
     assert "@import" not in text
     assert "url(" not in text
@@ -118,7 +128,8 @@ def test_several_runs_are_shown_together_and_individually() -> None:
         "seed 1, 2",
     ):
         assert text_part in text
-    assert len(set(re.findall(r'<div id="([^"]+)"', text))) == len(re.findall(r'<div id="([^"]+)"', text)) == 16
+    ids = re.findall(r'<figure class="plot[^"]*" id="([^"]+)"', text)
+    assert len(set(ids)) == len(ids) == 16
 
 
 @pytest.mark.parametrize("names", [[], ["a", "a"]])
@@ -177,7 +188,7 @@ def test_a_run_without_finished_requests_has_a_page() -> None:
     offer = dataclasses.replace(run.case.scenario.pools[GPUS], zones={"a": ZoneOffer(capacity=0)})
     case = dataclasses.replace(run.case, scenario=dataclasses.replace(run.case.scenario, pools={GPUS: offer}))
     text = page([("none", simulate(case, 1, traffic_of(case, 1)))])
-    assert "0.00% met the SLO, so the target of 90% was missed by 90.00 percentage points" in text
+    assert "SLO missed by 90.00 points: 0.00% of the requests met it, the target is 90%" in text
     assert "were unfinished at the end of the run" in text
     assert "The run cost nothing." in text
 
@@ -193,7 +204,10 @@ def test_an_engine_only_run_has_a_page() -> None:
     trace = RequestTrace(np.arange(0, 60, 0.5), np.full(120, 500, np.int32), np.full(120, 40, np.int32))
     text = page([("engines", simulate_engines(load_model("llama-3.1-8b-h100-vllm"), 2, trace, 1))])
     assert "120 requests in" in text
-    assert "The run cost nothing." in text
+    assert "cost unknown (no price given: --price-usd-per-hour)" in text
+    assert "SLO not judged (no SLO given: set slo in a scenario)" in text
+    assert "$0.00" not in text
+    assert "100.00%" not in text
 
 
 @pytest.mark.slow
@@ -204,7 +218,7 @@ def test_page_size_stays_small_for_a_long_run_with_many_requests() -> None:
     arrival = np.sort(np.round(rng.uniform(0, 3 * 86_400, count), 3))
     tokens = rng.integers(1, 30, count).astype(np.int32)
     run = simulate_engines(load_model("llama-3.1-8b-h100-vllm"), 1, RequestTrace(arrival, tokens * 10, tokens), 1)
-    assert len(page([("long", run)])) < PLOTLY_BYTES + 200_000
+    assert len(page([("long", run)])) < 250_000
 
 
 def test_the_slo_text_keeps_the_configured_digits() -> None:
@@ -259,12 +273,58 @@ async def test_a_browser_draws_every_plot_without_errors(tmp_path: Path, scheme:
     async with chromium.browser(tmp_path / "profile") as tab:
         await tab.show(1280, 900, scheme)
         await tab.go(file.as_uri())
-        plots = "document.querySelectorAll('.js-plotly-plot .main-svg').length"
-        await tab.until(f"{plots} >= 32")
+        await tab.until("document.querySelectorAll('.canvas canvas').length === 5")
         await tab.tell("document.querySelectorAll('details').forEach(d => d.open = true)")
-        await tab.until("[...document.querySelectorAll('.js-plotly-plot')].every(p => p.clientWidth > 600)")
+        await tab.until("document.querySelectorAll('.canvas canvas').length === 15")
+        for width in (1280, 390):
+            await tab.show(width, 900, scheme, mobile=width < 700)
+            await tab.until("[...document.querySelectorAll('.u-wrap')].every(p => p.clientWidth <= innerWidth)")
+            assert await tab.tell("document.documentElement.scrollWidth <= innerWidth"), width
+            cut = "[...document.querySelectorAll('th, td')].filter(c => c.scrollWidth > c.clientWidth + 1).length"
+            assert await tab.tell(cut.replace("'th, td'", "'.table :is(th, td)'")) == 0, width
         assert tab.complaints == []
         assert [url for url in tab.asked_for if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+@pytest.mark.slow
+@needs_browser
+async def test_a_chart_shows_values_zooms_and_hides_series(tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    file.write_text(await asyncio.to_thread(page_text))
+    async with chromium.browser(tmp_path / "profile") as tab:
+        await tab.show(1280, 900, "light")
+        await tab.go(file.as_uri())
+        await tab.until("document.querySelectorAll('.canvas canvas').length === 5")
+        figure = "document.getElementById('run0-sizes')"
+        await tab.tell(f"{figure}.scrollIntoView()")
+        left, top, width = await tab.tell(
+            f"(() => {{ const r = {figure}.querySelector('.u-over').getBoundingClientRect();"
+            " return [r.left, r.top, r.width]; })()"
+        )
+
+        async def mouse(kind: str, share: float, count: int = 0) -> None:
+            position = {"x": left + share * width, "y": top + 40}
+            await tab.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=count, **position)
+
+        picture = f"{figure}.querySelector('canvas').toDataURL()"
+        await mouse("mouseMoved", 0.5)
+        await tab.until(f"{figure}.querySelector('.when').textContent.startsWith('at 7')")
+        values = f"[...{figure}.querySelectorAll('button.key b')].slice(0, 4).map(b => b.textContent)"
+        assert all(re.fullmatch(r"[\d.]+|–", value) for value in await tab.tell(values))
+        whole = await tab.tell(picture)
+        await mouse("mousePressed", 0.5, 1)
+        await mouse("mouseMoved", 0.8)
+        await mouse("mouseReleased", 0.8, 1)
+        await tab.until(f"{picture} !== {whole!r}")
+        await mouse("mousePressed", 0.5, 1)
+        await mouse("mouseReleased", 0.5, 1)
+        await mouse("mousePressed", 0.5, 2)
+        await mouse("mouseReleased", 0.5, 2)
+        await tab.until(f"{picture} === {whole!r}")
+        await tab.tell(f"{figure}.querySelector('button.key').click()")
+        await tab.until(f"{picture} !== {whole!r}")
+        assert await tab.tell(f"{figure}.querySelector('button.key').getAttribute('aria-pressed')") == "false"
+        assert tab.complaints == []
 
 
 @pytest.mark.slow
@@ -281,11 +341,15 @@ async def test_a_page_sends_no_request_even_with_injected_markup(tmp_path: Path)
     async with listening(app) as port, chromium.browser(tmp_path / "profile") as tab:
         url = f"http://127.0.0.1:{port}"
         markup = f'<img src="{url}/image"><script src="{url}/script"></script><iframe src="{url}/frame"></iframe>'
-        script = f"<script>fetch('{url}/fetch').catch(() => 0).then(() => document.title = 'done')</script>"
+        markup += f"<script>fetch('{url}/fetch'); document.title = 'attack succeeded'</script>"
         file = tmp_path / "page.html"
         source = '{% extends "page.html.j2" %}{% block body %}{{ body | safe }}{% endblock %}'
         template = html.ENVIRONMENT.from_string(source)
-        file.write_text(template.render(title="attacked", plotlyjs="", body=markup + script))
+        file.write_text(
+            template.render(title="attacked", scripts=[], hashes="", chart_style="", chart_points=1, body=markup)
+        )
         await tab.go(file.as_uri())
-        await tab.until("document.title === 'done'")
+        await tab.until("document.readyState === 'complete'")
+        await tab.tell(f"fetch('{url}/fetch').catch(() => 0)")
+        assert await tab.tell("document.title") == "attacked"
         assert requests == []

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from policies.model import PoolName
+from policies.model.spec import Slo
 from scaler.config.load import Workload, workload_from
 from simulators.engine.kernel.event_loop import Router
 from simulators.engine.models.service import ServiceModel
@@ -122,6 +123,7 @@ def case(scaled: Workload | None = None, pools: Mapping[str, PoolOffer] | None =
         workload="",
         pools=offers,
         traffic=settings.pop("traffic", TraceFile(file="told.csv", end_s=1.0)),
+        slo=settings.pop("slo", Slo()),
         **settings,
     )
     names = {name: name for name in offers}

@@ -119,7 +119,8 @@ def test_the_calibrate_command_writes_a_loadable_model(tmp_path: Path, capsys: p
     assert model.name == "mine"
     assert model.calibrated
     assert "4 runs held out" in model.provenance
-    assert "plotly" in page.read_text()
+    assert "error on runs held out of the fit" in page.read_text()
+    assert "TTFT p50" in page.read_text()
     assert run_command(str(tmp_path), *options[:3], "--json", "--hold-out", "at-4,at-9") == 0
     assert list(json.loads(capsys.readouterr().out)["held_out"]) == ["at-4", "at-9"]
 
