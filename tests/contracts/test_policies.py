@@ -91,7 +91,12 @@ class TestLlmDQueue(PolicyContract):
 
 class TestLlmDQueueGuard(PolicyContract):
     policy = LlmD(source="r", recipe="queue_guard")
-    busy = {"r.waiting": 9.0}
+    busy = {"r.waiting": 9.0, "r.running": 90.0}
+
+
+class TestLlmDSaturation(PolicyContract):
+    policy = LlmD(source="r", recipe="saturation")
+    busy = {"r.pool_saturation": 1.4, "r.running": 90.0}
 
 
 class TestLlmDToken(PolicyContract):

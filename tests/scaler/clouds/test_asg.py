@@ -247,11 +247,6 @@ async def test_aws_refills_the_warm_pool_after_a_scale_out(env: AwsEnvironment) 
     assert (await read_status(warm)).ready == 2
 
 
-async def test_warm_pool_with_tier_serving_is_refused(env: AwsEnvironment) -> None:
-    with pytest.raises(Misconfigured, match="warm_node or slept"):
-        await env.open(AsgWarmPool, group="llm")
-
-
 async def test_a_throttle_pauses_reads_and_not_writes(env: AwsEnvironment) -> None:
     pool = await env.open(Asg, group="llm")
     observed = await read_status(pool)
