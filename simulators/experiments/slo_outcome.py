@@ -57,5 +57,10 @@ def fine_percent(share: float) -> str:
         return "unknown"
     if not share:
         return "0%"
+    return f"{share:.{percent_decimals(share)}%}"
+
+
+def percent_decimals(share: float) -> int:
+    """Return the decimals that show a share other than 0 in percent: 2 for 0.031, and 4 for 0.000064."""
     first = -math.floor(math.log10(100.0 * abs(share)))
-    return f"{share:.{max(FEWEST_DECIMALS, first + DIGITS - 1)}%}"
+    return max(FEWEST_DECIMALS, first + DIGITS - 1)

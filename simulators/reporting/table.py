@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from simulators.experiments.results import LatencySummary, ResultSummary
+from simulators.experiments.slo_outcome import percent_decimals
 
 ROWS: Final[Sequence[tuple[str, Callable[[ResultSummary], str]]]] = (
     ("requests", lambda s: f"{s.arrived:,}"),
@@ -47,8 +48,14 @@ MAX_TITLE: Final = 32
 
 
 def share(value: float) -> str:
-    """Return a share in percent; a dash for NaN."""
-    return "-" if math.isnan(value) else f"{value:.2%}"
+    """Return a share in percent; a dash for NaN.
+
+    Only 1 is ``100.00%`` and only 0 is ``0.00%``: 0.999997 is ``99.99970%``.
+    """
+    if math.isnan(value):
+        return "-"
+    distance = min(abs(value), abs(1.0 - value))
+    return f"{value:.{percent_decimals(distance) if distance else 2}%}"
 
 
 def dollars(value: float) -> str:
