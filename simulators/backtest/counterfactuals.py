@@ -178,11 +178,8 @@ def _contenders(
         except ConfigError as e:
             left_out.append(f"{peer}: {'; '.join(p.rule for p in e.problems)}")
     names = {contender.name for contender in selected}
-    selected += (
-        contenders(case, [text for text in requested.texts if text not in names], with_self=False)
-        if requested.texts
-        else []
-    )
+    if added := [text for text in requested.texts if text not in names]:
+        selected += contenders(case, added, with_self=False)
     for path, workload in requested.files:
         name = path.stem if path.stem not in {SAME_SIZES, *(c.name for c in selected)} else str(path)
         selected.append(Contender(name, case.under(simulated_workload(workload, str(path)), str(path))))

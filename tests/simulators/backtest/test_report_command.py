@@ -50,7 +50,8 @@ def called_batch(lines: list[str]) -> list[str]:
 def test_the_report_has_a_summary_notable_periods_and_counterfactuals(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    code, out, err = report(capsys, recorded_runs.period().journal)
+    """A policy that is compared anyway may be named too."""
+    code, out, err = report(capsys, recorded_runs.period().journal, "--policy", "hpa")
     assert (code, err) == (0, "")
     assert re.search(r"chat, 91.0 minutes from 2026-01-05T00:00:00Z: [\d.]+ replica-hours for \$\d+\.\d\d\.", out)
     assert re.match(r"SLO missed: about [\d,]+ late of [\d,]+ \(\d+\.\d\d%\), 1% allowed; estimated from", out)
