@@ -42,7 +42,7 @@ def clock() -> SettableClock:
 @pytest.fixture
 async def opening(clock: SettableClock) -> AsyncIterator[AdapterContext]:
     async with Resources() as resources:
-        yield AdapterContext(resources, clock, 2.0)
+        yield AdapterContext(resources, clock, 5.0)
 
 
 @pytest.fixture
