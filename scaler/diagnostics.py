@@ -24,6 +24,7 @@ from scaler.ports import (
     Permit,
     Permitted,
     PortError,
+    ScaleOutChecked,
     Source,
     Throttled,
     Unavailable,
@@ -53,7 +54,7 @@ class AdapterCheck:
     It has the `readings` of a source, the `status` of a pool, or an `error` and `remedy`.
 
     `at` is the time of the response (Unix time) and `took_s` its duration in seconds. `permits` are the actions that
-    the adapter needs, where it can check them.
+    the adapter needs, where it can check them, and `refusals` the reasons why a pool cannot scale out.
     """
 
     workload: WorkloadName
@@ -68,12 +69,13 @@ class AdapterCheck:
     remedy: str = ""
     permits: tuple[Permit, ...] = ()
     permits_error: str = ""
+    refusals: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether the adapter responded and no permission that it needs is known to be denied."""
+        """Whether the adapter responded, and nothing that it needs is known to be denied or refused."""
         is_fresh = self.role == "pool" or any(isinstance(r, Fresh) for r in self.readings.values())
-        return not self.error and is_fresh and not any(p.granted is False for p in self.permits)
+        return not self.error and is_fresh and not self.refusals and all(p.granted is not False for p in self.permits)
 
 
 async def check_adapters(config: Config, clock: Clock) -> list[AdapterCheck]:
@@ -145,7 +147,9 @@ async def _sample(source: Source, limit_s: float) -> dict[str, Any]:
 
 async def _status(actuator: Actuator, limit_s: float) -> dict[str, Any]:
     async with asyncio.timeout(limit_s):
-        return {"status": masked_status(await actuator.status())}
+        status = masked_status(await actuator.status())
+        refusals = await actuator.scale_out_refusals() if isinstance(actuator, ScaleOutChecked) else ()
+        return {"status": status, "refusals": tuple(map(mask, refusals))}
 
 
 def _masked(sample: Mapping[str, Fresh[float] | Absent]) -> Mapping[str, Fresh[float] | Absent]:

@@ -165,6 +165,14 @@ class Permitted(Protocol):
         """Return a permit for each action. Raises port errors where none can be checked."""
 
 
+@runtime_checkable
+class ScaleOutChecked(Protocol):
+    """An actuator that can check without a write whether a scale-out would be refused."""
+
+    async def scale_out_refusals(self) -> Sequence[str]:
+        """Return each reason with its remedy; none if a scale-out is possible. Raises port errors."""
+
+
 class Context(Protocol):
     """The daemon's resources and the workload's settings that an adapter is opened with."""
 

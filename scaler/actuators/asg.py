@@ -9,7 +9,7 @@ scaling activities. `instances` launches zone by zone, and the response has each
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
@@ -65,12 +65,30 @@ class AsgResizer(AwsResizer):
         if group.desired == replicas:
             return
         require_within(self._what, replicas, group.min_size, group.max_size, "MinSize and MaxSize")
-        if replicas > group.desired and "Launch" in group.suspended:
-            raise Misconfigured(f"{self._what}: its process Launch is suspended, so no instance starts; resume it")
+        if replicas > group.desired:
+            for refusal in self._refusals(group):
+                raise Misconfigured(refusal)
         if replicas > group.desired and self._spec.launch == "instances":
             await self._launch(group, replicas)
         else:
             await self._set_desired(group, replicas)
+
+    async def scale_out_refusals(self) -> Sequence[str]:
+        """Return why the group refuses a scale-out within the pool's bounds, with remedies."""
+        group, limit = await self._group(), self._spec.max_replicas
+        refusals = list(self._refusals(group))
+        if limit is not None and group.max_size < limit:
+            refusals.append(f"{self._what} has MaxSize {group.max_size}; raise it to max_replicas, which is {limit}")
+        return refusals
+
+    def _refusals(self, group: AutoScalingGroup) -> Iterator[str]:
+        if "Launch" in group.suspended:
+            yield f"{self._what}: its process Launch is suspended, so no instance starts; resume it"
+        if self._spec.launch == "instances":
+            if any(m.units != 1 for m in group.machines):
+                yield f"{self._what} uses instance weights, which require launch: desired_capacity"
+            if self._spec.zone is not None and self._spec.zone not in group.zones:
+                yield f"{self._what} has no zone {self._spec.zone}; set zone to one of {', '.join(group.zones)}"
 
     async def _set_desired(self, group: AutoScalingGroup, replicas: int) -> None:
         self._writes.request(group.desired, [replicas])
@@ -88,8 +106,6 @@ class AsgResizer(AwsResizer):
 
         It ends when all are launched or no zone has capacity left.
         """
-        if any(m.units != 1 for m in group.machines):
-            raise Misconfigured(f"{self._what} uses instance weights, which require launch: desired_capacity")
         self._require_listed(group)
         self._writes.request(group.desired, range(group.desired + 1, replicas + 1))
         failures: list[LaunchFailure] = []
@@ -123,8 +139,6 @@ class AsgResizer(AwsResizer):
     def _zones(self, group: AutoScalingGroup) -> list[str]:
         """Return the pool's own zone, or all zones of the group, the emptiest first."""
         zone = self._spec.zone
-        if zone is not None and zone not in group.zones:
-            raise Misconfigured(f"{self._what} has no zone {zone}; set zone to one of {', '.join(group.zones)}")
         if zone is not None:
             return [zone]
         count_by_zone = Counter(m.zone for m in group.machines)

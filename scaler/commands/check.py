@@ -85,6 +85,7 @@ def _as_dict(check: AdapterCheck) -> dict[str, object]:
         "kind": check.kind,
         "well": check.ok,
         "answer": result(check),
+        "refusals": list(check.refusals),
         "permits": permits,
         "permits_error": check.permits_error,
     }

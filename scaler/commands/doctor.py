@@ -63,7 +63,8 @@ def lines(checks: list[AdapterCheck], config: Config, memories: Mapping[Workload
 
 
 def permits(check: AdapterCheck) -> Iterator[str]:
-    """Yield the denied and the unknown permissions, or one line where all are granted."""
+    """Yield refusals, denied and unknown permissions, or one line where all are granted."""
+    yield from (f"SCALE-OUT REFUSED: {refusal}" for refusal in check.refusals)
     if check.permits_error:
         yield f"permissions unknown: {check.permits_error}"
     denied = [p for p in check.permits if p.granted is False]
@@ -97,6 +98,7 @@ def as_dict(check: AdapterCheck, config: Config, memories: Mapping[WorkloadName,
         plain["status"] = {**asdict(check.status.value), "pending": check.status.value.pending}
         plain["age_s"] = round(check.at - check.status.measured_at, 3)
     if check.role == "pool":
+        plain["refusals"] = list(check.refusals)
         plain["lead_time_s"], plain["lead_times_measured"] = _lead_time_s(check, config, memories)
     if check.permits or check.permits_error:
         plain["permits"] = [asdict(p) for p in check.permits]

@@ -61,6 +61,9 @@ def fine_percent(share: float) -> str:
 
 
 def percent_decimals(share: float) -> int:
-    """Return the decimals that show a share other than 0 in percent: 2 for 0.031, and 4 for 0.000064."""
+    """Return the decimals that show a share other than 0 in percent.
+
+    2 for 0.031, and 4 for 0.000064.
+    """
     first = -math.floor(math.log10(100.0 * abs(share)))
     return max(FEWEST_DECIMALS, first + DIGITS - 1)

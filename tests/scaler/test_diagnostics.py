@@ -134,6 +134,12 @@ def test_permission_text_distinguishes_granted_denied_and_unknown(granted: bool 
     assert check.ok is (granted is not False)
 
 
+def test_refused_scale_out_is_shown_and_fails_the_check() -> None:
+    check = AdapterCheck(WorkloadName("llm"), "pool", "gpus", "asg", refusals=("group llm has no zone x",))
+    assert list(permits(check)) == ["SCALE-OUT REFUSED: group llm has no zone x"]
+    assert not check.ok
+
+
 @pytest.mark.parametrize(
     ("remedy", "text"), [("check the name", "llm is missing (check the name)"), ("", "llm is missing")]
 )

@@ -71,6 +71,9 @@ async def test_group_with_launch_suspended_is_not_scaled_out(env: AwsEnvironment
     pool = await env.open(Asg, group="llm")
     with pytest.raises(Misconfigured, match="process Launch is suspended"):
         await pool.resize(3, await read_status(pool))
+    assert [text.partition(": ")[2] for text in await pool.scale_out_refusals()] == [
+        "its process Launch is suspended, so no instance starts; resume it"
+    ]
     await pool.resize(1, await read_status(pool))
     assert env.world.groups["llm"].desired == 1
 
@@ -169,6 +172,19 @@ async def test_a_zone_outside_the_group_is_misconfigured(env: AwsEnvironment) ->
     with pytest.raises(Misconfigured, match="set zone to one of us-east-1a, us-east-1b"):
         await pool.resize(3, await read_status(pool))
     assert env.endpoint.count(LAUNCH) == 0
+
+
+async def test_refusals_of_the_group_are_known_before_a_scale_out(env: AwsEnvironment) -> None:
+    assert await (await env.open(Asg, group="llm", max_replicas=10)).scale_out_refusals() == []
+    for instance in env.world.groups["llm"].instances:
+        instance.weight = 2
+    pool = await env.open(Asg, group="llm", launch="instances", zone="us-east-1f", max_replicas=12)
+    assert [text.removeprefix("Auto Scaling group llm ") for text in await pool.scale_out_refusals()] == [
+        "uses instance weights, which require launch: desired_capacity",
+        "has no zone us-east-1f; set zone to one of us-east-1a, us-east-1b",
+        "has MaxSize 10; raise it to max_replicas, which is 12",
+    ]
+    assert (env.endpoint.count(SET), env.endpoint.count(LAUNCH)) == (0, 0)
 
 
 async def test_weighted_instances_count_by_weight_and_reject_single_launches(env: AwsEnvironment) -> None:
