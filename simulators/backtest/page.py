@@ -47,6 +47,7 @@ def _workload(result: BacktestResult, key: str) -> dict[str, Any]:
         "sentences": list(text.sentences(result)),
         "cards": _cards(result.summary),
         "look": text.notable_rows(result),
+        "no_problem": text.no_problem(result.summary),
         "plots": list(plots.plots_of(result, key)),
         "reasons": text.reasons(result),
         "changes": text.changes(result),

@@ -158,6 +158,15 @@ def notable_rows(result: BacktestResult) -> list[Sequence[str]]:
     ]
 
 
+def no_problem(summary: PeriodSummary) -> str:
+    """Return the sentence of a period without notable periods; what is unknown is no good news."""
+    totals = {"SLO violations": summary.late, "idle cost": summary.idle_usd}
+    unknown = [name for name, values in totals.items() if summary.total(values) is None]
+    known = [name for name in (*totals, "blind ticks", "rejected writes") if name not in unknown]
+    text = f"No problems: no {', '.join(known[:-1])} or {known[-1]}."
+    return f"{text} Unknown: {' and '.join(unknown)}." if unknown else text
+
+
 def notable_overall(period: Sequence[BacktestResult]) -> list[Sequence[str]]:
     """Return rows of the worst notable periods of each kind over all workloads.
 

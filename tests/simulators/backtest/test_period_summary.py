@@ -16,7 +16,7 @@ from simulators.backtest.journals import read
 from simulators.backtest.period_summary import notable_periods, paid_replicas, summarize_period
 from simulators.backtest.recorded_run import LACKING, RecordedRun
 from simulators.backtest.supply import capacity, interruptions_per_hour, shortage_share
-from simulators.backtest.text import slo_line
+from simulators.backtest.text import no_problem, slo_line
 from simulators.experiments.slo_outcome import SloStatus
 from tests.simulators.backtest import recorded_runs
 from tests.simulators.backtest.recorded_runs import NAN, make_recorded_run
@@ -208,6 +208,14 @@ def test_long_blind_periods_and_gaps_are_notable_and_a_single_tick_is_not() -> N
 
 def test_a_quiet_period_has_no_notable_periods() -> None:
     assert notable_periods(summarize_period(make_recorded_run(50))) == []
+
+
+def test_unknown_figures_are_not_called_free_of_problems() -> None:
+    """A run without measured latencies and without a price."""
+    run = make_recorded_run(50, workload_pools={"gpus": pool(price=None)})
+    assert no_problem(summarize_period(run)) == (
+        "No problems: no blind ticks or rejected writes. Unknown: SLO violations and idle cost."
+    )
 
 
 @pytest.mark.slow
