@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from policies.model import Fresh, PoolName, Result, Tick, WorkloadName
+from policies.model import PoolName, Result, Tick, WorkloadName
 from policies.model.spec import WorkloadSpec
 from scaler.shadow.counterfactual import ShadowTotals
+from scaler.telemetry.dashboard.interruptions import new_interruptions
 from scaler.telemetry.dashboard.slo_record import late_rate, limits_of
 
 MAX_GAP_INTERVALS: Final = 4.0
@@ -86,7 +87,7 @@ class WorkloadTotals:
     slo_share: float | None = None
     dry_run: bool = False
     _last: tuple[Tick, WorkloadSpec] | None = None
-    _interrupted: dict[PoolName, int] = field(default_factory=dict)
+    _counters: dict[PoolName, int] = field(default_factory=dict)
 
     def add(self, tick: Tick, spec: WorkloadSpec) -> None:
         self.ticks += 1
@@ -96,7 +97,7 @@ class WorkloadTotals:
         self.slo_share = None if spec.slo is None else spec.slo.share
         self.dry_run |= tick.dry_run
         self._add_size(tick.decision.target)
-        self._add_interruptions(tick)
+        self.interruptions += sum(n for _, n in new_interruptions(tick, self._counters))
         if self._last is not None:
             self._add_period(*self._last, tick.at - tick.clock_step_s - self._last[0].at)
         self._last = (tick, spec)
@@ -108,15 +109,6 @@ class WorkloadTotals:
             self.smallest = size if self.smallest is None else min(self.smallest, size)
             self.largest = size if self.largest is None else max(self.largest, size)
             self.current = size
-
-    def _add_interruptions(self, tick: Tick) -> None:
-        """Add the growth of each pool's counter. A smaller value is a restarted counter."""
-        for name, reading in tick.observation.pools.items():
-            if isinstance(reading, Fresh):
-                counted = reading.value.interrupted
-                before = self._interrupted.get(name, counted)
-                self.interruptions += counted - before if counted >= before else counted
-                self._interrupted[name] = counted
 
     def _add_period(self, tick: Tick, spec: WorkloadSpec, over_s: float) -> None:
         """Add the cost and the requests between a tick and the next one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Final
 
 from policies.model import Fresh, PoolName, Tick
@@ -12,6 +13,20 @@ RECENT_S: Final = 600.0
 """Time after an interruption in which the workload is shown as interrupted. Seconds."""
 MAX_STORED: Final = 256
 """Maximum number of interruptions stored per workload: one every six minutes for a day."""
+
+
+def new_interruptions(tick: Tick, counters: dict[PoolName, int]) -> Iterator[tuple[PoolName, int]]:
+    """Yield each pool with interruptions since its last reading, and update its counter.
+
+    A counter that fell has restarted at 0: 7, then 2 are 2 interruptions.
+    """
+    for pool, reading in tick.observation.pools.items():
+        if isinstance(reading, Fresh):
+            counter = reading.value.interrupted
+            before = counters.get(pool, counter)
+            counters[pool] = counter
+            if interrupted := counter - before if counter >= before else counter:
+                yield pool, interrupted
 
 
 class Interruptions:
@@ -27,21 +42,13 @@ class Interruptions:
         self._stored: deque[tuple[float, PoolName, int]] = deque(maxlen=MAX_STORED)
 
     def add(self, tick: Tick) -> None:
-        """Add the interruptions since the last tick. A counter that fell has restarted at 0."""
+        """Add the interruptions since the last tick."""
         if tick.clock_step_s and self.since is not None:
             self.since += tick.clock_step_s
             self._stored = deque(((at + tick.clock_step_s, p, n) for at, p, n in self._stored), MAX_STORED)
         self.since = tick.at if self.since is None else self.since
         self._at = tick.at
-        for pool, reading in tick.observation.pools.items():
-            if not isinstance(reading, Fresh):
-                continue
-            counter = reading.value.interrupted
-            before = self._counters.get(pool, counter)
-            interrupted = counter - before if counter >= before else counter
-            if interrupted:
-                self._stored.append((tick.at, pool, interrupted))
-            self._counters[pool] = counter
+        self._stored += ((tick.at, pool, n) for pool, n in new_interruptions(tick, self._counters))
 
     def count(self, pool: PoolName | None = None, within_s: float = DAY_S) -> int:
         """Return the replicas that were interrupted within the time, in one pool or in all."""
