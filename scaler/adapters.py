@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from policies.model import PoolName, WorkloadName
 from policies.model.pool import Pool
-from policies.recommend.predictive.latency_model import slo_limits_s
 from scaler.config.load import Workload
 from scaler.ports import Actuator, Clock, Context, Misconfigured, Source, SourceSpec
 from scaler.quota_ledger import QuotaLedger
@@ -53,7 +52,7 @@ def name_workload_in_errors(workload: WorkloadName) -> Iterator[None]:
 
 def adapter_context(workload: Workload, resources: Resources, clock: Clock) -> AdapterContext:
     """Return the context in which the workload's adapters are opened."""
-    return AdapterContext(resources, clock, workload.spec.deadline_s, slo_limits_s(workload.spec))
+    return AdapterContext(resources, clock, workload.spec.deadline_s, workload.spec.slo_limits_s)
 
 
 async def open_source(spec: SourceSpec, context: Context) -> Source:

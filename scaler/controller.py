@@ -25,9 +25,9 @@ from policies.model import (
     Reading,
     Result,
     SignalName,
-    Stale,
     Tick,
 )
+from policies.model.readings import grade
 from policies.pipeline import decide
 from policies.signals.plausibility import implausible, implausible_size, quantity_of
 from scaler.adapter_faults import Fault
@@ -46,6 +46,7 @@ from scaler.ports import (
     Unavailable,
 )
 from scaler.setup import Setup
+from scaler.slo_record import SloRecord, record_of
 
 T = TypeVar("T")
 NameT = TypeVar("NameT", bound=str)
@@ -76,6 +77,7 @@ class Controller:
         self, setup: Setup, clock: Clock, history: History, record: Callable[[Tick], None], *, dry_run: bool = False
     ) -> None:
         self.history = history
+        self.slo_record: SloRecord | None = record_of(setup.workload.spec)
         self._setup = setup
         self._next_setup: Setup | None = None
         self._next_seed: Callable[[History], None] | None = None
@@ -185,7 +187,9 @@ class Controller:
             self._seed, self._next_seed = self._next_seed, None
             self._last_samples.clear()
             self._setup.register()
-            self.history.span_s = max(self.history.span_s, self._setup.workload.spec.lookback_s)
+            spec, record = self._setup.workload.spec, self.slo_record
+            self.slo_record = record_of(spec) if record is None else record.adopt(spec)
+            self.history.span_s = max(self.history.span_s, spec.lookback_s)
         due_s += self._apply_clock_step()
         self._began_s = self._clock.now()
         lateness_s = max(0.0, self._began_s - due_s)
@@ -227,6 +231,8 @@ class Controller:
         if step_s:
             self._step_s += step_s
             self.history.shift(step_s)
+            if self.slo_record is not None:
+                self.slo_record.shift(step_s)
             self._due_s, self._began_s, self._ended_s = (
                 self._due_s + step_s,
                 self._began_s + step_s,
@@ -264,7 +270,8 @@ class Controller:
                 self._last_sizes[name] = masked_status(status)
             last, error = self._last_sizes.get(name), pool_errors.get(name, "")
             pools[name] = grade(last, POOL_MAX_AGE_S, now, error, failed=status is None)
-        return Observation(setup.workload.name, now, readings, pools, source_errors, pool_errors)
+        budget = None if self.slo_record is None else self.slo_record.observe(now, readings)
+        return Observation(setup.workload.name, now, readings, pools, source_errors, pool_errors, None, budget)
 
     def _grade(
         self, signal: SignalName, sample: Fresh[float] | Absent | None, max_age_s: float, now: float, error: str
@@ -385,16 +392,3 @@ class Controller:
         except PortError as e:
             return Outcome(pool, before, target, RESULTS[type(e)], str(e))
         return Outcome(pool, before, target, Result.ACCEPTED)
-
-
-def grade(last: Fresh[T] | None, max_age_s: float, now: float, error: str, *, failed: bool) -> Reading[T]:
-    """Return the last known value as a reading by its age.
-
-    It is stale at any age where this tick's read `failed`.
-    """
-    if last is None:
-        return Absent(error or "never read")
-    age_s = max(0.0, now - last.measured_at)
-    if failed or age_s > max_age_s:
-        return Stale(last.value, last.measured_at, age_s)
-    return last

@@ -4,6 +4,7 @@ All records are frozen. Times are seconds since the Unix epoch on the controller
 """
 
 from policies.model.decision import Decision, Step
+from policies.model.error_budget import ErrorBudget, RequestCount, SloState
 from policies.model.names import PolicyName, PoolName, SignalName, WorkloadName
 from policies.model.observation import Grant, Observation, Part, PoolStatus, Quota, Shortfall
 from policies.model.readings import Absent, Fresh, Reading, Stale
@@ -14,6 +15,7 @@ from policies.model.tick import Outcome, Result, Tick
 __all__ = [
     "Absent",
     "Decision",
+    "ErrorBudget",
     "Evidence",
     "Fresh",
     "Grant",
@@ -26,10 +28,12 @@ __all__ = [
     "Quota",
     "Reading",
     "Recommendation",
+    "RequestCount",
     "Result",
     "RuleId",
     "Shortfall",
     "SignalName",
+    "SloState",
     "Stale",
     "Step",
     "Tick",

@@ -1,10 +1,11 @@
-"""The observation of one tick: readings, the status of each pool, and the fleet's grant."""
+"""The observation of one tick: readings, the status of each pool, the fleet's grant and the SLO's error budget."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from policies.model.error_budget import ErrorBudget
 from policies.model.names import PoolName, SignalName, WorkloadName
 from policies.model.readings import Reading
 
@@ -92,7 +93,8 @@ class Grant:
 class Observation:
     """The observation of one workload in one tick, and the errors of its sources and pools.
 
-    `grant` is the fleet's grant in that tick; None where no limit spans workloads.
+    `grant` is the fleet's grant in that tick; None where no limit spans workloads. `error_budget` is the error budget
+    of the SLO, this tick's requests included; None without an SLO.
     """
 
     workload: WorkloadName
@@ -102,3 +104,4 @@ class Observation:
     source_errors: Mapping[str, str] = field(default_factory=dict)
     pool_errors: Mapping[PoolName, str] = field(default_factory=dict)
     grant: Grant | None = None
+    error_budget: ErrorBudget | None = None

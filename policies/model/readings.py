@@ -38,3 +38,16 @@ class Absent:
 
 
 Reading: TypeAlias = Fresh[T] | Stale[T] | Absent
+
+
+def grade(last: Fresh[T] | None, max_age_s: float, now: float, error: str, *, failed: bool) -> Reading[T]:
+    """Return the last known value as a reading by its age.
+
+    It is stale at any age where this tick's read `failed`.
+    """
+    if last is None:
+        return Absent(error or "never read")
+    age_s = max(0.0, now - last.measured_at)
+    if failed or age_s > max_age_s:
+        return Stale(last.value, last.measured_at, age_s)
+    return last

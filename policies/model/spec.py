@@ -147,6 +147,22 @@ class Slo:
             le=1,
         ),
     ] = 0.99
+    window_s: Annotated[
+        float,
+        FieldMetadata(
+            "Window of the error budget: late requests within it spend the budget. The default of 2419200 is 28 days,"
+            " as in Google's SRE workbook, and contains every weekday equally often. Lower it if older late requests"
+            " should count no longer. Seconds.",
+            ge=86_400,
+            le=7_776_000,
+        ),
+    ] = 2_419_200.0
+
+    @property
+    def limits_s(self) -> dict[str, float]:
+        """The limits that are set, by setting. Seconds."""
+        limits_s = {"ttft_s": self.ttft_s, "itl_s": self.itl_s, "e2e_s": self.e2e_s}
+        return {key: limit_s for key, limit_s in limits_s.items() if limit_s is not None}
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.ttft_s is None and self.itl_s is None and self.e2e_s is None:
@@ -333,6 +349,11 @@ class WorkloadSpec:
     maintenance: Annotated[
         Maintenance, FieldMetadata("Weekly windows in which the size must not change, rise or fall.")
     ] = field(default_factory=Maintenance)
+
+    @property
+    def slo_limits_s(self) -> dict[str, float]:
+        """Limits of the SLO, by setting; empty without an SLO. Seconds."""
+        return {} if self.slo is None else self.slo.limits_s
 
     @property
     def lookback_s(self) -> float:

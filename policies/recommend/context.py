@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 import numpy as np
 
 from policies.history.ticks import History
-from policies.model import Observation, PolicyName, PoolName, PoolStatus, Reading, Recommendation, SignalName, Step
+from policies.model import (
+    ErrorBudget,
+    Observation,
+    PolicyName,
+    PoolName,
+    PoolStatus,
+    Reading,
+    Recommendation,
+    SignalName,
+    Step,
+)
 from policies.model.spec import WorkloadSpec
 
 if TYPE_CHECKING:
@@ -29,7 +39,8 @@ class PolicyContext:
     `ready` and `desired` are sums over the pools in replica equivalents, None when a pool's size is not known. `demand`
     is None for policies that measure demand; a post-demand policy (`Policy.post_demand`) runs after them, and its
     `demand` is their largest need. `min_replicas` is the workload's: 0 where it may scale to zero. `pools` are the
-    statuses of the pools, `spec` the workload's specification.
+    statuses of the pools, `spec` the workload's specification. `error_budget` is the error budget of its SLO, this
+    tick's requests included; None without an SLO, and where another SLO was measured.
     """
 
     at: float
@@ -41,6 +52,7 @@ class PolicyContext:
     min_replicas: int = 0
     pools: Mapping[PoolName, Reading[PoolStatus]] = field(default_factory=dict)
     spec: WorkloadSpec | None = None
+    error_budget: ErrorBudget | None = None
 
     def pending_since(self) -> list[float]:
         """Return the request times of pending replicas that may still arrive, oldest first."""

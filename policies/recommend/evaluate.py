@@ -43,7 +43,8 @@ def evaluate(
     No need exceeds `max_need`, so that the configured and observed sizes bound the cost of the stages that follow.
     """
     at, readings, pools = observation.at, observation.readings, observation.pools
-    context = PolicyContext(at, readings, ready, current, None, history, spec.min_replicas, pools, spec)
+    budget = None if observation.error_budget is None else observation.error_budget.under(spec.slo)
+    context = PolicyContext(at, readings, ready, current, None, history, spec.min_replicas, pools, spec, budget)
     maximum = max_need(spec, current)
     measured = {
         n: bounded_recommendation(p.recommend(n, context), maximum, history.memory(n))

@@ -34,6 +34,15 @@ LATENCIES: Final[Mapping[str, LatencyMetric]] = {
 }
 """The latencies by the SLO setting that limits them. The priors were measured with vLLM and Llama-3.1-8B on an H100,
 conversations. A waiting time is exponential, with a spread of 1; an average over a request varies less."""
-LATE_SHARES: Final = frozenset(latency.late_share for latency in LATENCIES.values())
+E2E_MEAN, E2E_LATE_SHARE, E2E_P95 = "e2e_mean_s", "e2e_late_share", "e2e_p95_s"
+"""The quantities of a request's duration, from arrival to the last token. It has no prior: it depends on the length of
+the answer, so that no policy models it."""
+LATE_SHARE_BY_LIMIT: Final[Mapping[str, str]] = {
+    **{limit: latency.late_share for limit, latency in LATENCIES.items()},
+    "e2e_s": E2E_LATE_SHARE,
+}
+"""The share of requests beyond each limit of an SLO, by its setting."""
+LATE_SHARES: Final = frozenset(LATE_SHARE_BY_LIMIT.values())
 """Quantities that depend on the SLO."""
 QUANTITIES: Final = tuple(q for latency in LATENCIES.values() for q in (latency.mean, latency.late_share, latency.p95))
+"""Quantities of the modelled latencies."""

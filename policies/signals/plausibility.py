@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from policies.model import Absent
-from policies.signals.latency_quantities import LATE_SHARES, QUANTITIES
+from policies.signals.latency_quantities import E2E_MEAN, E2E_P95, LATE_SHARES, QUANTITIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,7 +49,7 @@ LIMITS: Final[Mapping[str, float]] = {
     **dict.fromkeys(("prompt_tokens_per_s", "generation_tokens_per_s"), 1e10),
     # Latencies and ages: 32 years, in seconds. A Unix time that is mistaken for a duration exceeds it.
     **dict.fromkeys((q for q in QUANTITIES if q not in LATE_SHARES), 1e9),
-    **dict.fromkeys(("oldest_age_s", "queue_time_p95_s"), 1e9),
+    **dict.fromkeys(("oldest_age_s", "queue_time_p95_s", E2E_MEAN, E2E_P95), 1e9),
 }
 """The largest plausible value of each quantity that a source provides by default."""
 ANY_LIMIT: Final = 1e18

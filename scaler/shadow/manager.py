@@ -14,7 +14,6 @@ from typing import Final
 
 from policies.history.ticks import History
 from policies.model import Tick, WorkloadName
-from policies.recommend.predictive.latency_model import slo_limits_s
 from policies.signals.latency_quantities import LATE_SHARES
 from scaler.config.daemon import DaemonSpec
 from scaler.config.load import Workload, load
@@ -202,7 +201,7 @@ def share_sources(shadow: Workload, live: Workload) -> dict[str, str]:
     A source of late requests is not shared between different SLO limits.
     """
     live_sources = live.spec.sources
-    has_same_limits = slo_limits_s(shadow.spec) == slo_limits_s(live.spec)
+    has_same_limits = shadow.spec.slo_limits_s == live.spec.slo_limits_s
     shared: dict[str, str] = {}
     for name, spec in shadow.spec.sources.items():
         if not has_same_limits and not LATE_SHARES.isdisjoint(spec.quantities()):

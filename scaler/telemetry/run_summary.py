@@ -12,7 +12,6 @@ from policies.model import PoolName, Result, Tick, WorkloadName
 from policies.model.spec import WorkloadSpec
 from scaler.shadow.counterfactual import ShadowTotals
 from scaler.telemetry.dashboard.interruptions import new_interruptions
-from scaler.telemetry.dashboard.slo_record import late_rate, limits_of
 
 MAX_GAP_INTERVALS: Final = 4.0
 """A longer gap between two ticks counts as one interval: no tick observed it."""
@@ -98,6 +97,9 @@ class WorkloadTotals:
         self.dry_run |= tick.dry_run
         self._add_size(tick.decision.target)
         self.interruptions += sum(n for _, n in new_interruptions(tick, self._counters))
+        if (budget := tick.observation.error_budget) is not None:
+            self.requests += budget.last.requests
+            self.late += budget.last.late
         if self._last is not None:
             self._add_period(*self._last, tick.at - tick.clock_step_s - self._last[0].at)
         self._last = (tick, spec)
@@ -111,14 +113,10 @@ class WorkloadTotals:
             self.current = size
 
     def _add_period(self, tick: Tick, spec: WorkloadSpec, over_s: float) -> None:
-        """Add the cost and the requests between a tick and the next one."""
+        """Add the cost between a tick and the next one."""
         if over_s > MAX_GAP_INTERVALS * spec.interval_s:
             over_s = spec.interval_s
         self.cost.add(tick, spec, over_s)
-        measured = "no slo is set" if spec.slo is None else late_rate(tick, limits_of(spec.slo))
-        if not isinstance(measured, str):
-            self.requests += measured[0] * over_s
-            self.late += measured[1] * over_s
 
     @property
     def slo_attainment(self) -> float | None:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from policies.model import Absent, Fresh, PoolName, PoolStatus
-from policies.recommend.predictive.latency_model import slo_limits_s
 from scaler.config.load import Workload
 from scaler.ports import Actuator, Source
 from scaler.registry import kind_of
@@ -110,7 +109,7 @@ def setup(world: World, workload: Workload, pools: Mapping[PoolName, PoolName], 
         if kind_of("source", spec) in QUEUES:
             sources[name] = QueueSource(world, world_names)
         else:
-            sources[name] = EngineSource(world, world_names, slo_limits_s(workload.spec))
+            sources[name] = EngineSource(world, world_names, workload.spec.slo_limits_s)
     actuators: dict[PoolName, Actuator] = {}
     for name, pool in workload.spec.pools.items():
         if pool.tier == "serving":

@@ -76,7 +76,6 @@ class Dashboard:
         workloads = len(self._stored)
         stored.add(
             tick,
-            self._info.facts(tick.workload, lead_times=False).spec,
             max(MIN_ROWS, min(MAX_ROWS, MAX_TOTAL_ROWS // workloads)),
             max(MIN_RUNS, min(MAX_RUNS, MAX_TOTAL_RUNS // workloads)),
         )

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from policies.model import Absent, Fresh, Reading, Result, RuleId, Stale, Tick
+from policies.model import Absent, ErrorBudget, Fresh, Reading, Result, RuleId, SloState, Stale, Tick
+from policies.model.error_budget import HOUR_S
 from scaler.journal.explain import verdict
 from scaler.telemetry.dashboard.columns import number, unit
 from scaler.telemetry.dashboard.decisions import direction, kind, problem
 from scaler.telemetry.dashboard.interruptions import RECENT_S
 from scaler.telemetry.dashboard.pool_rows import markets, unpriced
-from scaler.telemetry.dashboard.slo_record import slo_status
 from scaler.telemetry.dashboard.stored_ticks import StoredTicks
 from scaler.telemetry.dashboard.workload_facts import Facts
 
 STATES: Final = (
     "stalled",
     "SLO violated",
+    "SLO at risk",
     "refused",
     "blind",
     "interrupted",
@@ -27,22 +28,25 @@ STATES: Final = (
     "scaling in",
     "held",
     "dry run",
+    "SLO unknown",
     "ok",
 )
 """States of a workload, the most severe first. Several may apply."""
 
 
-def states(tick: Tick, stored: StoredTicks, facts: Facts, *, violated: bool) -> list[str]:
+def states(tick: Tick, stored: StoredTicks, facts: Facts) -> list[str]:
     """Return the states that apply to a workload, the most severe first.
 
-    `violated` is whether the SLO is. "stalled" and "starting" are not among them: no tick has them.
+    "stalled" and "starting" are not among them: no tick has them.
     """
-    d = tick.decision
+    d, budget = tick.decision, tick.observation.error_budget
     results = {o.result for o in tick.outcomes}
     pending = [not isinstance(r, Absent) and r.value.interruption_pending > 0 for r in tick.observation.pools.values()]
     unfinished = _unfinished(tick)
     applies = {
-        "SLO violated": violated,
+        "SLO violated": budget is not None and budget.violated,
+        "SLO at risk": budget is not None and budget.at_risk,
+        "SLO unknown": budget is not None and budget.state is SloState.UNKNOWN,
         "refused": any(r.refused and r is not Result.CONFLICT for r in results),
         "blind": d.target is None or not d.may_scale_in,
         "interrupted": any(pending) or stored.interruptions.count(within_s=RECENT_S) > 0,
@@ -59,10 +63,9 @@ def states(tick: Tick, stored: StoredTicks, facts: Facts, *, violated: bool) -> 
 def summary(tick: Tick, stored: StoredTicks, facts: Facts) -> dict[str, Any]:
     """Return a workload's line in the list."""
     d = tick.decision
-    slo = slo_status(stored.slo, None if facts.spec is None else facts.spec.slo, tick)
     return {
         "at": tick.at,
-        "states": states(tick, stored, facts, violated=slo is not None and slo["violated"]),
+        "states": states(tick, stored, facts),
         "demand": number(d.demand),
         "current": d.current,
         "desired": d.target,
@@ -70,9 +73,41 @@ def summary(tick: Tick, stored: StoredTicks, facts: Facts) -> dict[str, Any]:
         "usd_per_hour": number(d.cost_usd_per_hour),
         "unpriced": unpriced(facts.spec),
         "markets": markets(tick, facts.spec),
-        "slo": slo,
+        "slo": slo_status(tick.observation.error_budget, tick.at),
         "verdict": verdict(tick),
         "problem": problem(tick),
+    }
+
+
+def slo_status(budget: ErrorBudget | None, at: float) -> dict[str, Any] | None:
+    """Return the state of an SLO and its windows of at least an hour; None without an SLO.
+
+    `problem` is the reason why requests are not measured now.
+    """
+    if budget is None:
+        return None
+    return {
+        "state": budget.state.value,
+        "share": budget.share,
+        "limits": dict(budget.limits_s),
+        "window_s": budget.window_s,
+        "remaining": number(budget.remaining, 4),
+        "problem": budget.problem,
+        "windows": [_burn(budget, window_s, at) for window_s in budget.windows if window_s >= HOUR_S],
+    }
+
+
+def _burn(budget: ErrorBudget, window_s: float, at: float) -> dict[str, Any]:
+    """Return the requests, the attainment and the burn rate of one window."""
+    count = budget.windows[window_s]
+    return {
+        "window_s": window_s,
+        "since": None if budget.since is None else max(budget.since, at - window_s),
+        "measured_s": round(count.measured_s),
+        "requests": round(count.requests),
+        "late": round(count.late),
+        "attainment": number(budget.attainment(window_s), 6),
+        "burn_rate": number(budget.burn_rate(window_s), 3),
     }
 
 

@@ -18,7 +18,6 @@ from policies.model.spec import WorkloadSpec
 from scaler.journal.explain import timestamp
 from scaler.printable import printable
 from scaler.telemetry.dashboard.decisions import problem
-from scaler.telemetry.dashboard.slo_record import late_rate, limits_of
 from scaler.telemetry.dashboard.status import states
 from scaler.telemetry.dashboard.stored_ticks import StoredTicks
 from scaler.telemetry.dashboard.workload_facts import Facts
@@ -34,11 +33,11 @@ MEDIUM: Final = 76
 MAX_NAME: Final = 40
 """Maximum width of a name next to a reason, in columns."""
 MAX_MESSAGES: Final = 5
-PROBLEMS: Final = ("stalled", "SLO violated", "refused", "blind", "interrupted", "yielding")
+PROBLEMS: Final = ("stalled", "SLO violated", "SLO at risk", "refused", "blind", "interrupted", "yielding")
 """States that a person should look at, the most severe first."""
 STYLES: Final[Mapping[str, str]] = {
-    "stalled": "bold red", "refused": "red", "blind": "yellow", "SLO violated": "red", "yielding": "yellow",
-    "interrupted": "yellow", "scaling out": "cyan", "scaling in": "cyan", "ok": "green",
+    "stalled": "bold red", "SLO violated": "red", "SLO at risk": "yellow", "refused": "red", "blind": "yellow",
+    "yielding": "yellow", "interrupted": "yellow", "scaling out": "cyan", "scaling in": "cyan", "ok": "green",
 }  # fmt: skip
 
 
@@ -55,12 +54,11 @@ class WorkloadRow:
 
 def next_row(previous: WorkloadRow | None, tick: Tick, spec: WorkloadSpec) -> WorkloadRow:
     """Return a workload's row after a tick."""
-    slo, violated = _slo(tick, spec)
     demand = deque[float | None](maxlen=SPARK_TICKS) if previous is None else previous.demand
     demand.append(tick.decision.demand)
     stored = StoredTicks(0) if previous is None else previous.stored
     stored.interruptions.add(tick)
-    return WorkloadRow(tick, states(tick, stored, Facts(spec), violated=violated)[0], slo, demand, stored)
+    return WorkloadRow(tick, states(tick, stored, Facts(spec))[0], _slo(tick), demand, stored)
 
 
 class Frame(NamedTuple):
@@ -197,15 +195,13 @@ def _hidden(frame: Frame, hidden: Sequence[WorkloadName]) -> Text:
     return _line(f"{text}: see the dashboard", "dim")
 
 
-def _slo(tick: Tick, spec: WorkloadSpec) -> tuple[str, bool]:
-    """Return the last tick's share of requests on time as text, and whether it violates the SLO."""
-    if spec.slo is None:
-        return "no SLO", False
-    measured = late_rate(tick, limits_of(spec.slo))
-    if isinstance(measured, str) or not measured[0]:
-        return "?", False
-    share = 1.0 - measured[1] / measured[0]
-    return f"{100 * share:.1f} %", share < spec.slo.share
+def _slo(tick: Tick) -> str:
+    """Return the share of requests that met the SLO since the previous tick."""
+    budget = tick.observation.error_budget
+    if budget is None:
+        return "no SLO"
+    last = budget.last
+    return f"{100 * (1.0 - last.late / last.requests):.1f} %" if last.requests > 0 else "?"
 
 
 def _message(message: Message) -> Text:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from policies.model import Absent, Fresh, Stale
+from policies.model.readings import grade
 from scaler.adapters import open_source
 from scaler.clouds.aws.account import AwsAccount
 from scaler.config.kinds.aws_sources import Sqs
-from scaler.controller import grade
 from scaler.ports import Misconfigured, Source, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
 from tests.factories import NOW
