@@ -27,7 +27,7 @@ from scaler.clock import FastClock, SystemClock
 from scaler.config.daemon import DaemonSpec
 from scaler.config.load import Config, Workload
 from scaler.controller import Controller
-from scaler.journal import history_backfill
+from scaler.journal import history_backfill, slo_history
 from scaler.journal.initial_history import InitialHistory, recent_ticks
 from scaler.journal.reader import Unread, tail
 from scaler.journal.writer import JournalWriter
@@ -43,7 +43,7 @@ from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.dashboard.workload_facts import LiveWorkloads
 from scaler.telemetry.fleet import FleetCollector
 from scaler.telemetry.health import Health, task_of
-from scaler.telemetry.log import log, log_tick, stamped_by
+from scaler.telemetry.log import log, log_slo_change, log_tick, stamped_by
 from scaler.telemetry.metrics import Metrics
 from scaler.telemetry.shadow import ShadowCollector
 from scaler.telemetry.supervision import SupervisionCollector
@@ -105,9 +105,11 @@ class App:
     def record(self, tick: Tick) -> None:
         """Write a tick to the journal, the log, the metrics and the dashboard."""
         self.tasks.recovered(task_of(tick.workload))
-        workload = self.controllers[tick.workload].workload
-        self._recorder.write(lambda journal: journal.write(tick, workload))
+        controller = self.controllers[tick.workload]
+        workload = controller.workload
+        self._recorder.write(lambda journal: journal.write(tick, workload, controller.slo_record))
         log_tick(tick)
+        log_slo_change(self.metrics.last.get(tick.workload), tick)
         self.metrics.observe(tick)
         self.dashboard.observe(tick)
         self._options.on_tick(tick, workload.spec)
@@ -141,7 +143,20 @@ class App:
         controllers = [self._add(s, recent[s.workload.name], seeds.get(s.workload.name, {})) for s in setups]
         for tick in itertools.chain.from_iterable(tails.values()):
             self.ledger.record(tick)
+        await self._restore_slo_records(controllers)
         return controllers
+
+    async def _restore_slo_records(self, controllers: list[Controller]) -> None:
+        """Restore the requests that count for the error budgets from the journal."""
+        directory, now = self.config.daemon.journal.directory, self.clock.now()
+        records = {c.workload.name: c.slo_record for c in controllers if c.slo_record is not None}
+        if not directory or not records:
+            return
+        try:
+            await asyncio.to_thread(slo_history.restore, Path(directory), records, now)
+        except OSError as e:
+            remedy = "error budgets begin without recorded requests"
+            log.warning("journal", error=f"{directory}: {e.strerror}", remedy=remedy)
 
     def _read_tails(self, workloads: list[Workload]) -> Mapping[WorkloadName, list[Tick]]:
         journal = self.config.daemon.journal

@@ -9,11 +9,12 @@ A source reports rates. Each one counts for the time since the previous tick: 40
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from policies.history.tick_values import whole_value
-from policies.model import Absent, ErrorBudget, Fresh, Reading, RequestCount, SignalName, Stale
+from policies.model import Absent, ErrorBudget, Fresh, Reading, RequestCount, SignalName, Stale, WorkloadName
 from policies.model.error_budget import BURN_WINDOWS_S, HOUR_S, MINUTE_S, NOT_MEASURED
 from policies.model.spec import Slo, WorkloadSpec
 from policies.signals.latency_quantities import LATE_SHARE_BY_LIMIT, LATE_SHARES
@@ -27,6 +28,18 @@ MAX_MINUTES_S: Final = 6 * HOUR_S
 Counter = tuple[int, int, int]
 """A running total in thousandths: measured seconds, requests and late requests."""
 NOTHING: Final[Counter] = (0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class SloHistory:
+    """A record after a tick at `at`, as the journal stores it: the counts of minutes and hours by their start."""
+
+    workload: WorkloadName
+    at: float
+    limits_s: Mapping[str, float]
+    since: float | None
+    minutes: tuple[tuple[float, RequestCount], ...]
+    hours: tuple[tuple[float, RequestCount], ...]
 
 
 class RunningTotals:
@@ -46,13 +59,35 @@ class RunningTotals:
     def advance(self, now: float, total: Counter) -> None:
         """Set the running total of the bucket of a time. Buckets in between repeat the one before."""
         bucket, totals = int(now // self._step_s), self._totals
-        newest, size = bucket if self._newest is None else self._newest, len(totals)
-        if bucket > newest:
+        newest, size = self._newest, len(totals)
+        if newest is None or bucket > newest:
+            newest = bucket if newest is None else newest
             for empty in range(max(newest + 1, bucket - size + 1), bucket):
                 totals[empty % size] = totals[newest % size]
             self.before = [totals[(bucket - buckets) % size] for buckets in self._buckets]
-        self._newest = bucket
+            self._newest = bucket
         totals[bucket % size] = total
+
+    def counts(self) -> Iterator[tuple[float, Counter]]:
+        """Yield the start and the count of each bucket with a count, the oldest first."""
+        if self._newest is None:
+            return
+        size = len(self._totals)
+        before = self._totals[(self._newest + 1) % size]
+        for bucket in range(self._newest - size + 2, self._newest + 1):
+            total = self._totals[bucket % size]
+            if total != before:
+                yield bucket * self._step_s, _difference(total, before)
+                before = total
+
+    def restore(self, counts: Sequence[tuple[float, Counter]], total: Counter) -> None:
+        """Replace the totals by those of these counts, the last of which is `total`."""
+        for _, count in reversed(counts):
+            total = _difference(total, count)
+        self._totals, self._newest = [total] * len(self._totals), None
+        for start, count in counts:
+            total = _sum(total, count)
+            self.advance(start, total)
 
 
 class SloSignals(NamedTuple):
@@ -105,7 +140,7 @@ class SloRecord:
     def __init__(self, spec: WorkloadSpec, slo: Slo) -> None:
         self.slo = slo
         self.limits_s = slo.limits_s
-        self._signals = SloSignals.of(spec)
+        self._signals, self._max_gap_s = SloSignals.of(spec), max_gap_s(spec)
         windows_s = (*(w for w in BURN_WINDOWS_S if w < slo.window_s), slo.window_s)
         self._windows_s = windows_s
         self._minutes = RunningTotals(MINUTE_S, [w for w in windows_s if w <= MAX_MINUTES_S])
@@ -114,13 +149,12 @@ class SloRecord:
         self._stepped_s = 0.0
         self._first: float | None = None
         self._last: float | None = None
-        self._interval_s = 0.0
 
     def adopt(self, spec: WorkloadSpec) -> SloRecord | None:
         """Return the record for a new specification: this one where its limits and window are the same."""
         if spec.slo is None or spec.slo.limits_s != self.limits_s or spec.slo.window_s != self.slo.window_s:
             return record_of(spec)
-        self.slo, self._signals = spec.slo, SloSignals.of(spec)
+        self.slo, self._signals, self._max_gap_s = spec.slo, SloSignals.of(spec), max_gap_s(spec)
         return self
 
     def observe(self, at: float, readings: Mapping[SignalName, Reading[float]]) -> ErrorBudget:
@@ -131,18 +165,45 @@ class SloRecord:
             problem = measured
         elif last is None:
             problem = "no tick before this one"
-        elif passed_s > max(MAX_GAP_S, 2.5 * self._interval_s):
+        elif passed_s > self._max_gap_s:
             problem = f"no tick in the {passed_s:.0f} s before this one"
-        elif passed_s > 0.0:
+        elif passed_s <= 0.0:
+            problem = "no time since the tick before this one"
+        else:
             count = RequestCount(passed_s, measured[0] * passed_s, measured[1] * passed_s)
-        if passed_s > 0.0:
-            self._interval_s = passed_s
         counter = self._add(now, count)
         since = None if self._first is None else self._first + self._stepped_s
-        return ErrorBudget(self.slo.share, self.limits_s, self._counts(), since, _count(counter, NOTHING), problem)
+        return ErrorBudget(self.slo.share, self.limits_s, self._counts(), since, _count(counter), problem)
 
-    def restore(self, at: float, count: RequestCount) -> None:
-        """Add the recorded count of an earlier tick. Call it with the oldest tick first."""
+    def history(self, workload: WorkloadName) -> SloHistory | None:
+        """Return the record after the last tick, for the journal and for shadows; None before the first one."""
+        if self._last is None:
+            return None
+        minutes, hours = (
+            tuple((start + self._stepped_s, _count(counter)) for start, counter in totals.counts())
+            for totals in (self._minutes, self._hours)
+        )
+        since = None if self._first is None else self._first + self._stepped_s
+        return SloHistory(workload, self._last + self._stepped_s, self.limits_s, since, minutes, hours)
+
+    def restore(self, history: SloHistory) -> None:
+        """Replace the counts by recorded ones, unless they are of other limits."""
+        if history.limits_s != self.limits_s:
+            return
+        minutes, hours = (
+            [(start - self._stepped_s, _counter(count)) for start, count in counts]
+            for counts in (history.minutes, history.hours)
+        )
+        self._total = NOTHING
+        for _, counter in hours:
+            self._total = _sum(self._total, counter)
+        self._hours.restore(hours, self._total)
+        self._minutes.restore(minutes, self._total)
+        self._first = None if history.since is None else history.since - self._stepped_s
+        self._last = history.at - self._stepped_s
+
+    def add(self, at: float, count: RequestCount) -> None:
+        """Add the recorded count of a tick after the last one."""
         self._add(at - self._stepped_s, count)
 
     def shift(self, step_s: float) -> None:
@@ -151,14 +212,12 @@ class SloRecord:
 
     def _add(self, now: float, count: RequestCount) -> Counter:
         """Add a count that ends at a time, and return it in thousandths."""
-        measured_s, requests, late = count
         counter = NOTHING
-        if measured_s > 0.0:
-            counter = (round(measured_s * SCALE), round(requests * SCALE), round(late * SCALE))
-            total = self._total
-            self._total = (total[0] + counter[0], total[1] + counter[1], total[2] + counter[2])
+        if count.measured_s > 0.0:
+            counter = _counter(count)
+            self._total = _sum(self._total, counter)
             if self._first is None:
-                self._first = now - measured_s
+                self._first = now - count.measured_s
         self._last = now if self._last is None else max(self._last, now)
         self._minutes.advance(self._last, self._total)
         self._hours.advance(self._last, self._total)
@@ -167,7 +226,7 @@ class SloRecord:
     def _counts(self) -> dict[float, RequestCount]:
         """Return the requests of each window."""
         total, before = self._total, (*self._minutes.before, *self._hours.before)
-        return {w: _count(total, earlier) for w, earlier in zip(self._windows_s, before, strict=True)}
+        return {w: _count(_difference(total, earlier)) for w, earlier in zip(self._windows_s, before, strict=True)}
 
 
 def record_of(spec: WorkloadSpec) -> SloRecord | None:
@@ -175,9 +234,25 @@ def record_of(spec: WorkloadSpec) -> SloRecord | None:
     return None if spec.slo is None else SloRecord(spec, spec.slo)
 
 
-def _count(total: Counter, before: Counter) -> RequestCount:
-    """Return the difference of two running totals."""
-    return RequestCount((total[0] - before[0]) / SCALE, (total[1] - before[1]) / SCALE, (total[2] - before[2]) / SCALE)
+def max_gap_s(spec: WorkloadSpec) -> float:
+    """Return the longest time between two ticks that counts as measured. Seconds."""
+    return max(MAX_GAP_S, 2.5 * spec.interval_s)
+
+
+def _counter(count: RequestCount) -> Counter:
+    return round(count[0] * SCALE), round(count[1] * SCALE), round(count[2] * SCALE)
+
+
+def _count(counter: Counter) -> RequestCount:
+    return RequestCount(counter[0] / SCALE, counter[1] / SCALE, counter[2] / SCALE)
+
+
+def _sum(a: Counter, b: Counter) -> Counter:
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
+
+
+def _difference(a: Counter, b: Counter) -> Counter:
+    return a[0] - b[0], a[1] - b[1], a[2] - b[2]
 
 
 def _why(reading: Reading[float] | None) -> str:

@@ -137,3 +137,10 @@ class ErrorBudget:
         if count is None or count.measured_s <= 0:
             return None
         return count.late > burn_rate * self.allowed_share * count.requests
+
+
+def window_text(window_s: float) -> str:
+    """Return a window in its largest whole unit: `5m`, `6h`, `28d`."""
+    units = (("d", DAY_S), ("h", HOUR_S), ("m", MINUTE_S))
+    unit, unit_s = next(((unit, s) for unit, s in units if window_s % s == 0), ("s", 1.0))
+    return f"{window_s / unit_s:g}{unit}"

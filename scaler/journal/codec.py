@@ -13,7 +13,6 @@ from policies.forecast.history_seed import HistorySeed
 from policies.model import (
     Absent,
     Decision,
-    ErrorBudget,
     Evidence,
     Fresh,
     Grant,
@@ -26,7 +25,6 @@ from policies.model import (
     Quota,
     Reading,
     Recommendation,
-    RequestCount,
     Result,
     RuleId,
     Shortfall,
@@ -40,6 +38,7 @@ from policies.signals.plausibility import plausible
 from scaler.journal.fields import flag, integer, mapping, non_negative, number, optional, text, unix_time
 from scaler.journal.initial_history import InitialHistory
 from scaler.journal.schema import SCHEMA
+from scaler.journal.slo_codec import decode_error_budget, encode_error_budget
 
 HISTORY_TYPE: Final = "initial_history"
 COUNTS: Final = ("interruption_pending", "interrupted", "failed")
@@ -66,7 +65,7 @@ def encode_tick(tick: Tick) -> dict[str, Any]:
         "source_errors": dict(observation.source_errors),
         "pool_errors": dict(observation.pool_errors),
         **grant,
-        **({} if budget is None else {"error_budget": _encode_error_budget(budget)}),
+        **({} if budget is None else {"error_budget": encode_error_budget(budget)}),
         "decision": encode_decision(tick.decision),
         "outcomes": [_encode_outcome(o) for o in tick.outcomes],
         "history_len": tick.history_len,
@@ -90,7 +89,7 @@ def decode_tick(data: Mapping[str, Any]) -> Tick:
         mapping(text, data["source_errors"]),
         {PoolName(n): error for n, error in mapping(text, data["pool_errors"]).items()},
         _decode_grant(data["grant"]) if "grant" in data else None,
-        _decode_error_budget(data["error_budget"]) if "error_budget" in data else None,
+        decode_error_budget(data["error_budget"]) if "error_budget" in data else None,
     )
     if plausible(observation) is not observation:  # the controller records such a value as absent
         raise ValueError("a value that cannot be a measurement")
@@ -267,35 +266,6 @@ def _decode_grant(data: Mapping[str, Any]) -> Grant:
     limits = {name: limit for name, limit in data.items() if name != "removed"}
     quotas = {name: Quota(number(maximum), text(reason)) for name, (maximum, reason) in limits.items()}
     return Grant(**quotas, removed=integer(data.get("removed", 0)))
-
-
-def _encode_error_budget(budget: ErrorBudget) -> dict[str, Any]:
-    return {
-        "last": list(budget.last),
-        "share": budget.share,
-        "limits_s": dict(budget.limits_s),
-        "since": budget.since,
-        "windows": [[window_s, *count] for window_s, count in budget.windows.items()],
-        **({"problem": budget.problem} if budget.problem else {}),
-    }
-
-
-def _decode_error_budget(data: Mapping[str, Any]) -> ErrorBudget:
-    windows = {float(number(window_s)): _decode_count(*count) for window_s, *count in data["windows"]}
-    if not windows:
-        raise ValueError("an error budget without a window")
-    return ErrorBudget(
-        number(data["share"]),
-        mapping(number, data["limits_s"]),
-        windows,
-        optional(unix_time, data["since"]),
-        _decode_count(*data["last"]),
-        text(data.get("problem", "")),
-    )
-
-
-def _decode_count(measured_s: object, requests: object, late: object) -> RequestCount:
-    return RequestCount(non_negative(measured_s), non_negative(requests), non_negative(late))
 
 
 def _unchanged(value: T) -> T:

@@ -8,6 +8,7 @@ from typing import Final
 
 from policies.model import (
     Absent,
+    ErrorBudget,
     Evidence,
     Fresh,
     PoolStatus,
@@ -19,6 +20,7 @@ from policies.model import (
     Step,
     Tick,
 )
+from policies.model.error_budget import HOUR_S, window_text
 from scaler.shadow.counterfactual import ShadowTick
 
 WRITES: Final = "  Writes:"
@@ -36,6 +38,8 @@ def paragraphs(tick: Tick) -> Iterator[str]:
         for quota in (grant.gpus, grant.usd_per_hour, grant.removable):
             if quota is not None:
                 yield f"    {quota.reason}"
+    if (budget := tick.observation.error_budget) is not None:
+        yield f"  SLO {budget_text(budget)}"
     yield "  Policies:"
     for r in d.recommendations:
         yield f"    {r.policy}: {_recommendation(r)}"
@@ -97,6 +101,27 @@ def verdict(tick: Tick) -> str:
     needed = f"{d.steps[0].replicas:.2f} needed; " if len(d.steps) > 1 and d.steps[0].rule == RuleId.DEMAND else ""
     change = f"keep {d.target}" if d.current == d.target else f"{d.current} -> {d.target} replicas"
     return f"{change} ({needed}{d.reason})"
+
+
+def budget_text(budget: ErrorBudget) -> str:
+    """Return the state of an SLO with its burn rates and its error budget."""
+    rates = (f"{_rate(budget.burn_rate(w))} over {window_text(w)}" for w in budget.windows if w >= HOUR_S)
+    problem = f"; not measured now: {budget.problem}" if budget.problem else ""
+    return f"{budget.state}: burn rate {', '.join(rates)}; {remaining_text(budget)}{problem}"
+
+
+def remaining_text(budget: ErrorBudget) -> str:
+    """Return the remaining or overspent share of an error budget."""
+    window, remaining = window_text(budget.window_s), budget.remaining
+    if remaining is None:
+        return f"the error budget of {window} is unknown"
+    if remaining < 0:
+        return f"the error budget of {window} is overspent by {-100 * remaining:.1f} %"
+    return f"{100 * remaining:.1f} % of the error budget of {window} remains"
+
+
+def _rate(burn_rate: float | None) -> str:
+    return "unknown" if burn_rate is None else f"{burn_rate:.2f}"
 
 
 def timestamp(at: float) -> str:

@@ -14,15 +14,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from policies.model import Tick
+from policies.model import Tick, WorkloadName
 from scaler.config.daemon import JournalSpec
 from scaler.config.load import Workload, without_secrets
 from scaler.journal.codec import encode_initial_history, encode_tick
 from scaler.journal.initial_history import InitialHistory
 from scaler.journal.schema import SCHEMA, file_schema
 from scaler.journal.shadows import encode_shadow
+from scaler.journal.slo_codec import encode_slo_history
 from scaler.ports import Misconfigured
 from scaler.shadow.counterfactual import ShadowTick
+from scaler.slo_record import SloHistory, SloRecord
 
 NAME: Final = "{:08d}.jsonl"
 LOCK: Final = ".lock"
@@ -60,6 +62,7 @@ class JournalWriter:
         self._directory = Path(settings.directory)
         self._start = {"v": SCHEMA, "type": "start", "at": at, "version": version}
         self._written_specs: set[str] = set()
+        self._written_slos: set[WorkloadName] = set()
         self._lock: int | None = None
         self._file: int | None = None
         self._path = self._directory / NAME.format(1)
@@ -78,12 +81,17 @@ class JournalWriter:
                 ) from e
             self.error = e.strerror
 
-    def write(self, tick: Tick, workload: Workload) -> None:
-        """Append a tick, after its specification if this file does not contain that yet."""
+    def write(self, tick: Tick, workload: Workload, slo_record: SloRecord | None = None) -> None:
+        """Append a tick, after its specification if this file does not contain that yet.
+
+        The SLO's record follows the workload's first tick in a file.
+        """
         with self._count_losses():
             self._ensure_open()
             self._write_spec(tick, workload)
             self._append(encode_tick(tick))
+            if slo_record is not None and tick.workload not in self._written_slos:
+                self._write_slo_history(slo_record.history(tick.workload))
 
     def write_shadow(self, shadow_tick: ShadowTick, workload: Workload) -> None:
         """Append a shadow's tick, after its specification if this file does not contain that yet."""
@@ -110,6 +118,11 @@ class JournalWriter:
             document = without_secrets(workload.document)
             self._append({"v": SCHEMA, "type": "spec", "fingerprint": tick.spec, "document": document})
             self._written_specs.add(tick.spec)
+
+    def _write_slo_history(self, history: SloHistory | None) -> None:
+        if history is not None:
+            self._append(encode_slo_history(history))
+            self._written_slos.add(history.workload)
 
     @contextlib.contextmanager
     def _count_losses(self) -> Iterator[None]:
@@ -199,6 +212,7 @@ class JournalWriter:
             os.close(self._file)
         self._file, self._path, self._size, self._torn, self._records = opened, path, size, torn, 0
         self._written_specs.clear()
+        self._written_slos.clear()
 
     def _rotate(self) -> None:
         assert self._file is not None  # noqa: S101 - a record was just written to it

@@ -164,6 +164,7 @@ class Shadow:
         self._controller = Controller(
             self._setup(workload, own, shared), self._clock, History(), lambda _: None, dry_run=True
         )
+        self._copy_slo_record()
         self._pending: asyncio.Queue[Tick] = asyncio.Queue(MAX_BEHIND)
         self._logged: set[str] = set()
         self._steps_s = 0.0
@@ -183,6 +184,13 @@ class Shadow:
             )
         pools = {name: RecordedPool(self._clock, name) for name in workload.spec.pools}
         return Setup(workload, sources, pools, ledger=LiveGrant(self._clock))
+
+    def _copy_slo_record(self) -> None:
+        """Begin with the live error budget, where the limits of the SLO are the same."""
+        live, shadow = self.live.slo_record, self._controller.slo_record
+        history = None if live is None else live.history(self.live.workload.name)
+        if shadow is not None and history is not None:
+            shadow.restore(history)
 
     def adopt(self, workload: Workload, *, own: Mapping[str, Source], shared: Mapping[str, str]) -> None:
         """Decide by another specification from the next tick on. The history stays."""

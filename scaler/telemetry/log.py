@@ -11,8 +11,10 @@ from typing import Any, Final, Literal, TextIO, TypeAlias
 
 import structlog
 
-from policies.model import Absent, Fresh, Grant, Stale, Tick
+from policies.model import Absent, ErrorBudget, Fresh, Grant, SloState, Stale, Tick
+from policies.model.error_budget import HOUR_S
 from scaler.clock import iso_time, wall_time
+from scaler.journal.explain import budget_text
 from scaler.masking import masked
 from scaler.printable import printable
 from scaler.telemetry.log_limits import RateLimit, event_of
@@ -140,6 +142,7 @@ def log_tick(tick: Tick) -> None:
         rule=d.steps[-1].rule if d.steps else "",
         **{name: _value_text(reading) for name, reading in observation.readings.items()},
         **({"errors": errors} if errors else {}),
+        **_slo_fields(observation.error_budget),
         **({"granted": grant_text(observation.grant)} if observation.grant is not None else {}),
         **(
             {"outcomes": [f"{o.pool} {o.before}->{o.after} {o.result}: {o.reason}" for o in refused]} if refused else {}
@@ -148,6 +151,27 @@ def log_tick(tick: Tick) -> None:
         late_s=round(tick.lateness_s, 3),
         took_s=round(tick.took_s, 3),
     )
+
+
+def log_slo_change(previous: Tick | None, tick: Tick) -> None:
+    """Log a changed state of the SLO, as a warning where it is at risk or violated."""
+    before, after = (None if t is None else t.observation.error_budget for t in (previous, tick))
+    if after is None or (after.state is SloState.UNKNOWN if before is None else after.state is before.state):
+        return
+    write = log.warning if after.state in {SloState.AT_RISK, SloState.VIOLATED} else log.info
+    write("slo", workload=tick.workload, state=after.state.value, reason=budget_text(after))
+
+
+def _slo_fields(budget: ErrorBudget | None) -> dict[str, object]:
+    """Return the state of the SLO, its burn rate over an hour and its remaining error budget; None if unknown."""
+    if budget is None:
+        return {}
+    burn_rate, remaining = budget.burn_rate(HOUR_S), budget.remaining
+    return {
+        "slo": budget.state.value,
+        "burn_rate_1h": None if burn_rate is None else round(burn_rate, 2),
+        "budget_remaining": None if remaining is None else round(remaining, 4),
+    }
 
 
 def grant_text(grant: Grant) -> str:

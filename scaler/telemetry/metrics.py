@@ -10,7 +10,8 @@ import prometheus_client as prom
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from policies.model import Absent, Fresh, Reading, Stale, Tick, WorkloadName
+from policies.model import Absent, Fresh, Reading, SloState, Stale, Tick, WorkloadName
+from policies.model.error_budget import window_text
 
 LATENESS_BUCKETS_S: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
 STATES: Final = ("fresh", "partial", "stale", "absent")
@@ -140,6 +141,19 @@ class _Ticks(Collector):
             (((t.workload,), float(not t.decision.may_scale_in)) for t in ticks),
         )
         yield _gauge(
+            "slo_burn_rate",
+            "Share of late requests in a window over the share that the SLO allows; no sample if not measured.",
+            ("window",),
+            _burn_rates(ticks),
+        )
+        yield _gauge(
+            "slo_budget_remaining",
+            "Share of the error budget that remains in its window, negative if overspent; no sample if not measured.",
+            (),
+            (((t.workload,), b.remaining) for t in ticks if (b := t.observation.error_budget) is not None),
+        )
+        yield _gauge("slo_state", "1 for the current state of the SLO.", ("state",), _slo_states(ticks))
+        yield _gauge(
             "last_tick_timestamp_seconds",
             "Time of the last tick's decision.",
             (),
@@ -166,6 +180,22 @@ def _granted(ticks: Iterable[Tick]) -> Samples:
             for of in ("gpus", "usd_per_hour", "removable"):
                 quota = getattr(grant, of)
                 yield (t.workload, of), None if quota is None else quota.most
+
+
+def _burn_rates(ticks: Iterable[Tick]) -> Samples:
+    for t in ticks:
+        budget = t.observation.error_budget
+        if budget is not None:
+            for window_s in budget.windows:
+                yield (t.workload, window_text(window_s)), budget.burn_rate(window_s)
+
+
+def _slo_states(ticks: Iterable[Tick]) -> Samples:
+    for t in ticks:
+        budget = t.observation.error_budget
+        if budget is not None:
+            for state in SloState:
+                yield (t.workload, state.value), float(state is budget.state)
 
 
 def _readings(ticks: Iterable[Tick]) -> Samples:

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from policies.history.tick_values import NAN, decision_values, whole_value
-from policies.model import Fresh, PolicyName, PoolName, PoolStatus, Reading, Result, SignalName, Tick
+from policies.model import ErrorBudget, Fresh, PolicyName, PoolName, PoolStatus, Reading, Result, SignalName, Tick
 from scaler.config.load import Workload
 from simulators.backtest.reasons import Reasons, override_change
 from simulators.backtest.recorded_run import FIXED, LACKING, SIZES, RecordedRun
@@ -43,6 +43,7 @@ class TickColumns:
     specs: Counter[str] = field(default_factory=Counter)
     memory: dict[PolicyName, Mapping[str, float]] = field(default_factory=dict)
     reasons: Reasons = field(default_factory=Reasons)
+    error_budget: ErrorBudget | None = None
     out_of_order: int = 0
 
     def __len__(self) -> int:
@@ -91,6 +92,7 @@ class TickColumns:
         self.reasons.record(d)
         self.specs[tick.spec] += 1
         self.memory |= {r.policy: r.memory for r in d.recommendations if r.memory}
+        self.error_budget = tick.observation.error_budget
 
     def to_run(self, specs: Mapping[str, Workload], damaged: int) -> RecordedRun | None:
         """Return the completed columns; None if the journal has no specification of these ticks."""
@@ -112,6 +114,7 @@ class TickColumns:
             self.reasons,
             damaged,
             self.out_of_order,
+            self.error_budget,
         )
 
 

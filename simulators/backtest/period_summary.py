@@ -15,9 +15,9 @@ from typing import Final
 import numpy as np
 
 from policies.model import PoolName
-from policies.recommend.predictive.latency_model import P95, slo_limits_s
+from policies.recommend.predictive.latency_model import P95
 from policies.recommend.predictive.latency_tail import LatencyTail
-from policies.signals.latency_quantities import LATENCIES
+from policies.signals.latency_quantities import LATE_SHARE_BY_LIMIT, LATENCIES
 from scaler.journal.explain import timestamp
 from simulators.backtest.recorded_run import RecordedRun
 from simulators.backtest.supply import lead_times
@@ -178,13 +178,13 @@ def _late(recorded: RecordedRun) -> tuple[Floats, Floats, str]:
     for source in recorded.spec.sources:
         rate = recorded.reading(source, "requests_per_s")
         shares = []
-        for key, latency in LATENCIES.items():
-            late, p95_s = recorded.reading(source, latency.late_share), recorded.reading(source, latency.p95)
-            limit_s = slo_limits_s(recorded.spec).get(key)
+        for key, limit_s in recorded.spec.slo_limits_s.items():
+            late, latency = recorded.reading(source, LATE_SHARE_BY_LIMIT[key]), LATENCIES.get(key)
+            p95_s = None if latency is None else recorded.reading(source, latency.p95)
             if late is not None:
                 shares.append(late)
-                quantities.add(latency.late_share)
-            elif p95_s is not None and limit_s is not None:
+                quantities.add(LATE_SHARE_BY_LIMIT[key])
+            elif latency is not None and p95_s is not None:
                 tail = LatencyTail.of(latency.spread)
                 means_s = (tail.mean_s(value, P95) for value in p95_s.tolist())
                 shares.append(np.array([m if math.isnan(m) else tail.late_share(limit_s, m) for m in means_s]))

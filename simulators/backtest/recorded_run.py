@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from policies.model import PolicyName, PoolName, SignalName, WorkloadName
+from policies.model import ErrorBudget, PolicyName, PoolName, SignalName, WorkloadName
 from policies.model.spec import WorkloadSpec
 from scaler.config.load import Workload
 from simulators.backtest.reasons import Reasons
@@ -32,7 +32,8 @@ class RecordedRun:
     `FIXED`: `work` is a policy's measured work without forecast, `short` whether a pool lacked capacity or quota,
     `refused` the number of refused writes, `override_change` the replicas moved by an override. `pools` holds `SIZES`
     and `LACKING` by pool, `memory` each policy's last memory. `damaged` counts the unreadable lines of all journals,
-    `out_of_order` the ticks left out because the clock was set back or because two journals have them.
+    `out_of_order` the ticks left out because the clock was set back or because two journals have them. `error_budget` is
+    the last tick's; None without one.
     """
 
     workload: Workload
@@ -45,6 +46,7 @@ class RecordedRun:
     reasons: Reasons
     damaged: int = 0
     out_of_order: int = 0
+    error_budget: ErrorBudget | None = None
 
     @property
     def name(self) -> WorkloadName:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from scaler.journal.explain import timestamp
+from scaler.journal.explain import budget_text, timestamp
 from simulators.backtest.backtest import BacktestResult
 from simulators.backtest.counterfactuals import CounterfactualOutcome, Counterfactuals
 from simulators.backtest.period_summary import MAX_SHOWN, ORDER, PeriodSummary
@@ -28,9 +28,10 @@ def slo_line(summary: PeriodSummary) -> str:
         return f"SLO unknown: {summary.late_reason}. Set slo in the workload."
     if late is None:
         return f"SLO unknown: {summary.late_reason}."
-    allowed = percent(1.0 - slo.share)
-    known = _known_part(summary.known(summary.late))
-    return f"SLO {summary.slo_status}: about {late}{known}, {allowed} allowed; {summary.late_method}."
+    known, allowed_share = _known_part(summary.known(summary.late)), 1.0 - slo.share
+    burn_rate = f": burn rate {late.share / allowed_share:.2g}" if allowed_share > 0 and late.requests else ""
+    allowed = f"{percent(allowed_share)} allowed{burn_rate}"
+    return f"SLO {summary.slo_status}: about {late}{known}, {allowed}; {summary.late_method}."
 
 
 def headline(summary: PeriodSummary) -> str:
@@ -68,6 +69,8 @@ def sentences(result: BacktestResult) -> Iterator[str]:
     idle, usd = summary.total(summary.idle_usd), summary.total(summary.usd)
     if recorded.spec.slo is not None:
         yield f"SLO: {slo_text(recorded.spec.slo)}."
+    if recorded.error_budget is not None:
+        yield f"Error budget at the end: SLO {budget_text(recorded.error_budget)}."
     if idle is not None and usd:
         yield (
             f"Idle cost: {dollars(idle)} ({share(idle / usd)}) for replicas above the current load, such as headroom"

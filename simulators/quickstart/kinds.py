@@ -29,6 +29,7 @@ ENGINES: Final = (
     "itl_mean_s",
     "itl_late_share",
     "itl_p95_s",
+    "e2e_late_share",
 )
 MODEL: Final = "llama-3.1-8b-h100-vllm"
 NO_PHASE: Final = Phase(median_s=0.0)

@@ -30,8 +30,8 @@ FIRST_BOUNDS_S: Final = np.array(
     (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, *TAIL_S, 160.0, 640.0, 2560.0, *INF)
 )
 TOKEN_BOUNDS_S: Final = np.array((0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, *TAIL_S, *INF))
-QUEUE_S: Final = (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0)
-QUEUE_BOUNDS_S: Final = np.array((*QUEUE_S, 120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0, *INF))
+REQUEST_S: Final = (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0)
+REQUEST_BOUNDS_S: Final = np.array((*REQUEST_S, 120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0, *INF))
 """Bucket bounds of vLLM 0.24's histograms, which limit the resolution of quantiles."""
 NO_LIMITS: Final[Mapping[str, float]] = {}
 Floats = NDArray[np.float64]
@@ -270,6 +270,10 @@ def _itl(engines: EngineTelemetry, window: ScrapeWindow) -> Floats:
     return engines.durations_s(window.last, RequestMoment.FIRST_TOKEN, RequestMoment.FINISHED, per_token=True)
 
 
+def _e2e(engines: EngineTelemetry, window: ScrapeWindow) -> Floats:
+    return engines.durations_s(window.last, RequestMoment.ENTERED, RequestMoment.FINISHED)
+
+
 def _queue_time(engines: EngineTelemetry, window: ScrapeWindow) -> Floats:
     return engines.durations_s(window.last, RequestMoment.ENTERED, RequestMoment.ADMITTED)
 
@@ -310,6 +314,9 @@ def _mean(field: str) -> Reader:
 
 
 QUANTITIES: Final[Mapping[str, tuple[bool, Reader]]] = {
+    "e2e_late_share": (False, _late_share(_e2e, "e2e_s", REQUEST_BOUNDS_S)),
+    "e2e_mean_s": (False, _mean_of(_e2e)),
+    "e2e_p95_s": (False, _p95(_e2e, REQUEST_BOUNDS_S)),
     "generation_tokens_per_s": (True, _rate("generation_tokens")),
     "itl_late_share": (False, _late_share(_itl, "itl_s", TOKEN_BOUNDS_S)),
     "itl_mean_s": (False, _mean_of(_itl)),
@@ -317,7 +324,7 @@ QUANTITIES: Final[Mapping[str, tuple[bool, Reader]]] = {
     "kv_cache_usage": (False, _gauge("kv_cache_usage")),
     "preemptions_per_s": (True, _rate("preemptions")),
     "prompt_tokens_per_s": (True, _rate("prompt_tokens")),
-    "queue_time_p95_s": (False, _p95(_queue_time, QUEUE_BOUNDS_S)),
+    "queue_time_p95_s": (False, _p95(_queue_time, REQUEST_BOUNDS_S)),
     "requests_per_s": (True, _rate("requests")),
     "running": (True, _gauge("running")),
     "running_per_replica": (False, _mean("running")),

@@ -122,6 +122,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Recipe]]] = {
         "preemptions_per_s": Recipe(("vllm:num_preemptions_total",), "rate"),
         **_latency_recipes("ttft", ("vllm:time_to_first_token_seconds",)),
         **_latency_recipes("itl", *VLLM_ITL),
+        **_latency_recipes("e2e", ("vllm:e2e_request_latency_seconds",)),
         "queue_time_p95_s": Recipe(("vllm:request_queue_time_seconds",), "p95"),
     },
     # With priority scheduling it exports the total under an empty priority, and each priority's part.
@@ -129,16 +130,20 @@ PRESETS: Final[Mapping[str, Mapping[str, Recipe]]] = {
         "running": Recipe(("sglang:num_running_reqs",), "sum", {"priority": ""}),
         "waiting": Recipe(("sglang:num_queue_reqs",), "sum", {"priority": ""}),
         "kv_cache_usage": Recipe(("sglang:token_usage",), "mean"),
+        "requests_per_s": Recipe(("sglang:num_requests_total",), "rate"),
         "prompt_tokens_per_s": Recipe(("sglang:prompt_tokens_total",), "rate"),
         "generation_tokens_per_s": Recipe(("sglang:generation_tokens_total",), "rate"),
         **_latency_recipes("ttft", ("sglang:time_to_first_token_seconds",)),
         **_latency_recipes("itl", (), SGLANG_GAPS),
+        **_latency_recipes("e2e", ("sglang:e2e_request_latency_seconds",)),
         "queue_time_p95_s": Recipe(("sglang:queue_time_seconds",), "p95"),
     },
     "tgi": {
         "running": Recipe(("tgi_batch_current_size",), "sum"),
         "waiting": Recipe(("tgi_queue_size",), "sum"),
+        "requests_per_s": Recipe(("tgi_request_success",), "rate"),
         "generation_tokens_per_s": Recipe(("tgi_request_generated_tokens_sum",), "rate"),  # counted as requests end
+        **_latency_recipes("e2e", ("tgi_request_duration",)),
         "queue_time_p95_s": Recipe(("tgi_request_queue_duration",), "p95"),
     },
     # Its request metrics have the label model, its GPU metrics do not: use one source for each if you match on it.

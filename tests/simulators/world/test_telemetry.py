@@ -75,11 +75,14 @@ def test_rates_and_latencies_match_hand_computed_window_values() -> None:
     simulated.run_until(65 * PS_PER_S)
     values = {
         q: r.value
-        for q, r in simulated.engines.read(ALL, {"itl_s": 0.01, "ttft_s": 0.005}).items()
+        for q, r in simulated.engines.read(ALL, {"itl_s": 0.01, "ttft_s": 0.005, "e2e_s": 0.3}).items()
         if isinstance(r, Fresh)
     }
     assert values == pytest.approx(
         {
+            "e2e_late_share": 0.0,
+            "e2e_mean_s": 0.11,
+            "e2e_p95_s": 0.285,
             "generation_tokens_per_s": 11.0,
             "itl_late_share": 0.0,
             "itl_mean_s": 0.01,

@@ -95,6 +95,9 @@ const NAMES = {
   itl_mean_s: "ITL mean",
   itl_p95_s: "ITL P95",
   itl_late_share: "ITL late",
+  e2e_mean_s: "end-to-end mean",
+  e2e_p95_s: "end-to-end P95",
+  e2e_late_share: "end-to-end late",
 };
 export const quantity = (signal) => signal.slice(signal.lastIndexOf(".") + 1);
 export const named = (signal) => NAMES[quantity(signal)] ?? quantity(signal).replaceAll("_", " ");

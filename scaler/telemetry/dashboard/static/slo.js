@@ -1,8 +1,8 @@
 // SLO attainment and error budget: one cell in the list, one card on a workload's page.
 import { el, head, setText } from "./dom.js";
-import { amount, attainment, burn, duration, known, minute, MISSING } from "./format.js";
+import { amount, attainment, burn, duration, known, minute, MISSING, share } from "./format.js";
 
-const LIMITS = { ttft_s: "TTFT", itl_s: "ITL", e2e_s: "duration" };
+const LIMITS = { ttft_s: "TTFT", itl_s: "ITL", e2e_s: "end-to-end latency" };
 /** Share of the record that is measured; a smaller one is shown. */
 const SETTLED = 0.95;
 
@@ -35,8 +35,7 @@ export class ErrorBudget {
       return;
     }
     const limits = Object.entries(slo.limits).map(([key, s]) => `${LIMITS[key]} up to ${duration(s)}`).join(", ");
-    const ignored = slo.not_measured.length ? ` No source measures ${slo.not_measured.map((k) => LIMITS[k]).join(", ")}.` : "";
-    setText(this.objective, `${attainment(slo.share)} of requests: ${limits}.${ignored}`);
+    setText(this.objective, `${attainment(slo.share)} of requests: ${limits}. SLO ${slo.state}: ${remaining(slo)}.`);
     const rows = slo.windows.map((w) => [duration(w.window_s), attainment(w.attainment), burn(w.burn_rate),
       known(w.attainment) ? `${amount(w.late)} of ${amount(w.requests)}` : MISSING, record(w, at), known(w.attainment) && w.attainment < slo.share]);
     const text = JSON.stringify(rows);
@@ -45,6 +44,13 @@ export class ErrorBudget {
     this.body.replaceChildren(...rows.map(([window, met, rate, late, since, over]) => el("tr", {}, el("th", { scope: "row" }, window, el("small", { class: "muted" }, since)),
       el("td", { class: "n" }, met), el("td", { class: over ? "n over" : "n" }, rate), el("td", { class: "n" }, late))));
   }
+}
+
+/** Return the remaining or overspent share of the error budget as text. */
+function remaining({ remaining: left, window_s }) {
+  const budget = `error budget of ${duration(window_s)}`;
+  if (!known(left)) return `the ${budget} is unknown`;
+  return left < 0 ? `the ${budget} is overspent by ${share(-left)}` : `${share(left)} of the ${budget} remains`;
 }
 
 /** Return the recorded part of a window: whole, or since when. */
