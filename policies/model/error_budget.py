@@ -7,7 +7,7 @@ requests, so that 2 % late requests are a burn rate of 2, which spends the budge
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -69,7 +69,7 @@ class ErrorBudget:
     @property
     def window_s(self) -> float:
         """The window of the error budget. Seconds."""
-        return next(reversed(self.windows))
+        return max(self.windows)
 
     @property
     def allowed_share(self) -> float:
@@ -102,11 +102,11 @@ class ErrorBudget:
 
     @property
     def at_risk(self) -> bool | None:
-        """Whether a burn rate of `AT_RISK` is exceeded in its long and in its short window; None where unknown."""
-        exceeded = [
-            self._exceeds(burn_rate, long_s) and self._exceeds(burn_rate, short_s)
-            for burn_rate, long_s, short_s in AT_RISK
-        ]
+        """Whether a burn rate of `AT_RISK` is exceeded in both of its windows.
+
+        None where it is not exceeded as far as known, and a window is not measured.
+        """
+        exceeded = [self._exceed(burn_rate, windows_s) for burn_rate, *windows_s in AT_RISK]
         return True if True in exceeded else None if None in exceeded else False
 
     @property
@@ -132,11 +132,12 @@ class ErrorBudget:
             return None
         return self if slo.share == self.share else replace(self, share=slo.share)
 
-    def _exceeds(self, burn_rate: float, window_s: float) -> bool | None:
-        count = self.windows.get(window_s)
-        if count is None or count.measured_s <= 0:
+    def _exceed(self, burn_rate: float, windows_s: Sequence[float]) -> bool | None:
+        """Return whether these windows all exceed a burn rate; None where one of them is not measured."""
+        counts = [self.windows.get(window_s, NOT_MEASURED) for window_s in windows_s]
+        if not all(count.measured_s > 0 for count in counts):
             return None
-        return count.late > burn_rate * self.allowed_share * count.requests
+        return all(count.late > burn_rate * self.allowed_share * count.requests for count in counts)
 
 
 def window_text(window_s: float) -> str:

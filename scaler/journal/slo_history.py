@@ -45,9 +45,9 @@ class RecordedSlo:
     history: SloHistory | None = None
     ticks: list[CountedTick] = field(default_factory=list)
 
-    def restore(self, record: SloRecord, now: float) -> None:
-        """Restore a record, without the counts of other limits and of times after `now`."""
-        if self.history is not None and self.history.at <= now:
+    def restore(self, record: SloRecord) -> None:
+        """Restore a record, without the counts of other limits."""
+        if self.history is not None:
             record.restore(self.history)
         limits_s: dict[bytes, object] = {}
         for tick in self.ticks:
@@ -55,28 +55,31 @@ class RecordedSlo:
                 record.shift(tick.clock_step_s)
             if tick.limits_s not in limits_s:
                 limits_s[tick.limits_s] = json.loads(tick.limits_s)
-            if limits_s[tick.limits_s] == record.limits_s and tick.at <= now:
+            if limits_s[tick.limits_s] == record.limits_s:
                 record.add(tick.at, tick.count)
 
 
 def restore(directory: Path, records: Mapping[WorkloadName, SloRecord], now: float) -> None:
-    """Restore the SLO records of workloads from the newest files of a journal. Raises `OSError`."""
+    """Restore the SLO records of workloads from the newest files of a journal.
+
+    Records of times after `now` are left out: the clock was set back. Raises `OSError`.
+    """
     recorded = {name: RecordedSlo() for name in records}
     names, budget_bytes = {name.encode(): name for name in records}, MAX_BYTES
     for path in reversed(files(directory)):
         budget_bytes -= path.stat().st_size
         if not names or budget_bytes < 0 or file_schema(path) not in {None, SCHEMA}:
             break
-        for name, newer in _read(path, names).items():
+        for name, newer in _read(path, names, now).items():
             recorded[name].history = newer.history
             recorded[name].ticks[:0] = newer.ticks
         names = {key: name for key, name in names.items() if recorded[name].history is None}
     for name, record in records.items():
-        recorded[name].restore(record, now)
+        recorded[name].restore(record)
 
 
-def _read(path: Path, names: Mapping[bytes, WorkloadName]) -> dict[WorkloadName, RecordedSlo]:
-    """Return the last records of these workloads in a file, and the ticks after them."""
+def _read(path: Path, names: Mapping[bytes, WorkloadName], now: float) -> dict[WorkloadName, RecordedSlo]:
+    """Return the last records of these workloads in a file until `now`, and the ticks after them."""
     found: dict[WorkloadName, RecordedSlo] = {}
     with path.open("rb", buffering=BUFFER_BYTES) as f:
         for line in f:
@@ -84,11 +87,11 @@ def _read(path: Path, names: Mapping[bytes, WorkloadName]) -> dict[WorkloadName,
             try:
                 if head is not None and head[1] in names:
                     tick = _counted(line, float(head[2]))
-                    if tick is not None:
+                    if tick is not None and tick.at <= now:
                         found.setdefault(names[head[1]], RecordedSlo()).ticks.append(tick)
                 elif head is None and line.startswith(RECORD):
                     history = decode_slo_history(json.loads(line))
-                    if history.workload.encode() in names:
+                    if history.workload.encode() in names and history.at <= now:
                         found[history.workload] = RecordedSlo(history)
             except DAMAGED:
                 continue

@@ -32,8 +32,8 @@ class RecordedRun:
     `FIXED`: `work` is a policy's measured work without forecast, `short` whether a pool lacked capacity or quota,
     `refused` the number of refused writes, `override_change` the replicas moved by an override. `pools` holds `SIZES`
     and `LACKING` by pool, `memory` each policy's last memory. `damaged` counts the unreadable lines of all journals,
-    `out_of_order` the ticks left out because the clock was set back or because two journals have them. `error_budget` is
-    the last tick's; None without one.
+    `out_of_order` the ticks left out because the clock was set back or because two journals have them. `error_budget`
+    is the last tick's; None without one.
     """
 
     workload: Workload
