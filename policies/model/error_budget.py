@@ -26,6 +26,9 @@ AT_RISK: Final = ((14.4, HOUR_S, 5 * MINUTE_S), (6.0, 6 * HOUR_S, 30 * MINUTE_S)
 The workbook pages at these rates. A burn rate of 14.4 spends 2 % of the budget of 30 days in an hour, and one of 6
 spends 5 % in 6 hours. The short window ends the state soon after the last late request."""
 
+MIN_MEASURED_S: Final = HOUR_S
+"""Time that must be measured before an SLO can be violated: a cold start of minutes does not judge 28 days. Seconds."""
+
 
 class SloState(StrEnum):
     """The state of an SLO."""
@@ -111,9 +114,9 @@ class ErrorBudget:
 
     @property
     def violated(self) -> bool | None:
-        """Whether no error budget remains in its window; None where unknown."""
+        """Whether no error budget remains in its window; None where less than `MIN_MEASURED_S` of it is measured."""
         count = self.windows[self.window_s]
-        if count.measured_s <= 0:
+        if count.measured_s < MIN_MEASURED_S:
             return None
         return count.late > 0 and count.late >= self.allowed_share * count.requests
 

@@ -70,6 +70,17 @@ def test_state_follows_burn_rates_and_the_remaining_budget(
     assert budget(late_shares).state is state
 
 
+def test_first_hour_can_be_at_risk_and_not_violated() -> None:
+    """59 minutes with 5 % late, then one more minute: the budget was overspent all the time."""
+    counts = {w: RequestCount(min(w, 59 * MINUTE_S), 10_000, 500) for w in WINDOWS_S}
+    young = ErrorBudget(0.99, LIMITS_S, counts)
+    assert (young.remaining, young.violated, young.state) == (pytest.approx(-4.0), None, SloState.UNKNOWN)
+    counts[28 * DAY_S] = RequestCount(HOUR_S, 10_000, 500)
+    assert ErrorBudget(0.99, LIMITS_S, counts).state is SloState.VIOLATED
+    fast = {w: RequestCount(MINUTE_S, 10_000, 2000) for w in WINDOWS_S}
+    assert ErrorBudget(0.99, LIMITS_S, fast).state is SloState.AT_RISK
+
+
 def test_share_of_one_has_no_budget_and_one_late_request_violates_it() -> None:
     strict = budget({28 * DAY_S: 1e-4}, share=1.0)
     assert (strict.burn_rate(28 * DAY_S), strict.remaining, strict.state) == (None, None, SloState.VIOLATED)

@@ -12,15 +12,17 @@ import pytest
 import yaml
 
 from policies.model import WorkloadName
+from policies.model.error_budget import AT_RISK, window_text
 from scaler.adapter_faults import Faults
 from scaler.clouds.api_budget import Api, Calls
 from scaler.supervised_tasks import Tasks
 from scaler.telemetry.api_calls import CallsCollector
 from scaler.telemetry.metrics import Metrics
 from scaler.telemetry.supervision import SupervisionCollector
-from tests.scaler.telemetry.test_telemetry import a_tick
+from tests.scaler.telemetry.test_telemetry import measured_tick
 
 FILE = Path(__file__).parents[2] / "config/deploy/alerts.yaml"
+UNIT_TESTS = Path(__file__).with_name("alerts_test.yaml")
 RULES: list[dict[str, Any]] = yaml.safe_load(FILE.read_text())["groups"][0]["rules"]
 
 
@@ -29,6 +31,21 @@ def test_promtool_accepts_the_alerting_rules() -> None:
     result = subprocess.run(["promtool", "check", "rules", FILE], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     assert f"SUCCESS: {len(RULES)} rules found" in result.stdout
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool on PATH (Debian: apt install prometheus)")
+def test_slo_alerts_fire_and_end_with_their_burn_rates() -> None:
+    result = subprocess.run(["promtool", "test", "rules", UNIT_TESTS], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    tested = UNIT_TESTS.read_text()
+    assert [name for rule in RULES if "Slo" in (name := rule["alert"]) and f"alertname: {name}" not in tested] == []
+
+
+def test_slo_alerts_use_the_windows_and_burn_rates_of_the_states() -> None:
+    expressions = {rule["alert"]: rule["expr"] for rule in RULES}
+    for burn_rate, *windows_s in AT_RISK:
+        for window_s in windows_s:
+            assert f'{{window="{window_text(window_s)}"}} > {burn_rate:g}' in expressions["ForescaleSloAtRisk"]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: str(r["alert"]))
@@ -40,7 +57,7 @@ def test_alerting_rule_uses_only_exported_metrics(rule: dict[str, Any]) -> None:
     faults, tasks = Faults(), Tasks()
     faults.counts[WorkloadName("llm"), "source", "queue"] = tasks.restarts["configuration"] = 1
     metrics.registry.register(SupervisionCollector(tasks, faults))
-    metrics.observe(a_tick())
+    metrics.observe(measured_tick())
     exported = set(re.findall(r"^([a-z_]+)", metrics.exposition().decode(), re.MULTILINE))
     used = set(re.findall(r"forescale_[a-z_]+", rule["expr"]))
     assert used

@@ -38,9 +38,11 @@ from policies.model.pool import Pool
 from policies.model.spec import Slo, WorkloadSpec
 from policies.quota.fleet_quota import FleetLimits
 from scaler.quota_ledger import QuotaLedger
+from scaler.slo_record import record_of
 from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.dashboard.workload_facts import Facts
 from tests.servers.site import listening
+from tests.slo import ENGINES, with_error_budgets
 
 NOON: Final = 1_780_000_000.25
 INTERVAL_S: Final = 15.0
@@ -174,21 +176,24 @@ def busy_fleet() -> Dashboard:
     }
     limits = FleetLimits(max_gpus=64, max_usd_per_hour=250, blast_radius=BlastRadius(share=0.25))
     known = Known(ledger=QuotaLedger(limits))
+    engines = {"engines": ENGINES}
     specs = (
-        spec("chat", slo=Slo(), pools=two, budget=Budget(gpus=40, usd_per_hour=90), priority=10),
+        spec("chat", slo=Slo(), sources=engines, pools=two, budget=Budget(gpus=40, usd_per_hour=90), priority=10),
         spec("summaries", pools={SPOT: Pool(market="spot", price_usd_per_hour=2.5, zone="us-east-1b")}),
-        spec("embeddings", slo=Slo(ttft_s=0.2, itl_s=None)),
-        spec(LONG, slo=Slo()),
+        spec("embeddings", slo=Slo(ttft_s=0.2, itl_s=None), sources=engines),
+        spec(LONG, slo=Slo(), sources=engines),
         spec("whisper", paused=True),
         spec("batch-eval"),
     )
     known.specs = {s.workload: s for s in specs}
     dashboard = Dashboard("1.2.3", known, clock_speed=60.0)
+    records = {s.workload: record for s in specs if (record := record_of(s)) is not None}
     for turn in range(480):
         for t in _busy_turn(turn):
+            (measured,) = with_error_budgets([t], known.specs[t.workload], records.get(t.workload))
             known.ledger.register(t.workload, known.specs[t.workload])
             known.ledger.record(t)
-            dashboard.observe(t)
+            dashboard.observe(measured)
     return dashboard
 
 

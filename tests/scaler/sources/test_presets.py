@@ -11,7 +11,7 @@ import pytest
 from policies.model import Fresh
 from policies.model.spec import Slo
 from policies.recommend.threshold import Concurrency, GpuUtilization, KvCacheUsage
-from policies.signals.latency_quantities import LATENCIES, QUANTITIES
+from policies.signals.latency_quantities import LATE_SHARE_BY_LIMIT, LATENCIES, QUANTITIES
 from policies.signals.plausibility import SHARES
 from scaler.adapters import open_source
 from scaler.clock import SystemClock
@@ -75,6 +75,20 @@ def test_engine_preset_has_all_readings_of_each_latency_slo(preset: str, promise
     for slo in promises:
         mean, late, p95 = (PRESETS[preset][q].names for q in astuple(LATENCIES[slo])[:3])
         assert late == mean[: len(late)] == p95[: len(late)], "all readings of a latency come from one histogram"
+
+
+@pytest.mark.parametrize(
+    ("preset", "limits"),
+    [
+        ("vllm", {"ttft_s", "itl_s", "e2e_s"}),
+        ("sglang", {"ttft_s", "e2e_s"}),
+        ("tgi", {"e2e_s"}),
+        ("triton", {"ttft_s"}),
+    ],
+)
+def test_preset_measures_the_error_budget_of_these_limits(preset: str, limits: set[str]) -> None:
+    assert {limit for limit, share in LATE_SHARE_BY_LIMIT.items() if share in PRESETS[preset]} == limits
+    assert "requests_per_s" in PRESETS[preset], "an error budget counts requests"
 
 
 @pytest.mark.parametrize("preset", ["vllm", "sglang", "triton_trtllm"])

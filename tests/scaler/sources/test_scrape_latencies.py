@@ -199,6 +199,25 @@ async def test_milliseconds_are_read_in_seconds(resources: Resources, clock: Man
     assert between["ttft_late_share"] == Fresh(pytest.approx(0.3), 1020)
 
 
+@pytest.mark.parametrize(
+    ("preset", "name"),
+    [
+        ("vllm", "vllm:e2e_request_latency_seconds"),
+        ("sglang", "sglang:e2e_request_latency_seconds"),
+        ("tgi", "tgi_request_duration"),
+    ],
+)
+async def test_end_to_end_latency_is_read(resources: Resources, clock: ManualClock, preset: str, name: str) -> None:
+    """Of ten requests, two took longer than 30 s, which is a bound of the histogram."""
+    text = histogram(name, {"10": 5, "30": 8, "60": 10, "+Inf": 10}, 150)
+    fields: dict[str, Any] = {"preset": preset, "read": ("e2e_mean_s", "e2e_late_share", "e2e_p95_s")}
+    async with exporter({"a": Engine(zeroed(text))}) as pages:
+        read = await second_sample(resources, clock, pages, {"a": text}, {"e2e_s": 30.0}, **fields)
+    assert read["e2e_mean_s"] == Fresh(pytest.approx(15.0), 1010)
+    assert read["e2e_late_share"] == Fresh(pytest.approx(0.2), 1010)
+    assert read["e2e_p95_s"] == Fresh(pytest.approx(52.5), 1010)
+
+
 @pytest.mark.parametrize("line", ['le="fast"} 3', 'le="NaN"} 3', 'le="1.0"} NaN', 'engine="0"} 3'])
 async def test_invalid_buckets_are_absent(resources: Resources, clock: ManualClock, line: str) -> None:
     async with exporter({"a": Engine(NONE_YET)}) as pages:

@@ -101,7 +101,7 @@ async def test_overview_shows_cost_slo_market_and_states(page: chromium.Page, ad
     assert rows["summaries"][5:8] == ["$5.00", "no SLO", "spot"]
     assert rows["summaries"][1] == "held"
     assert rows["embeddings"][5:8] == ["no price", "not measured", "on-demand"]
-    assert rows["embeddings"][1] == "scaling in"
+    assert rows["embeddings"][1] == "scaling in SLO unknown"
     assert rows["batch-eval"][1] == "refused scaling out"
     spark = "[...document.querySelectorAll('.workloads .spark')].map((s) => s.innerText.split('\\n').join(' '))"
     assert (await page.tell(spark))[0] == "15 0 21:56 22:26", "scale, and the times of the first and the last tick"
@@ -114,7 +114,7 @@ async def test_workload_page_shows_budget_cost_pools_and_small_durations(page: c
     text = "[...document.querySelectorAll('%s')].map((n) => n.innerText.trim().replaceAll(/\\s+/g, ' '))"
     windows = await page.tell(text % ".budget tbody tr")
     assert windows[0].startswith("1 h whole window 98.81% 1.19×")
-    assert windows[2].startswith("28 d 120 min, since 20:26 98.71% 1.28×")
+    assert windows[3].startswith("28 d 120 min, since 20:26 98.71% 1.28×")
     signals = await page.tell(text % ".right tbody tr")
     assert "engines.itl_mean_s 10.4 ms 0 s fresh" in signals
     pools = await page.tell(text % ".pools tbody tr")

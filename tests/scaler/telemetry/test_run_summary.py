@@ -14,13 +14,14 @@ from policies.model.spec import Slo, WorkloadSpec
 from policies.pipeline import decide
 from scaler.telemetry.run_summary import RunSummary, WorkloadTotals
 from tests.factories import MAIN, NOW, fresh, queue, seen, spec, stale
+from tests.slo import ENGINES, with_error_budgets
 
 LLM = WorkloadName("llm")
 PRICED = spec(pools={"main": Pool(price_usd_per_hour=6.0)})
 
 
-def with_slo(workload: WorkloadSpec, source: str = "engines") -> WorkloadSpec:
-    return replace(workload, slo=Slo(), sources={source: None})
+def with_slo(workload: WorkloadSpec) -> WorkloadSpec:
+    return replace(workload, slo=Slo(), sources={"engines": ENGINES})
 
 
 def tick(
@@ -41,7 +42,7 @@ def tick(
 
 def totals(workload: WorkloadSpec, *ticks: Tick) -> WorkloadTotals:
     summary = RunSummary()
-    for one in ticks:
+    for one in with_error_budgets(ticks, workload):
         summary.add(one, workload)
     return summary.workloads[LLM]
 
@@ -88,7 +89,8 @@ def test_cost_that_is_unknown_for_a_part_of_the_time_is_a_lower_bound() -> None:
 def test_slo_attainment_weighs_ticks_by_their_requests() -> None:
     """10 requests/s with 4 % late (the larger share), then 30 with none: 0.4 of 40 are late."""
     workload = with_slo(PRICED)
-    ticks = (tick(workload, NOW + 15 * i, engines(*e)) for i, e in enumerate([(10, 0.01, 0.04), (30, 0, 0), (0, 1, 1)]))
+    rates = [(9, 1, 1), (10, 0.01, 0.04), (30, 0, 0), (0, 1, 1)]  # the first tick has no time before it
+    ticks = (tick(workload, NOW + 15 * i, engines(*e)) for i, e in enumerate(rates))
     result = totals(workload, *ticks)
     assert result.slo_attainment == pytest.approx(0.99)
     assert result.as_dict()["slo_share"] == 0.99

@@ -13,13 +13,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from policies.history.ticks import History
-from policies.model import Absent, Outcome, PoolName, Result, Tick, WorkloadName
+from policies.model import Absent, ErrorBudget, Outcome, PoolName, RequestCount, Result, Tick, WorkloadName
+from policies.model.error_budget import BURN_WINDOWS_S, DAY_S, HOUR_S
 from policies.pipeline import decide
 from scaler.clock import FastClock, SystemClock
 from scaler.controller import Controller
+from scaler.journal.explain import paragraphs
 from scaler.setup import Setup
 from scaler.telemetry.health import Health
-from scaler.telemetry.log import configure, log, log_tick
+from scaler.telemetry.log import configure, log, log_slo_change, log_tick
 from scaler.telemetry.log_limits import RateLimit
 from scaler.telemetry.metrics import Metrics
 from tests.factories import MAIN, fresh, seen, spec, stale
@@ -34,6 +36,15 @@ def a_tick(result: Result = Result.ACCEPTED) -> Tick:
     observation = seen(readings, desired=2)
     outcome = Outcome(PoolName("main"), 2, 5, result, "" if result is Result.ACCEPTED else "409")
     return Tick("f", observation, decide(spec(), History(), observation), (outcome,), 0, 0.02, 0.1)
+
+
+def measured_tick(late: float = 0.3, problem: str = "") -> Tick:
+    """Return a tick whose SLO of 99 % was measured for an hour, with this share of late requests in each window."""
+    windows_s = (*BURN_WINDOWS_S, 28 * DAY_S)
+    counts = {w: RequestCount(min(w, HOUR_S), 1000, 1000 * late) for w in windows_s}
+    budget = ErrorBudget(0.99, {"ttft_s": 1.0}, counts, problem=problem)
+    tick = a_tick()
+    return dataclasses.replace(tick, observation=dataclasses.replace(tick.observation, error_budget=budget))
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -67,6 +78,26 @@ def test_absent_reading_has_state_but_no_value() -> None:
     assert len(states) == 4
 
 
+def test_metrics_report_burn_rates_and_the_remaining_error_budget() -> None:
+    metrics = Metrics("1")
+    metrics.observe(measured_tick())
+    values = samples(metrics)
+    rates = {labels[0]: v for (name, labels), v in values.items() if name == "forescale_slo_burn_rate"}
+    assert rates == {window: pytest.approx(30.0) for window in ("5m", "30m", "1h", "6h", "3d", "28d")}
+    assert values["forescale_slo_budget_remaining", ("llm",)] == pytest.approx(-29.0)
+    states = {min(labels, key="llm".__eq__): v for (name, labels), v in values.items() if name == "forescale_slo_state"}
+    assert states == {"violated": 1, "at risk": 0, "unknown": 0, "met": 0}
+
+
+def test_unmeasured_slo_has_a_state_and_no_burn_rate() -> None:
+    metrics, tick = Metrics("1"), measured_tick()
+    budget = ErrorBudget(0.99, {"ttft_s": 1.0}, {28 * DAY_S: RequestCount(0, 0, 0)})
+    metrics.observe(dataclasses.replace(tick, observation=dataclasses.replace(tick.observation, error_budget=budget)))
+    values = samples(metrics)
+    assert not [name for name, _ in values if name in {"forescale_slo_burn_rate", "forescale_slo_budget_remaining"}]
+    assert values["forescale_slo_state", ("llm", "unknown")] == 1
+
+
 def test_forgotten_workload_has_no_series() -> None:
     metrics = Metrics("1")
     metrics.observe(a_tick())
@@ -87,6 +118,33 @@ def test_tick_log_line_is_one_json_line_with_outcomes(capsys: pytest.CaptureFixt
     assert event["queue.in_flight"] == "stale 90 s: 7"
     assert event["x.y"] == "absent: gone"
     assert event["outcomes"] == ["main 2->5 conflict: 409"]
+
+
+def test_tick_log_line_has_the_slo_and_a_changed_state_is_a_warning() -> None:
+    calm, burning = measured_tick(0.0), measured_tick(0.3)
+    with capture_logs() as lines:
+        log_tick(burning)
+        for previous, tick in ((None, calm), (calm, burning), (burning, burning), (burning, calm), (None, a_tick())):
+            log_slo_change(previous, tick)
+    tick_line, *changes = lines
+    assert (tick_line["slo"], tick_line["burn_rate_1h"], tick_line["budget_remaining"]) == ("violated", 30.0, -29.0)
+    assert [(line["log_level"], line["state"]) for line in changes] == [
+        ("info", "met"),
+        ("warning", "violated"),
+        ("info", "met"),
+    ]
+
+
+def test_explain_states_the_slo_with_its_burn_rates_and_budget() -> None:
+    burning = "burn rate 30.00 over 1h, 30.00 over 6h, 30.00 over 3d, 30.00 over 28d"
+    overspent = f"  SLO violated: {burning}; the error budget of 28d is overspent by 2900.0 %"
+    assert overspent in paragraphs(measured_tick())
+    silent = measured_tick(0.0025, "engines.ttft_late_share is stale, 90 s old")
+    (line,) = [line for line in paragraphs(silent) if "SLO" in line]
+    assert line.endswith(
+        "; 75.0 % of the error budget of 28d remains; not measured now: engines.ttft_late_share is stale, 90 s old"
+    )
+    assert not [line for line in paragraphs(a_tick()) if "SLO" in line]
 
 
 class TestHealth:

@@ -126,8 +126,8 @@ def test_unknown_late_requests_have_a_reason(
 @pytest.mark.parametrize(
     ("late_share", "line"),
     [
-        (0.000064, "SLO met: about 0.077 late of 1,200 (0.0064%), 1% allowed; from ttft_late_share."),
-        (0.031, "SLO missed: about 37 late of 1,200 (3.10%), 1% allowed; from ttft_late_share."),
+        (0.000064, "SLO met: about 0.077 late of 1,200 (0.0064%), 1% allowed: burn rate 0.0064; from ttft_late_share."),
+        (0.031, "SLO missed: about 37 late of 1,200 (3.10%), 1% allowed: burn rate 3.1; from ttft_late_share."),
     ],
 )
 def test_the_first_line_says_whether_the_slo_was_met(late_share: float, line: str) -> None:

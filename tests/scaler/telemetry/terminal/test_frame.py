@@ -6,25 +6,39 @@ import io
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import pytest
 from rich.console import Console
 
-from policies.model import Outcome, Result, WorkloadName
+from policies.model import ErrorBudget, Outcome, Result, WorkloadName
 from policies.model.pool import Pool
 from policies.model.spec import Slo
+from scaler.slo_record import record_of
 from scaler.telemetry.terminal.frame import Frame, WorkloadRow, draw, line_of, next_row, sparkline
 from scaler.telemetry.terminal.messages import Message
-from tests.factories import MAIN, NOW, spec
+from tests.factories import MAIN, NOW, seen, spec
 from tests.scaler.telemetry.test_run_summary import engines, tick
+from tests.slo import ENGINES
 
 ADDRESS = "http://127.0.0.1:8080/"
 HOSTILE = "[bold]x[/bold] \x1b[2J\x1b]0;title\x07\r\n\u202egnp"
 
 
+@lru_cache
+def budget_after_an_hour(late: float) -> ErrorBudget:
+    workload = replace(spec(), slo=Slo(), sources={"engines": ENGINES})
+    record, readings = record_of(workload), seen(engines(10, late, 0)).readings
+    assert record is not None
+    for i in range(241):
+        budget = record.observe(NOW + 15 * (i - 240), readings)
+    return budget
+
+
 def row(*, refused: str = "", late: float = 0.0, price: float | None = 6.0) -> WorkloadRow:
-    workload = replace(spec(pools={"main": Pool(price_usd_per_hour=price)}), slo=Slo(), sources={"engines": None})
+    workload = replace(spec(pools={"main": Pool(price_usd_per_hour=price)}), slo=Slo(), sources={"engines": ENGINES})
     one = tick(workload, NOW, engines(10, late, 0))
+    one = replace(one, observation=replace(one.observation, error_budget=budget_after_an_hour(late)))
     if refused:
         one = replace(one, outcomes=(Outcome(MAIN, 2, 5, Result.MISCONFIGURED, refused),))
     return next_row(None, one, workload)
