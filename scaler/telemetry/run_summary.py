@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from policies.model import PoolName, Result, Tick, WorkloadName
+from policies.model import ErrorBudget, PoolName, Result, SloState, Tick, WorkloadName
 from policies.model.spec import WorkloadSpec
+from scaler.journal.explain import budget_text
 from scaler.shadow.counterfactual import ShadowTotals
 from scaler.telemetry.dashboard.interruptions import new_interruptions
 
@@ -19,6 +20,7 @@ HOUR_S: Final = 3600.0
 COLUMNS: Final = (
     "workload", "ticks", "failed", "errors", "blind", "resizes", "interrupted", "replicas", "SLO attainment", "cost",
 )  # fmt: skip
+MISSED: Final = (SloState.VIOLATED, SloState.AT_RISK)
 DRY_RUN: Final = "Dry run: no pool was resized. Replicas and cost are those of the decisions."
 
 
@@ -67,6 +69,7 @@ class WorkloadTotals:
     - `errors`: ticks with a failed read or a refused write; `blind`: ticks without full evidence.
     - `cost`: the cost until the last tick.
     - `requests`, `late`: the requests that the sources reported, and those of them that missed the SLO.
+    - `error_budget`: the error budget at the last tick.
     """
 
     ticks: int = 0
@@ -84,6 +87,7 @@ class WorkloadTotals:
     requests: float = 0.0
     late: float = 0.0
     slo_share: float | None = None
+    error_budget: ErrorBudget | None = None
     dry_run: bool = False
     _last: tuple[Tick, WorkloadSpec] | None = None
     _counters: dict[PoolName, int] = field(default_factory=dict)
@@ -97,7 +101,8 @@ class WorkloadTotals:
         self.dry_run |= tick.dry_run
         self._add_size(tick.decision.target)
         self.interruptions += sum(n for _, n in new_interruptions(tick, self._counters))
-        if (budget := tick.observation.error_budget) is not None:
+        self.error_budget = budget = tick.observation.error_budget
+        if budget is not None:
             self.requests += budget.last.requests
             self.late += budget.last.late
         if self._last is not None:
@@ -127,7 +132,7 @@ class WorkloadTotals:
     def resizes(self) -> int:
         return self.results[Result.ACCEPTED]
 
-    def as_dict(self) -> dict[str, int | float | None]:
+    def as_dict(self) -> dict[str, int | float | str | None]:
         """Return the figures as JSON values, with None for unknown ones."""
         return {
             "ticks": self.ticks,
@@ -144,6 +149,8 @@ class WorkloadTotals:
             "cost_usd": round(self.cost.usd, 4) if self.cost.known_s and not self.cost.unknown_s else None,
             "slo_attainment": None if self.slo_attainment is None else round(self.slo_attainment, 6),
             "slo_share": self.slo_share,
+            "slo_state": None if self.error_budget is None else self.error_budget.state.value,
+            "budget_remaining": None if self.error_budget is None else self.error_budget.remaining,
         }
 
     def cells(self) -> tuple[str, ...]:
@@ -186,12 +193,14 @@ class RunSummary:
         return {name: {**totals.as_dict(), **shadows.get(name, {})} for name, totals in sorted(self.workloads.items())}
 
     def text(self) -> str:
-        """Return a table of the workloads, and lines on the total cost, the shadows and a dry run."""
+        """Return a table of the workloads, and lines on the total cost, spent error budgets, shadows and a dry run."""
         totals = [t for _, t in sorted(self.workloads.items())]
         rows = [(name, *t.cells()) for name, t in sorted(self.workloads.items())]
         lines = aligned([COLUMNS, *rows])
         if len(totals) > 1:
             lines.append(f"cost of all workloads: {total_cost([t.cost for t in totals]).text()}")
+        budgets = ((name, t.error_budget) for name, t in sorted(self.workloads.items()))
+        lines += [f"{name}: SLO {budget_text(b)}" for name, b in budgets if b is not None and b.state in MISSED]
         lines += [f"shadow of {name}: {shadow.text()}" for name, shadow in sorted(self.shadows.items())]
         return "\n".join([*lines, *([DRY_RUN] if any(t.dry_run for t in totals) else [])])
 

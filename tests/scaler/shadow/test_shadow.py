@@ -331,6 +331,25 @@ async def test_shadow_starts_with_recorded_history(tmp_path: Path) -> None:
             await restarted.close()
 
 
+async def test_shadow_begins_with_the_live_error_budget(tmp_path: Path) -> None:
+    read = {**ENGINES, "read": ["running", "waiting", "requests_per_s", "ttft_late_share"]}
+    policies = {"engines": {"kind": "concurrency", "target_per_replica": 4}}
+    first = document(slo={"ttft_s": 1.0, "itl_s": None}, sources={"engines": read}, policies=policies)
+    async with shadowed(tmp_path, first, first) as app:
+        app.engines.values |= {"requests_per_s": 40.0, "ttft_late_share": 0.02}
+        for _ in range(3):
+            tick = await app.tick()
+        await app.shadows.close()
+        app.shadows.all.clear()
+        await app.shadows.load(app.controllers, {})
+        tick = await app.tick()
+        assert app.shadow.last is not None
+        shadow_budget = app.shadow.last.tick.observation.error_budget
+    assert shadow_budget == tick.observation.error_budget
+    assert shadow_budget is not None
+    assert shadow_budget.windows[3600.0].requests == 3 * 15 * 40
+
+
 async def test_shadow_metrics_omit_unknown_values(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         await app.tick()
