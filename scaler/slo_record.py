@@ -1,4 +1,4 @@
-"""Counts the requests and late requests of one workload over the windows of its error budget.
+"""Counts the requests of one workload over the windows of its error budget.
 
 The controller adds each tick's readings, and the observation carries the result: metrics, log, dashboard, `explain` and
 policies read it there. After a restart the record is restored from the journal.
@@ -32,7 +32,11 @@ NOTHING: Final[Counter] = (0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class SloHistory:
-    """A record after a tick at `at`, as the journal stores it: the counts of minutes and hours by their start."""
+    """A record after a tick, as the journal stores it.
+
+    `at` is the time of that tick, `since` that of the first measurement. `minutes` and `hours` are counts with the
+    start of each.
+    """
 
     workload: WorkloadName
     at: float
@@ -43,10 +47,10 @@ class SloHistory:
 
 
 class RunningTotals:
-    """The running total at the end of each bucket of `step_s` seconds, as far back as the longest window.
+    """The running total at the end of each bucket, as far back as the longest window.
 
-    `before` are the running totals at the beginning of the `windows_s` that end now. A window's count is the difference
-    to the running total, and a tick costs two comparisons until the next bucket begins.
+    A bucket lasts `step_s` seconds. `before` are the running totals at the beginning of the `windows_s` that end now. A
+    window's count is the difference to the running total, so that a tick costs a few subtractions.
     """
 
     def __init__(self, step_s: float, windows_s: Sequence[float]) -> None:
@@ -151,7 +155,10 @@ class SloRecord:
         self._last: float | None = None
 
     def adopt(self, spec: WorkloadSpec) -> SloRecord | None:
-        """Return the record for a new specification: this one where its limits and window are the same."""
+        """Return the record for a new specification.
+
+        It is this one where limits and window are the same.
+        """
         if spec.slo is None or spec.slo.limits_s != self.limits_s or spec.slo.window_s != self.slo.window_s:
             return record_of(spec)
         self.slo, self._signals, self._max_gap_s = spec.slo, SloSignals.of(spec), max_gap_s(spec)
@@ -176,7 +183,10 @@ class SloRecord:
         return ErrorBudget(self.slo.share, self.limits_s, self._counts(), since, _count(counter), problem)
 
     def history(self, workload: WorkloadName) -> SloHistory | None:
-        """Return the record after the last tick, for the journal and for shadows; None before the first one."""
+        """Return the record after the last tick, for the journal and for shadows.
+
+        None before the first tick.
+        """
         if self._last is None:
             return None
         minutes, hours = (

@@ -19,7 +19,7 @@ MINUTE_S: Final = 60.0
 HOUR_S: Final = 3600.0
 DAY_S: Final = 86_400.0
 BURN_WINDOWS_S: Final = (5 * MINUTE_S, 30 * MINUTE_S, HOUR_S, 6 * HOUR_S, 3 * DAY_S)
-"""Windows of the burn rates, besides the window of the error budget itself. Seconds."""
+"""Windows of the burn rates, without the window of the error budget itself. Seconds."""
 AT_RISK: Final = ((14.4, HOUR_S, 5 * MINUTE_S), (6.0, 6 * HOUR_S, 30 * MINUTE_S))
 """Burn rates above which the SLO is at risk, each with a long and a short window (seconds) that must both exceed it.
 
@@ -40,7 +40,10 @@ class SloState(StrEnum):
 
 
 class RequestCount(NamedTuple):
-    """Requests, those of them that were late, and the time in which they were measured (seconds)."""
+    """Requests, the late ones among them, and the time in which they were measured.
+
+    `measured_s` is in seconds.
+    """
 
     measured_s: float
     requests: float
@@ -96,9 +99,10 @@ class ErrorBudget:
 
     @property
     def remaining(self) -> float | None:
-        """The share of the error budget that remains: 1 - the burn rate of its window. Negative where overspent.
+        """The share of the error budget that remains; negative where overspent.
 
-        Example: of 1,000,000 requests in the window 10,000 may be late and 2,500 were: 0.75 of the budget remains.
+        It is 1 minus the burn rate of its window. Example: of 1,000,000 requests in the window, 10,000 may be late and
+        2,500 were: 0.75 of the budget remains.
         """
         burn_rate = self.burn_rate(self.window_s)
         return None if burn_rate is None else 1.0 - burn_rate
@@ -114,7 +118,10 @@ class ErrorBudget:
 
     @property
     def violated(self) -> bool | None:
-        """Whether no error budget remains in its window; None where less than `MIN_MEASURED_S` of it is measured."""
+        """Whether no error budget remains in its window.
+
+        None where less than `MIN_MEASURED_S` of it is measured.
+        """
         count = self.windows[self.window_s]
         if count.measured_s < MIN_MEASURED_S:
             return None
@@ -130,13 +137,19 @@ class ErrorBudget:
         return SloState.UNKNOWN if self.violated is None or self.at_risk is None else SloState.MET
 
     def under(self, slo: Slo | None) -> ErrorBudget | None:
-        """Return this budget under another SLO; None where its limits or its window were not measured."""
+        """Return this budget under another SLO.
+
+        None where the limits or the window of that SLO were not measured.
+        """
         if slo is None or slo.limits_s != self.limits_s or slo.window_s != self.window_s:
             return None
         return self if slo.share == self.share else replace(self, share=slo.share)
 
     def _exceed(self, burn_rate: float, windows_s: Sequence[float]) -> bool | None:
-        """Return whether these windows all exceed a burn rate; None where one of them is not measured."""
+        """Return whether all of these windows exceed a burn rate.
+
+        None where one of them is not measured.
+        """
         counts = [self.windows.get(window_s, NOT_MEASURED) for window_s in windows_s]
         if not all(count.measured_s > 0 for count in counts):
             return None

@@ -1,4 +1,7 @@
-"""The observation of one tick: readings, the status of each pool, the fleet's grant and the SLO's error budget."""
+"""The observation of one tick.
+
+It has readings, the status of each pool, the fleet's grant, and the error budget of the SLO.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Encodes error budgets and SLO histories to plain data and decodes them. The round trip is exact."""
+"""Encodes error budgets and SLO histories to plain data and decodes them.
+
+The round trip is exact.
+"""
 
 from __future__ import annotations
 

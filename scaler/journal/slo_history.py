@@ -30,7 +30,10 @@ NO_STEP: Final = b',"clock_step_s":0.0,"dry_run":'
 
 @dataclass(frozen=True, slots=True)
 class CountedTick:
-    """The requests of one recorded tick. `limits_s` is the JSON of the limits that they were measured with."""
+    """The requests of one recorded tick.
+
+    `limits_s` is the JSON of the limits of the SLO at that tick.
+    """
 
     at: float
     clock_step_s: float
@@ -79,7 +82,7 @@ def restore(directory: Path, records: Mapping[WorkloadName, SloRecord], now: flo
 
 
 def _read(path: Path, names: Mapping[bytes, WorkloadName], now: float) -> dict[WorkloadName, RecordedSlo]:
-    """Return the last records of these workloads in a file until `now`, and the ticks after them."""
+    """Return the last record of each workload in a file, and the ticks after it, until `now`."""
     found: dict[WorkloadName, RecordedSlo] = {}
     with path.open("rb", buffering=BUFFER_BYTES) as f:
         for line in f:

@@ -163,7 +163,10 @@ def log_slo_change(previous: Tick | None, tick: Tick) -> None:
 
 
 def _slo_fields(budget: ErrorBudget | None) -> dict[str, object]:
-    """Return the state of the SLO, its burn rate over an hour and its remaining error budget; None if unknown."""
+    """Return the state of the SLO, its burn rate over an hour and its remaining error budget.
+
+    An unknown one is None.
+    """
     if budget is None:
         return {}
     burn_rate, remaining = budget.burn_rate(HOUR_S), budget.remaining

@@ -193,7 +193,10 @@ class RunSummary:
         return {name: {**totals.as_dict(), **shadows.get(name, {})} for name, totals in sorted(self.workloads.items())}
 
     def text(self) -> str:
-        """Return a table of the workloads, and lines on the total cost, spent error budgets, shadows and a dry run."""
+        """Return a table of the workloads, and lines below it.
+
+        They have the total cost, spent error budgets, the shadows and a dry run.
+        """
         totals = [t for _, t in sorted(self.workloads.items())]
         rows = [(name, *t.cells()) for name, t in sorted(self.workloads.items())]
         lines = aligned([COLUMNS, *rows])
