@@ -20,7 +20,7 @@ from policies.model import (
     Step,
     Tick,
 )
-from policies.model.error_budget import HOUR_S, window_text
+from policies.model.error_budget import HOUR_S, MIN_MEASURED_S, window_text
 from scaler.shadow.counterfactual import ShadowTick
 
 WRITES: Final = "  Writes:"
@@ -107,6 +107,8 @@ def budget_text(budget: ErrorBudget) -> str:
     """Return the state of an SLO with its burn rates and its error budget."""
     rates = (f"{_rate(budget.burn_rate(w))} over {window_text(w)}" for w in budget.windows if w >= HOUR_S)
     problem = f"; not measured now: {budget.problem}" if budget.problem else ""
+    if not problem and budget.violated is None:
+        problem = f"; judged after {window_text(MIN_MEASURED_S)} of measured requests"
     return f"{budget.state}: burn rate {', '.join(rates)}; {remaining_text(budget)}{problem}"
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from policies.model import Absent, ErrorBudget, Fresh, Reading, RequestCount, SignalName, Stale
+from policies.model import Absent, ErrorBudget, Fresh, Reading, RequestCount, SignalName, Stale, WorkloadName
 from policies.model.error_budget import DAY_S, HOUR_S
 from policies.model.spec import Slo, WorkloadSpec
 from scaler.slo_record import SloRecord, record_of
@@ -16,6 +16,7 @@ from tests.servers.dashboard import INTERVAL_S, NOON, spec
 from tests.slo import ENGINES
 
 SLO = Slo(ttft_s=1.0, itl_s=0.05, share=0.99)
+CHAT = WorkloadName("chat")
 WORKLOAD = spec(slo=SLO, sources={"engines": ENGINES})
 RATE = 40.0
 
@@ -195,7 +196,7 @@ def test_restored_record_goes_on_as_the_original_one(ticks: int) -> None:
     rng = random.Random(ticks)  # noqa: S311 - a test's choices
     original, restored = new_record(), new_record()
     play(original, [rng.choice((0.0, 0.1)) for _ in range(ticks)])
-    history = original.history(WORKLOAD.workload)
+    history = original.history(CHAT)
     assert history is not None
     restored.restore(history)
     for turn in (ticks, ticks + 1, ticks + 15, ticks + 500):
@@ -205,9 +206,9 @@ def test_restored_record_goes_on_as_the_original_one(ticks: int) -> None:
 
 def test_record_of_other_limits_is_not_restored() -> None:
     other, record = new_record(replace(WORKLOAD, slo=replace(SLO, ttft_s=2.0))), new_record()
-    assert other.history(WORKLOAD.workload) is None, "it has no tick yet"
+    assert other.history(CHAT) is None, "it has no tick yet"
     play(other, [0.5] * 4)
-    history = other.history(WORKLOAD.workload)
+    history = other.history(CHAT)
     assert history is not None
     record.restore(history)
     assert record.observe(NOON + 60, engines()).since is None

@@ -18,7 +18,7 @@ from policies.model.error_budget import BURN_WINDOWS_S, DAY_S, HOUR_S
 from policies.pipeline import decide
 from scaler.clock import FastClock, SystemClock
 from scaler.controller import Controller
-from scaler.journal.explain import paragraphs
+from scaler.journal.explain import budget_text, paragraphs
 from scaler.setup import Setup
 from scaler.telemetry.health import Health
 from scaler.telemetry.log import configure, log, log_slo_change, log_tick
@@ -145,6 +145,10 @@ def test_explain_states_the_slo_with_its_burn_rates_and_budget() -> None:
         "; 75.0 % of the error budget of 28d remains; not measured now: engines.ttft_late_share is stale, 90 s old"
     )
     assert not [line for line in paragraphs(a_tick()) if "SLO" in line]
+    young = ErrorBudget(0.99, {"ttft_s": 1.0}, dict.fromkeys((HOUR_S, 28 * DAY_S), RequestCount(60, 100, 0)))
+    assert budget_text(young).endswith(
+        "100.0 % of the error budget of 28d remains; judged after 1h of measured requests"
+    )
 
 
 class TestHealth:
