@@ -118,24 +118,27 @@ class Slo:
     ttft_s: Annotated[
         float | None,
         FieldMetadata(
-            "Maximum time to first token; null: no limit. The default of 1 fits interactive chat. Raise it for work"
-            " without a waiting user. Seconds.",
+            "Maximum time to first token. Default: null, no limit. For interactive chat set 1 to 3. Seconds.",
             gt=0,
+            example=2.5,
         ),
-    ] = 1.0
+    ] = None
     itl_s: Annotated[
         float | None,
         FieldMetadata(
-            "Maximum mean time between the tokens of a request; null: no limit. The default of 0.05 is 20 tokens/s"
-            " per request. Raise it for work without a waiting user. Seconds.",
+            "Maximum mean time between the tokens of a request. Default: null, no limit. For reading speed set 0.05,"
+            " which is 20 tokens/s per request. Seconds.",
             gt=0,
+            example=0.05,
         ),
-    ] = 0.05
+    ] = None
     e2e_s: Annotated[
         float | None,
         FieldMetadata(
-            "Maximum duration of a whole request; null: no limit. Set it where answers have a similar length. Seconds.",
+            "Maximum duration of a whole request. Default: null, no limit. Set it where answers have a similar length."
+            " Seconds.",
             gt=0,
+            example=30,
         ),
     ] = None
     share: Annotated[

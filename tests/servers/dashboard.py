@@ -40,6 +40,7 @@ from policies.quota.fleet_quota import FleetLimits
 from scaler.quota_ledger import QuotaLedger
 from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.dashboard.workload_facts import Facts
+from tests.factories import CHAT_SLO
 from tests.servers.site import listening
 
 NOON: Final = 1_780_000_000.25
@@ -175,10 +176,10 @@ def busy_fleet() -> Dashboard:
     limits = FleetLimits(max_gpus=64, max_usd_per_hour=250, blast_radius=BlastRadius(share=0.25))
     known = Known(ledger=QuotaLedger(limits))
     specs = (
-        spec("chat", slo=Slo(), pools=two, budget=Budget(gpus=40, usd_per_hour=90), priority=10),
+        spec("chat", slo=CHAT_SLO, pools=two, budget=Budget(gpus=40, usd_per_hour=90), priority=10),
         spec("summaries", pools={SPOT: Pool(market="spot", price_usd_per_hour=2.5, zone="us-east-1b")}),
         spec("embeddings", slo=Slo(ttft_s=0.2, itl_s=None)),
-        spec(LONG, slo=Slo()),
+        spec(LONG, slo=CHAT_SLO),
         spec("whisper", paused=True),
         spec("batch-eval"),
     )

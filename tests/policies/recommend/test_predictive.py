@@ -140,7 +140,7 @@ def test_higher_quantile_reduces_the_shortage_on_a_ramp() -> None:
 @pytest.mark.slow
 def test_unattainable_slo_does_not_scale_out_and_is_reported() -> None:
     """Dynamo's planner in SLA mode went from 2 to 8 replicas, its whole budget, for an ITL of 30 ms."""
-    day = Day(slo=Slo(itl_s=0.03), engines=Engines(itl_s=0.035), ready=3)
+    day = Day(slo=Slo(ttft_s=1.0, itl_s=0.03), engines=Engines(itl_s=0.035), ready=3)
     decisions = day.run([40.0] * 240)
     last = decisions[-1]
     assert last.target is not None

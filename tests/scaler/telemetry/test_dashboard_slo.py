@@ -110,7 +110,7 @@ async def test_unmeasured_requests_are_unknown_and_named(
 
 async def test_share_of_a_limit_that_is_not_set_is_not_needed() -> None:
     values = readings(NOON, ttft=0.02) | {"engines.itl_late_share": Absent("slo.itl_s is not set")}
-    shown = await slo_of(dashboard_of(((i, values) for i in range(4)), Slo(itl_s=None)))
+    shown = await slo_of(dashboard_of(((i, values) for i in range(4)), Slo(ttft_s=1.0)))
     assert shown["problem"] == ""
     assert shown["windows"][0]["attainment"] == pytest.approx(0.98)
 
@@ -123,7 +123,7 @@ async def test_no_slo_and_no_request_are_not_a_perfect_attainment() -> None:
 
 
 async def test_share_of_one_has_no_error_budget_to_burn() -> None:
-    slo = Slo(share=1.0)
+    slo = Slo(ttft_s=1.0, itl_s=0.05, share=1.0)
     shown = await slo_of(dashboard_of(((i, readings(NOON, ttft=0.1)) for i in range(4)), slo))
     assert shown["windows"][0]["burn_rate"] is None
     assert shown["violated"]
@@ -134,7 +134,7 @@ async def test_new_limits_start_a_new_record() -> None:
     dashboard = Dashboard("1.2.3", info)
     for turn in range(4):
         dashboard.observe(tick(turn=turn, readings=readings(NOON, ttft=0.5)))
-    info.about = Facts(spec(slo=Slo(ttft_s=3.0)))
+    info.about = Facts(spec(slo=Slo(ttft_s=3.0, itl_s=0.05)))
     dashboard.observe(tick(turn=4, readings=readings(NOON)))
     assert (await slo_of(dashboard))["windows"][0]["requests"] == 0
 

@@ -10,17 +10,17 @@ import pytest
 from policies.history.ticks import History
 from policies.model import Fresh, Outcome, PoolStatus, Reading, Result, Tick, WorkloadName
 from policies.model.pool import Pool
-from policies.model.spec import Slo, WorkloadSpec
+from policies.model.spec import WorkloadSpec
 from policies.pipeline import decide
 from scaler.telemetry.run_summary import RunSummary, WorkloadTotals
-from tests.factories import MAIN, NOW, fresh, queue, seen, spec, stale
+from tests.factories import CHAT_SLO, MAIN, NOW, fresh, queue, seen, spec, stale
 
 LLM = WorkloadName("llm")
 PRICED = spec(pools={"main": Pool(price_usd_per_hour=6.0)})
 
 
 def with_slo(workload: WorkloadSpec, source: str = "engines") -> WorkloadSpec:
-    return replace(workload, slo=Slo(), sources={source: None})
+    return replace(workload, slo=CHAT_SLO, sources={source: None})
 
 
 def tick(

@@ -12,10 +12,9 @@ from rich.console import Console
 
 from policies.model import Outcome, Result, WorkloadName
 from policies.model.pool import Pool
-from policies.model.spec import Slo
 from scaler.telemetry.terminal.frame import Frame, WorkloadRow, draw, line_of, next_row, sparkline
 from scaler.telemetry.terminal.messages import Message
-from tests.factories import MAIN, NOW, spec
+from tests.factories import CHAT_SLO, MAIN, NOW, spec
 from tests.scaler.telemetry.test_run_summary import engines, tick
 
 ADDRESS = "http://127.0.0.1:8080/"
@@ -23,7 +22,7 @@ HOSTILE = "[bold]x[/bold] \x1b[2J\x1b]0;title\x07\r\n\u202egnp"
 
 
 def row(*, refused: str = "", late: float = 0.0, price: float | None = 6.0) -> WorkloadRow:
-    workload = replace(spec(pools={"main": Pool(price_usd_per_hour=price)}), slo=Slo(), sources={"engines": None})
+    workload = replace(spec(pools={"main": Pool(price_usd_per_hour=price)}), slo=CHAT_SLO, sources={"engines": None})
     one = tick(workload, NOW, engines(10, late, 0))
     if refused:
         one = replace(one, outcomes=(Outcome(MAIN, 2, 5, Result.MISCONFIGURED, refused),))
