@@ -13,7 +13,7 @@ import numpy as np
 
 from policies.model import PolicyName, Recommendation, SignalName
 from policies.recommend.context import PolicyContext
-from policies.recommend.predictive.engine_load import ENGINE_QUANTITIES, UNEVEN_QUEUE_S, ReplicaCapacity
+from policies.recommend.predictive.engine_load import ENGINE_QUANTITIES, UNEVEN_QUEUE_S
 from policies.recommend.predictive.evaluation import KV_CACHE, Evaluation, slo_share
 from policies.recommend.predictive.latency_model import capacity_at, load_limit, recall_latencies, slo_limits_s
 from policies.recommend.predictive.memory import PredictiveMemory
@@ -42,7 +42,7 @@ class Predictive(PredictiveParameters):
 
     @property
     def lookback_s(self) -> float:
-        return max(self.rate_window_s + 60.0, UNEVEN_QUEUE_S, 0.0 if self.queue is None else self.queue_deadline_s)
+        return max(self.capacity.window_s + 60.0, UNEVEN_QUEUE_S, 0.0 if self.queue is None else self.queue_deadline_s)
 
     @property
     def can_activate(self) -> bool:
@@ -71,11 +71,10 @@ class Predictive(PredictiveParameters):
         Example: 20,000 prompt tokens per s of 40,000 and 4,500 output tokens per s of 9,000 are 1.0 saturations. At a
         limit of 0.8 per replica, that is 1.25 replicas.
         """
-        capacity = ReplicaCapacity(self.prompt_tokens_per_s, self.generation_tokens_per_s, self.rate_window_s)
         limited = ((values[q], LIMITS[q]) for q in self.past_needs())
         rates = (np.where((v >= 0.0) & (v <= maximum), v, np.nan) for v, maximum in limited)
         limit = load_limit(recall_latencies(memory), slo_limits_s(spec), slo_share(spec))
-        return capacity.load(*rates) / capacity_at(limit)
+        return self.capacity.load(*rates) / capacity_at(limit)
 
     def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
         engines = signal_names(self.source, ENGINE_QUANTITIES)
