@@ -151,8 +151,14 @@ class Slo:
         ),
     ] = 0.99
 
+    @property
+    def limits_s(self) -> dict[str, float]:
+        """The limits that are set, by setting. Seconds."""
+        limits_s = {"ttft_s": self.ttft_s, "itl_s": self.itl_s, "e2e_s": self.e2e_s}
+        return {key: limit_s for key, limit_s in limits_s.items() if limit_s is not None}
+
     def problems(self) -> Iterator[tuple[str, str]]:
-        if self.ttft_s is None and self.itl_s is None and self.e2e_s is None:
+        if not self.limits_s:
             yield "ttft_s", "an SLO needs a limit: set ttft_s, itl_s or e2e_s"
 
 
@@ -217,12 +223,13 @@ class WorkloadSpec:
     ] = field(default_factory=dict)
     policies: Annotated[
         Mapping[PolicyName, Any],
-        ByKind("policy"),
+        ByKind("policy", required=False),
         FieldMetadata(
             "Policies, by name. Each recommends a size, and the largest one wins. A policy with its own stabilization,"
-            " such as hpa or keda, must be the only one."
+            " such as hpa or keda, must be the only one. The default is one policy of kind predictive, where a source"
+            " reports the load of engines, such as one with preset: vllm."
         ),
-    ]
+    ] = field(default_factory=dict)
     pools: Annotated[
         Mapping[PoolName, Any],
         ByKind("pool"),
@@ -231,6 +238,15 @@ class WorkloadSpec:
             " listed. No two pools, of one or several workloads, may resize the same object."
         ),
     ]
+    model: Annotated[
+        str | None,
+        FieldMetadata(
+            "Served model, its GPUs and its engine: a name that `forescale models` lists. It gives the predictive"
+            " policy the first guess of a replica's throughput, before that is learned. Default: null, the guess for"
+            " Llama-3.1-8B on an H100. Set it for a much larger or smaller model.",
+            example="llama-3.1-8b-h100-vllm",
+        ),
+    ] = None
     min_replicas: Annotated[
         int,
         FieldMetadata(

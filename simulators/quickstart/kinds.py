@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from policies.model.field_metadata import FieldMetadata
 from policies.model.pool import Pool, Target
@@ -13,6 +13,7 @@ from scaler.registry import did_you_mean
 from simulators.engine.models import catalogue
 from simulators.world.infrastructure.market import PoolOffer, ZoneOffer
 from simulators.world.infrastructure.node_lifecycle import Phase, StartUp
+from simulators.world.telemetry import RATE_WINDOW_S
 
 QUEUE: Final = ("visible", "in_flight", "delayed", "oldest_age_s")
 ENGINES: Final = (
@@ -85,6 +86,9 @@ class EmbeddedSource:
     Requests wait in a queue if any source of the world reads it. Otherwise a gateway sends each request to the least
     loaded replica.
     """
+
+    window_s: ClassVar[float] = RATE_WINDOW_S
+    """Window of the rates of its engines. Seconds."""
 
     world: WorldName = "demo"
     offers: Annotated[

@@ -39,6 +39,8 @@ class Predictive(PredictiveParameters):
 
     post_demand: ClassVar[bool] = False
     owns_stabilization: ClassVar[bool] = False
+    follows_slo: ClassVar[bool] = True
+    """Whether the workload's `slo` sets the size. A policy without this setting has a target of its own."""
 
     @property
     def lookback_s(self) -> float:

@@ -128,8 +128,7 @@ class SloRecord:
 
 def limits_of(slo: Slo) -> dict[str, float]:
     """Return the limits of an SLO, by setting. Seconds."""
-    limits_s = {"ttft_s": slo.ttft_s, "itl_s": slo.itl_s, "e2e_s": slo.e2e_s}
-    return {key: limit_s for key, limit_s in limits_s.items() if limit_s is not None}
+    return slo.limits_s
 
 
 def late_rate(tick: Tick, limits_s: Mapping[str, float]) -> tuple[float, float] | str:
