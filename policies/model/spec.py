@@ -242,9 +242,9 @@ class WorkloadSpec:
         str | None,
         FieldMetadata(
             "Served model, its GPUs and its engine: a name that `forescale models` lists. It gives the predictive"
-            " policy the first guess of a replica's throughput, before that is learned. Default: null, the guess for"
-            " Llama-3.1-8B on an H100. Set it for a much larger or smaller model.",
-            example="llama-3.1-8b-h100-vllm",
+            " policy the first guess of a replica's throughput, before that is learned. Example:"
+            " llama-3.1-70b-h100x4. Default: null, the guess for Llama-3.1-8B on an H100. Set it for a much larger or"
+            " smaller model.",
         ),
     ] = None
     min_replicas: Annotated[

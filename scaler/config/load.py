@@ -230,7 +230,7 @@ def _other_kind(document: Document) -> Problem | None:
     return None
 
 
-def _located(document: Document, findings: Iterable[checks.Finding]) -> list[Problem]:
+def _located(document: Document, findings: Iterable[derived.Finding]) -> list[Problem]:
     """Return findings as problems with their lines and values in the document."""
     return [document.problem(place, rule, hint, _at(document.data, place)) for place, rule, hint in findings]
 

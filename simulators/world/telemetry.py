@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from policies.model import Absent, Fresh
 from policies.model.field_metadata import FieldMetadata
 from scaler.clouds.engines.histogram import P95, quantile, share_above
-from scaler.clouds.engines.presets import BUCKET_BOUNDS_S
+from scaler.clouds.engines.presets import BUCKET_BOUNDS_S, PRESETS, missing_slo
 from simulators.engine.kernel.event_loop import Kernel
 from simulators.engine.models.service import PS_PER_S
 from simulators.engine.tables import ReplicaTable, RequestMoment
@@ -148,7 +148,9 @@ class EngineTelemetry:
 
     def _reading(self, quantity: str, window: ScrapeWindow) -> Fresh[float] | Absent:
         total, reader = QUANTITIES[quantity]
-        last = window.last
+        last, recipe = window.last, PRESETS["vllm"].get(quantity)
+        if recipe is not None and (no_slo := missing_slo(recipe, window.slo_limits_s)):
+            return no_slo
         value: float | None = reader(self, window)
         if value is None:
             return Absent(f"no data for {quantity} in the last {self.telemetry.window_s:g} s")

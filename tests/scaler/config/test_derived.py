@@ -114,7 +114,7 @@ def test_readings_follow_a_named_trigger_and_an_additional_source() -> None:
     policy = {"kind": "predictive", "source": "engines", "gpu_activity": "gpus"}
     sources = short(sources={"engines": ENGINES, "gpus": gpus}, policies={"it": policy}).spec.sources
     assert [*sources["gpus"].quantities()] == ["utilization", "tensor_active", "memory_active"]
-    metrics = [{"source": "engines", "quantities": ["generation_tokens_per_s"], "type": "AverageValue", "target": 500}]
+    metrics = [{"source": "engines", "quantities": ["generation_tokens_per_s"], "target": 500}]
     spec = short(slo=None, policies={"it": {"kind": "hpa", "metrics": metrics}}).spec
     assert "generation_tokens_per_s" in spec.sources["engines"].quantities()
 
