@@ -12,12 +12,11 @@ from typing import Any, Final
 
 from policies.model import PolicyName
 from policies.model.spec import Slo, WorkloadSpec
-from policies.recommend.predictive.policy import Predictive
 from policies.signals.latency_quantities import LATENCIES
 from scaler.clouds.engines.presets import PRESETS, recipes
 from scaler.config.model_rates import MODEL_RATES
 from scaler.config.yaml_composer import Place
-from scaler.registry import did_you_mean
+from scaler.registry import did_you_mean, resolve
 
 Finding = tuple[Place, str, str]
 """Place, broken rule, remedy."""
@@ -38,8 +37,10 @@ def _is_extensible(source: Any) -> bool:
 
 def has_default_policy(spec: WorkloadSpec) -> bool:
     """Return whether a workload gets `DEFAULT_POLICIES`."""
-    needs = set(Predictive().needs())
-    return not spec.policies and any(needs <= readable(source) for source in spec.sources.values())
+    if spec.policies:
+        return False
+    needs = {q for p in DEFAULT_POLICIES.values() for q in resolve("policy", p["kind"])().needs()}
+    return any(needs <= readable(source) for source in spec.sources.values())
 
 
 def complete(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:

@@ -13,7 +13,6 @@ from scaler.registry import did_you_mean
 from simulators.engine.models import catalogue
 from simulators.world.infrastructure.market import PoolOffer, ZoneOffer
 from simulators.world.infrastructure.node_lifecycle import Phase, StartUp
-from simulators.world.telemetry import RATE_WINDOW_S
 
 QUEUE: Final = ("visible", "in_flight", "delayed", "oldest_age_s")
 ENGINES: Final = (
@@ -87,8 +86,8 @@ class EmbeddedSource:
     loaded replica.
     """
 
-    window_s: ClassVar[float] = RATE_WINDOW_S
-    """Window of the rates of its engines. Seconds."""
+    window_s: ClassVar[float] = 60.0
+    """Window of the rates of its engines: four scrapes of 15 s. Seconds."""
 
     world: WorldName = "demo"
     offers: Annotated[

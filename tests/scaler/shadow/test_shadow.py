@@ -463,7 +463,7 @@ async def test_quickstart_with_shadow_of_higher_utilization(tmp_path: Path) -> N
     for file in (ROOT / "config/quickstart").glob("*.yaml"):
         (config / file.name).write_text(file.read_text())
     chat = yaml.safe_load((config / "chat.yaml").read_text())
-    chat["policies"]["predictive"]["utilization"] = 1.6
+    chat["policies"] = {"predictive": {"kind": "predictive", "utilization": 1.6}}
     (tmp_path / "new.yaml").write_text(yaml.safe_dump(chat))
     journal = tmp_path / "journal"
     args = (str(config), "--shadow", str(tmp_path / "new.yaml"), "--for", "12", "--listen", "127.0.0.1:0")
