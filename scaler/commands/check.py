@@ -52,8 +52,10 @@ def command(args: argparse.Namespace) -> int:
         for line in permits(check):
             print(f"       {line}")
     problems = sum(not check.ok for check in checks)
+    noted = sum(1 for workload in config.workloads.values() for _ in warnings(workload.spec))
     print(
         f"{len(config.workloads)} workload{'s' * (len(config.workloads) != 1)}, "
+        + (f"{noted} warning{'s' * (noted != 1)}, " if noted else "")
         + (f"{problems} of {len(checks)} sources and pools failed the live check" if problems else "no problem found")
     )
     return exit_code
