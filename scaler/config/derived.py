@@ -25,7 +25,7 @@ DEFAULT_POLICIES: Final[Mapping[str, Any]] = {"predictive": {"kind": "predictive
 
 
 def readable(source: Any) -> set[str]:
-    """Return the quantities that a source reads, and those that it reads where a policy needs them."""
+    """Return the quantities that a source reads, and those it can read where a policy needs them."""
     extensible = PRESETS[source.preset] if _is_extensible(source) else {}
     return {*source.quantities(), *extensible}
 
@@ -44,7 +44,7 @@ def has_default_policy(spec: WorkloadSpec) -> bool:
 
 
 def complete(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:
-    """Return the workload with the settings that follow from others, and the problems that prevent it."""
+    """Return the workload with its derived settings, and the problems that prevent them."""
     findings: list[Finding] = []
     if not spec.policies:
         rule = "is required: no source reports the load of engines, which the default policy predictive needs"
@@ -65,7 +65,10 @@ def complete(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:
 
 
 def _with_source(policy: Any, place: Place, sources: Mapping[str, Any]) -> tuple[Any, list[Finding]]:
-    """Return a policy with its source, filled in where a single source fits, and the problems of its sources."""
+    """Return a policy with its source, and the problems of its sources.
+
+    The source is filled in where a single one fits.
+    """
     findings = [
         finding
         for at, source, quantities in _named_sources(policy)
@@ -86,7 +89,7 @@ def _with_source(policy: Any, place: Place, sources: Mapping[str, Any]) -> tuple
 
 
 def _named_sources(policy: Any) -> Iterator[tuple[Place, str, tuple[str, ...]]]:
-    """Yield the sources that a policy names in addition to its own: place, source and quantities.
+    """Yield the further sources that a policy names: place, source and quantities.
 
     They are those of its metrics or triggers, and those of `needs_also`.
     """
@@ -128,9 +131,9 @@ def _remedy(sources: Mapping[str, Any], needs: Iterable[str], named: str | None 
 
 
 def slo_quantities(slo: Slo | None) -> tuple[str, ...]:
-    """Return the quantities that measure an SLO: the rate of requests, and the mean, late share and P95 of a latency.
+    """Return the quantities that measure an SLO.
 
-    Only latencies with a limit count. Example: a limit of `ttft_s` alone gives requests_per_s, ttft_mean_s,
+    They are the rate of requests, and the mean, late share and P95 of each latency with a limit. Example: a limit of `ttft_s` alone gives requests_per_s, ttft_mean_s,
     ttft_late_share and ttft_p95_s.
     """
     limited = [latency for key, latency in LATENCIES.items() if slo is not None and key in slo.limits_s]
@@ -139,7 +142,7 @@ def slo_quantities(slo: Slo | None) -> tuple[str, ...]:
 
 
 def _with_readings(spec: WorkloadSpec) -> Iterator[tuple[str, Any]]:
-    """Yield the sources, each with the readings of its preset that the policies and the SLO need."""
+    """Yield the sources, each with the readings that the policies and the SLO need."""
     for name, source in spec.sources.items():
         if not _is_extensible(source):
             yield name, source

@@ -15,7 +15,7 @@ from simulators.experiments.run import SimulationRun
 WINDOW_S: Final = 600.0
 """The window over which work is summed. A shorter burst can wait in a queue. Seconds."""
 MIN_SCRAPES: Final = 2
-"""Scrape intervals in a rate window, at the least."""
+"""Minimum scrape intervals in a rate window."""
 Floats = NDArray[np.float64]
 
 
