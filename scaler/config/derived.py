@@ -25,7 +25,7 @@ DEFAULT_POLICIES: Final[Mapping[str, Any]] = {"predictive": {"kind": "predictive
 
 
 def readable(source: Any) -> set[str]:
-    """Return the quantities that a source reads, and those it can read where a policy needs them."""
+    """Return the quantities that a source reads, and those that it reads on demand."""
     extensible = PRESETS[source.preset] if _is_extensible(source) else {}
     return {*source.quantities(), *extensible}
 
@@ -133,8 +133,8 @@ def _remedy(sources: Mapping[str, Any], needs: Iterable[str], named: str | None 
 def slo_quantities(slo: Slo | None) -> tuple[str, ...]:
     """Return the quantities that measure an SLO.
 
-    They are the rate of requests, and the mean, late share and P95 of each latency with a limit. Example: a limit of `ttft_s` alone gives requests_per_s, ttft_mean_s,
-    ttft_late_share and ttft_p95_s.
+    They are the rate of requests, and the mean, late share and P95 of each latency with a limit. Example: a limit of
+    `ttft_s` alone gives requests_per_s, ttft_mean_s, ttft_late_share and ttft_p95_s.
     """
     limited = [latency for key, latency in LATENCIES.items() if slo is not None and key in slo.limits_s]
     readings = [quantity for latency in limited for quantity in (latency.mean, latency.late_share, latency.p95)]

@@ -1,6 +1,6 @@
 """Writes the throughput of the catalogue's models as a table for the daemon.
 
-The daemon has no service models. ``make schema`` runs ``python -m simulators.engine.models.rate_table > scaler/config/model_rates.py``.
+The daemon has no service models. ``make schema`` writes the output of this module to ``scaler/config/model_rates.py``.
 """
 
 from __future__ import annotations
