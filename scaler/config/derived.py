@@ -118,13 +118,20 @@ def _remedy(sources: Mapping[str, Any], needs: Iterable[str], named: str | None 
 
     If none can, return the quantities that each source provides.
     """
-    for name, source in sources.items():
-        lacking = tuple(sorted(set(needs) - set(source.quantities())))
-        if named in {None, name} and hasattr(source, "read") and len(recipes(source.preset, lacking)) == len(lacking):
-            return f"remove sources.{name}.read, or add {', '.join(lacking)} to it"
+    if remedy := list_remedy({n: source for n, source in sources.items() if named in {None, n}}, needs):
+        return remedy
     provided = {name: ", ".join(sorted(source.quantities())) for name, source in sources.items()}
     text = "; ".join(f"{name} provides {quantities or 'no quantity'}" for name, quantities in provided.items())
     return text or "add a source under sources; config/example lists every kind"
+
+
+def list_remedy(sources: Mapping[str, Any], needs: Iterable[str]) -> str:
+    """Return how the list `read` of a source can provide `needs`; empty where no preset has them."""
+    for name, source in sources.items():
+        lacking = tuple(sorted(set(needs) - set(source.quantities())))
+        if hasattr(source, "read") and len(recipes(source.preset, lacking)) == len(lacking):
+            return f"remove sources.{name}.read, or add {', '.join(lacking)} to it"
+    return ""
 
 
 # --- the readings of a source

@@ -12,7 +12,7 @@ from typing import Any, Final
 from policies.model.spec import Slo, WorkloadSpec
 from policies.signals.latency_quantities import LATENCIES
 from scaler.clouds.engines.presets import BUCKET_BOUNDS_S, PRESETS
-from scaler.config.derived import Finding
+from scaler.config.derived import Finding, list_remedy
 
 MAX_SCRAPES_PER_AGE: Final = 2
 """Scrape intervals in a `max_age_s`, as its description recommends."""
@@ -30,22 +30,17 @@ def warnings(spec: WorkloadSpec) -> Iterator[Finding]:
 def _unmeasured_limits(spec: WorkloadSpec, slo: Slo) -> Iterator[Finding]:
     """Yield the limits whose late requests no source reports."""
     read = {quantity for source in spec.sources.values() for quantity in source.quantities()}
+    others = f"limit {' or '.join(LATENCIES)}, which engines report"
     for key in slo.limits_s:
         latency = LATENCIES.get(key)
         if latency is None:
-            yield ("slo", key), "is not measured: no source reports the duration of whole requests", ""
+            yield ("slo", key), "is not measured: no source reports the duration of whole requests", others
         elif latency.late_share not in read:
             mean = latency.mean in read or latency.p95 in read
             rule = "is estimated from means" if mean else "is not measured"
-            yield ("slo", key), f"{rule}: no source reads {latency.late_share}", _remedy(spec, latency.late_share)
-
-
-def _remedy(spec: WorkloadSpec, quantity: str) -> str:
-    """Return how a source could report a quantity."""
-    for name, source in spec.sources.items():
-        if getattr(source, "read", None) is not None and quantity in PRESETS.get(source.preset or "", {}):
-            return f"remove sources.{name}.read, or add {quantity} to it"
-    return f"add a source with preset: vllm, or a query named {quantity}"
+            other = f"add a source with preset: vllm, or a query named {latency.late_share}"
+            remedy = list_remedy(spec.sources, (latency.late_share,)) or other
+            yield ("slo", key), f"{rule}: no source reads {latency.late_share}", remedy
 
 
 def _limits_between_buckets(spec: WorkloadSpec, slo: Slo) -> Iterator[Finding]:
@@ -85,7 +80,7 @@ def _short_windows(spec: WorkloadSpec) -> Iterator[Finding]:
             continue
         interval_s = age_s / MAX_SCRAPES_PER_AGE
         rule = f"is less than two scrape intervals of {interval_s:g} s, for which max_age_s of {age_s:g} s is set"
-        yield ("sources", name, "window_s"), rule, "set both to your scrape interval: four of them, and two"
+        yield ("sources", name, "window_s"), rule, "set window_s to four of your scrape intervals, and max_age_s to two"
 
 
 def _reads_rates(source: Any) -> bool:
