@@ -126,7 +126,7 @@ def _remedy(sources: Mapping[str, Any], needs: Iterable[str], named: str | None 
 
 
 def list_remedy(sources: Mapping[str, Any], needs: Iterable[str]) -> str:
-    """Return how the list `read` of a source can provide `needs`; empty where no preset has them."""
+    """Return how the list `read` of a source can provide `needs`; empty if no preset has them."""
     for name, source in sources.items():
         lacking = tuple(sorted(set(needs) - set(source.quantities())))
         if hasattr(source, "read") and len(recipes(source.preset, lacking)) == len(lacking):

@@ -214,11 +214,11 @@ def share_sources(shadow: Workload, live: Workload) -> dict[str, str]:
 
 
 def _has_readings_of(live: Any, shadow: Any) -> bool:
-    """Return whether a live source has all readings of a shadow's, and differs in `read` at most."""
+    """Return whether a live source has all readings of a shadow's, and differs in `read` only."""
     if type(live) is not type(shadow) or not hasattr(live, "read"):
         return bool(live == shadow)
-    same = dataclasses.replace(shadow, read=live.read) == live
-    return same and shadow.quantities().keys() <= live.quantities().keys()
+    has_all = shadow.quantities().keys() <= live.quantities().keys()
+    return bool(has_all and dataclasses.replace(shadow, read=live.read) == live)
 
 
 def problems(shadows: Mapping[WorkloadName, Workload], live: Mapping[WorkloadName, Workload]) -> Iterator[Problem]:
