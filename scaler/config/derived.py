@@ -37,10 +37,11 @@ def _is_extensible(source: Any) -> bool:
 
 def has_default_policy(spec: WorkloadSpec) -> bool:
     """Return whether a workload gets `DEFAULT_POLICIES`."""
-    if spec.policies:
-        return False
-    needs = {q for p in DEFAULT_POLICIES.values() for q in resolve("policy", p["kind"])().needs()}
-    return any(needs <= readable(source) for source in spec.sources.values())
+    return not spec.policies and any(_default_needs() <= readable(source) for source in spec.sources.values())
+
+
+def _default_needs() -> set[str]:
+    return {q for policy in DEFAULT_POLICIES.values() for q in resolve("policy", policy["kind"])().needs()}
 
 
 def complete(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:
@@ -48,7 +49,8 @@ def complete(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:
     findings: list[Finding] = []
     if not spec.policies:
         rule = "is required: no source reports the load of engines, which the default policy predictive needs"
-        findings.append((("policies",), rule, "add a policy, or a source with preset: vllm and without read"))
+        hint = list_remedy(spec.sources, _default_needs()) or "add a policy, or a source with preset: vllm"
+        findings.append((("policies",), rule, hint))
     if spec.model is not None and spec.model not in MODEL_RATES:
         hint = did_you_mean(spec.model, list(MODEL_RATES)) or "forescale models lists the names"
         findings.append((("model",), "is not in the catalogue", hint))

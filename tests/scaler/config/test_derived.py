@@ -75,18 +75,19 @@ def test_embedded_engines_have_the_default_policy() -> None:
 
 
 @pytest.mark.parametrize(
-    "source",
+    ("source", "remedy"),
     [
-        {"kind": "embedded", "offers": "queue"},
-        {**ENGINES, "preset": "dcgm"},
-        {**ENGINES, "read": ["running", "waiting"]},
+        pytest.param(
+            {"kind": "embedded", "offers": "queue"}, "add a policy, or a source with preset: vllm", id="queue"
+        ),
+        pytest.param({**ENGINES, "preset": "dcgm"}, "add a policy, or a source with preset: vllm", id="GPUs"),
+        pytest.param({**ENGINES, "read": LOAD[:-1]}, "add generation_tokens_per_s to it", id="a list without rates"),
     ],
-    ids=["queue", "GPUs", "a list without rates"],
 )
-def test_policies_are_required_without_engine_load(source: dict[str, Any]) -> None:
+def test_policies_are_required_without_engine_load(source: dict[str, Any], remedy: str) -> None:
     problem = refused(sources={"it": source})["policies"]
     assert problem.startswith("is required: no source reports the load of engines")
-    assert "preset: vllm" in problem
+    assert remedy in problem
 
 
 def test_two_sources_of_engine_load_need_a_choice() -> None:
