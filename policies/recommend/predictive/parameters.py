@@ -168,6 +168,11 @@ class PredictiveParameters:
     ] = 3600.0
 
     @property
+    def has_first_guess(self) -> bool:
+        """Whether a person or the workload's `model` gave the throughput of a replica."""
+        return self.prompt_tokens_per_s is not None or self.generation_tokens_per_s is not None
+
+    @property
     def capacity(self) -> ReplicaCapacity:
         """The first guess of a replica's throughput, and the window of the rates."""
         return ReplicaCapacity(
