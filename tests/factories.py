@@ -22,7 +22,7 @@ from policies.model import (
     WorkloadName,
 )
 from policies.model.pool import Pool
-from policies.model.spec import ScaleDown, ScaleUp, WorkloadSpec
+from policies.model.spec import ScaleDown, ScaleUp, Slo, WorkloadSpec
 from policies.pipeline import decide
 from policies.recommend.threshold import QueueDepth
 
@@ -30,6 +30,7 @@ NOW = 1_800_000_000.0
 MAIN = PoolName("main")
 FREE_UP = ScaleUp(max_replicas=10_000)
 FREE_DOWN = ScaleDown(window_s=0.0, max_replicas=10_000)
+CHAT_SLO = Slo(ttft_s=1.0, itl_s=0.05)
 
 
 def spec(

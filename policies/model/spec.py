@@ -118,24 +118,27 @@ class Slo:
     ttft_s: Annotated[
         float | None,
         FieldMetadata(
-            "Maximum time to first token; null: no limit. The default of 1 fits interactive chat. Raise it for work"
-            " without a waiting user. Seconds.",
+            "Maximum time to first token. Default: null, no limit. For interactive chat set 1 to 3. Seconds.",
             gt=0,
+            example=2.5,
         ),
-    ] = 1.0
+    ] = None
     itl_s: Annotated[
         float | None,
         FieldMetadata(
-            "Maximum mean time between the tokens of a request; null: no limit. The default of 0.05 is 20 tokens/s"
-            " per request. Raise it for work without a waiting user. Seconds.",
+            "Maximum mean time between the tokens of a request. Default: null, no limit. For reading speed set 0.05,"
+            " which is 20 tokens/s per request. Seconds.",
             gt=0,
+            example=0.05,
         ),
-    ] = 0.05
+    ] = None
     e2e_s: Annotated[
         float | None,
         FieldMetadata(
-            "Maximum duration of a whole request; null: no limit. Set it where answers have a similar length. Seconds.",
+            "Maximum duration of a whole request. Default: null, no limit. Set it where answers have a similar length."
+            " Seconds.",
             gt=0,
+            example=30,
         ),
     ] = None
     share: Annotated[
@@ -164,8 +167,14 @@ class Slo:
         limits_s = {"ttft_s": self.ttft_s, "itl_s": self.itl_s, "e2e_s": self.e2e_s}
         return {key: limit_s for key, limit_s in limits_s.items() if limit_s is not None}
 
+    @property
+    def limits_s(self) -> dict[str, float]:
+        """The limits that are set, by setting. Seconds."""
+        limits_s = {"ttft_s": self.ttft_s, "itl_s": self.itl_s, "e2e_s": self.e2e_s}
+        return {key: limit_s for key, limit_s in limits_s.items() if limit_s is not None}
+
     def problems(self) -> Iterator[tuple[str, str]]:
-        if self.ttft_s is None and self.itl_s is None and self.e2e_s is None:
+        if not self.limits_s:
             yield "ttft_s", "an SLO needs a limit: set ttft_s, itl_s or e2e_s"
 
 
@@ -230,12 +239,13 @@ class WorkloadSpec:
     ] = field(default_factory=dict)
     policies: Annotated[
         Mapping[PolicyName, Any],
-        ByKind("policy"),
+        ByKind("policy", required=False),
         FieldMetadata(
             "Policies, by name. Each recommends a size, and the largest one wins. A policy with its own stabilization,"
-            " such as hpa or keda, must be the only one."
+            " such as hpa or keda, must be the only one. The default is one policy of kind predictive, where a source"
+            " reports the load of engines, such as one with preset: vllm."
         ),
-    ]
+    ] = field(default_factory=dict)
     pools: Annotated[
         Mapping[PoolName, Any],
         ByKind("pool"),
@@ -244,6 +254,15 @@ class WorkloadSpec:
             " listed. No two pools, of one or several workloads, may resize the same object."
         ),
     ]
+    model: Annotated[
+        str | None,
+        FieldMetadata(
+            "Served model, its GPUs and its engine: a name that `forescale models` lists. It gives the predictive"
+            " policy the first guess of a replica's throughput, before that is learned. Example:"
+            " llama-3.1-70b-h100x4. Default: null, the guess for Llama-3.1-8B on an H100. Set it for a much larger or"
+            " smaller model.",
+        ),
+    ] = None
     min_replicas: Annotated[
         int,
         FieldMetadata(

@@ -9,10 +9,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from policies.model import Fresh
+from policies.model.spec import WorkloadSpec
+from policies.recommend.predictive.policy import Predictive
 from scaler.app import make_clock
 from scaler.commands.doctor import permits
 from scaler.config.load import load
+from scaler.config.model_rates import MODEL_RATES
 from scaler.config.problems import ConfigError
+from scaler.config.warnings import warnings
 from scaler.diagnostics import AdapterCheck, check_adapters
 from scaler.extras import install_command, missing_packages
 from scaler.registry import kind_of
@@ -30,17 +34,17 @@ def command(args: argparse.Namespace) -> int:
     checks = asyncio.run(check_adapters(config, make_clock(config.daemon))) if args.live else []
     exit_code = 0 if all(check.ok for check in checks) else 1
     if args.json:
+        shown: dict[str, object] = {"valid": True, "workloads": sorted(config.workloads), "missing_packages": missing}
+        shown["warnings"] = [
+            {"workload": w.name, "path": ".".join(map(str, place)), "rule": rule, "hint": hint}
+            for w in config.workloads.values()
+            for place, rule, hint in warnings(w.spec)
+        ]
         live = {"live": [_as_dict(check) for check in checks]} if args.live else {}
-        print(json.dumps({"valid": True, "workloads": sorted(config.workloads), "missing_packages": missing, **live}))
+        print(json.dumps({**shown, **live}))
         return exit_code
-    for name, workload in config.workloads.items():
-        spec = workload.spec
-        print(f"{name}: {spec.min_replicas} to {spec.max_replicas} replicas, a tick every {spec.interval_s:g} s")
-        for policy, parameters in spec.policies.items():
-            reads = f" reads {', '.join(parameters.needs())} from {parameters.source}" if parameters.needs() else ""
-            print(f"  policy {policy} ({kind_of('policy', parameters)}){reads}")
-        for pool, parameters in spec.pools.items():
-            print(f"  pool {pool} ({kind_of('pool', parameters)})")
+    for workload in config.workloads.values():
+        print("\n".join(description(workload.spec)))
     print("\n".join(extra_lines(missing)))
     for check in checks:
         state = "ok  " if check.ok else "FAIL"
@@ -48,11 +52,43 @@ def command(args: argparse.Namespace) -> int:
         for line in permits(check):
             print(f"       {line}")
     problems = sum(not check.ok for check in checks)
+    noted = sum(1 for workload in config.workloads.values() for _ in warnings(workload.spec))
     print(
         f"{len(config.workloads)} workload{'s' * (len(config.workloads) != 1)}, "
+        + (f"{noted} warning{'s' * (noted != 1)}, " if noted else "")
         + (f"{problems} of {len(checks)} sources and pools failed the live check" if problems else "no problem found")
     )
     return exit_code
+
+
+def description(spec: WorkloadSpec) -> Iterator[str]:
+    """Yield the lines about a workload: its size, SLO, policies and pools, then its warnings."""
+    yield f"{spec.workload}: {spec.min_replicas} to {spec.max_replicas} replicas, a tick every {spec.interval_s:g} s"
+    if spec.slo is not None:
+        limits = " and ".join(f"{key} of at most {limit_s:g}" for key, limit_s in spec.slo.limits_s.items())
+        yield f"  SLO: {100 * spec.slo.share:g} % of requests with {limits}"
+    for policy, parameters in spec.policies.items():
+        reads = f" reads {', '.join(parameters.needs())} from {parameters.source}" if parameters.needs() else ""
+        yield f"  policy {policy} ({kind_of('policy', parameters)}){reads}"
+        if isinstance(parameters, Predictive):
+            guess = parameters.capacity
+            yield (
+                f"    rates over {guess.window_s:g} s; first guess of a replica:"
+                f" {guess.prompt_tokens_per_s:,.0f} prompt and {guess.generation_tokens_per_s:,.0f} output tokens/s"
+                f" ({_origin(spec, parameters)})"
+            )
+    for pool, parameters in spec.pools.items():
+        yield f"  pool {pool} ({kind_of('pool', parameters)})"
+    for place, rule, hint in warnings(spec):
+        yield f"  warning: {'.'.join(map(str, place))} {rule}" + (f" ({hint})" if hint else "")
+
+
+def _origin(spec: WorkloadSpec, parameters: Predictive) -> str:
+    """Return the origin of a policy's first guess."""
+    given = parameters.prompt_tokens_per_s, parameters.generation_tokens_per_s
+    if spec.model is not None and given == MODEL_RATES.get(spec.model):
+        return spec.model
+    return "model is not set: Llama-3.1-8B on an H100" if given == (None, None) else "as configured"
 
 
 def extra_lines(missing: Mapping[str, list[str]]) -> Iterator[str]:

@@ -14,14 +14,12 @@ from policies.allocate import quantum
 from policies.history.ticks import MAX_ROWS
 from policies.model.pool import Pool
 from policies.model.spec import WorkloadSpec
-from scaler.clouds.engines.presets import recipes
+from scaler.config.derived import Finding
 from scaler.config.headroom_tiers import tiers
 from scaler.config.limits import limits
 from scaler.config.yaml_composer import Place
 from scaler.registry import did_you_mean, kind_of
 
-Finding = tuple[Place, str, str]
-"""Place, broken rule, remedy."""
 LEAVES: Final = frozenset({str, int, float, bool, type(None)})
 """Types of values that contain no record. Most fields have one of them."""
 REPLACED: Final = ("cooldown_s", "tolerance", "scale_up", "scale_down")
@@ -64,36 +62,6 @@ def _may_have_problems(hint: Any) -> bool:
     return any(map(_may_have_problems, args)) if args else hint not in LEAVES
 
 
-def name_sources(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:
-    """Fill in the source of each policy that names none.
-
-    It is filled in only where a single source has the policy's quantities.
-    """
-    offers = {name: set(source.quantities()) for name, source in spec.sources.items()}
-    findings: list[Finding] = []
-    policies: dict[Any, Any] = {}
-    for name, policy in spec.policies.items():
-        policies[name] = policy
-        findings += _metric_sources(policy, ("policies", name), spec.sources)
-        findings += _additional_sources(policy, ("policies", name), spec.sources)
-        needs = set(policy.needs())
-        if not needs:
-            continue
-        place: Place = ("policies", name, "source")
-        suitable = [s for s, offered in offers.items() if needs <= offered]
-        if policy.source is None:
-            if len(suitable) == 1:
-                policies[name] = dataclasses.replace(policy, source=suitable[0])
-            else:
-                hint = (
-                    f"several do: set source to {' or '.join(suitable)}" if suitable else _remedy(spec.sources, needs)
-                )
-                findings.append((place, f"needs a source that provides {', '.join(sorted(needs))}", hint))
-        else:
-            findings += _source_problems(place, policy.source, needs, spec.sources)
-    return dataclasses.replace(spec, policies=policies), findings
-
-
 def deciding_sources(spec: WorkloadSpec) -> Iterator[Finding]:
     """Yield the problems of the policies and bounds, which can be checked without sources."""
     for name, policy in spec.policies.items():
@@ -111,44 +79,14 @@ def named_pools(spec: WorkloadSpec) -> Iterator[Finding]:
                 yield ("policies", name), f"names pool {pool!r}, which is not in pools", hint
 
 
-def _metric_sources(policy: Any, place: Place, sources: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield the problems of the sources that a policy's metrics or triggers name."""
-    for field in ("metrics", "triggers"):
-        for i, metric in enumerate(getattr(policy, field, ())):
-            if metric.source is not None:
-                yield from _source_problems((*place, field, i, "source"), metric.source, metric.quantities, sources)
-
-
-def _additional_sources(policy: Any, place: Place, sources: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield the problems of the sources that a policy reads in addition to its own.
-
-    The policy names these sources in `needs_also`.
-    """
-    for source, quantities in getattr(policy, "needs_also", dict)().items():
-        yield from _source_problems(place, source, quantities, sources)
-
-
-def _source_problems(
-    place: Place, source: str, quantities: Iterable[str], sources: Mapping[str, Any]
-) -> Iterator[Finding]:
-    """Yield the problem of a named source that does not exist, or lacks some of the quantities."""
-    if source not in sources:
-        hint = did_you_mean(source, list(sources)) or f"sources: {', '.join(sources)}"
-        yield place, f"names source {source!r}, which is not in sources", hint
-    elif lacking := sorted(set(quantities) - set(sources[source].quantities())):
-        rule = f"source {source!r} does not provide {', '.join(lacking)}"
-        yield place, rule, _remedy(sources, quantities, source)
-
-
 def rate_windows(spec: WorkloadSpec) -> Iterator[Finding]:
     """Yield the policies whose `rate_window_s` differs from the window of their source's rates."""
     for name, policy in spec.policies.items():
         window_s = getattr(policy, "rate_window_s", None)
         source_s = getattr(spec.sources.get(policy.source), "window_s", None) if window_s is not None else None
         if source_s is not None and source_s != window_s:
-            rule = f"must equal the window of source {policy.source}, {source_s:g} s"
-            hint = f"set it to sources.{policy.source}.window_s; four scrape intervals suit both"
-            yield ("policies", name, "rate_window_s"), rule, hint
+            rule = f"must equal sources.{policy.source}.window_s, {source_s:g}"
+            yield ("policies", name, "rate_window_s"), rule, "remove it: the policy then follows its source"
 
 
 def stabilization_problems(spec: WorkloadSpec) -> Iterator[Finding]:
@@ -186,22 +124,6 @@ def live_kinds(specs: Iterable[WorkloadSpec]) -> Iterator[tuple[str, str]]:
         }
         for kind in sorted(kinds - {"embedded"}):
             yield f"is for embedded worlds only, and workload {spec.workload} uses {kind}", "remove speed and start"
-
-
-def _remedy(sources: Mapping[str, Any], needs: Iterable[str], named: str | None = None) -> str:
-    """Return how a source, or the `named` one, can provide `needs`.
-
-    If none can, return the quantities that each source provides.
-    """
-    for name, source in sources.items():
-        lacking = tuple(sorted(set(needs) - set(source.quantities())))
-        if named in {None, name} and hasattr(source, "read") and len(recipes(source.preset, lacking)) == len(lacking):
-            default = ", ".join(recipes(source.preset, None)) if source.read is None else ""
-            note = f", which defaults to {default}" if default else ""
-            return f"add {', '.join(lacking)} to sources.{name}.read{note}"
-    provided = {name: ", ".join(sorted(source.quantities())) for name, source in sources.items()}
-    text = "; ".join(f"{name} provides {quantities or 'no quantity'}" for name, quantities in provided.items())
-    return text or "add a source under sources; config/example lists every kind"
 
 
 def _fits(pool: Pool, cap: int) -> bool:
@@ -250,7 +172,11 @@ def bounds(spec: WorkloadSpec) -> Iterator[Finding]:
             "set it to 1, or add queue_depth, concurrency on a gateway, a metric total or a schedule",
         )
     yield from rate_windows(spec)
-    if all(p.post_demand for p in spec.policies.values()) and not any(p.can_activate for p in spec.policies.values()):
+    if (
+        spec.policies
+        and all(p.post_demand for p in spec.policies.values())
+        and not any(p.can_activate for p in spec.policies.values())
+    ):
         yield (
             ("policies",),
             "needs a policy that measures demand",

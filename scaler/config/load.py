@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 
 from policies.model import PoolName, WorkloadName
 from policies.model.spec import WorkloadSpec
-from scaler.config import checks, limits
+from scaler.config import checks, derived, limits
 from scaler.config.daemon import DaemonSpec, EmbeddedClock
 from scaler.config.document import Document, read
 from scaler.config.files import files_of
@@ -230,7 +230,7 @@ def _other_kind(document: Document) -> Problem | None:
     return None
 
 
-def _located(document: Document, findings: Iterable[checks.Finding]) -> list[Problem]:
+def _located(document: Document, findings: Iterable[derived.Finding]) -> list[Problem]:
     """Return findings as problems with their lines and values in the document."""
     return [document.problem(place, rule, hint, _at(document.data, place)) for place, rule, hint in findings]
 
@@ -244,7 +244,10 @@ def _workload(document: Document, problems: list[Problem], *, with_checks: bool 
     if model is None:
         return None
     spec: WorkloadSpec = record(WorkloadSpec, model)
-    spec, findings = checks.name_sources(spec)
+    if derived.has_default_policy(spec):
+        model = model_of(WorkloadSpec).model_validate({**document.data, "policies": derived.DEFAULT_POLICIES})
+        spec = record(WorkloadSpec, model)
+    spec, findings = derived.complete(spec)
     if with_checks:
         findings += [*checks.own_problems(spec), *checks.bounds(spec), *checks.named_pools(spec)]
     if findings:

@@ -16,7 +16,7 @@ from policies.history.ticks import History
 from policies.model import Fresh, Observation, PolicyName, SignalName, Tick
 from policies.model.spec import WorkloadSpec
 from policies.recommend.context import PolicyContext
-from policies.recommend.predictive.engine_load import ENGINE_QUANTITIES, SURGE, ReplicaCapacity, engine_load
+from policies.recommend.predictive.engine_load import ENGINE_QUANTITIES, SURGE, engine_load
 from policies.recommend.predictive.latency_model import LearnedLatency, recall_latencies, slo_limits_s
 from policies.recommend.predictive.policy import Predictive
 
@@ -79,7 +79,8 @@ class LateRequestEstimator:
         """
         max_wait_s = next((wait_s for c in contexts if (wait_s := max_wait_of(c.spec)) is not None), None)
         if max_wait_s is None:
-            return None, "the workload has no SLO: set slo.ttft_s or slo.e2e_s"
+            lacking = "SLO" if all(c.spec.slo is None for c in contexts) else "limit of a wait in its SLO"
+            return None, f"the workload has no {lacking}: set slo.ttft_s or slo.e2e_s"
         for context in contexts:
             for name, policy in context.spec.policies.items():
                 if isinstance(policy, Predictive):
@@ -100,11 +101,10 @@ class LateRequestEstimator:
         values = {signal: r.value for signal in used if isinstance(r := observation.readings.get(signal), Fresh)}
         if len(values) < len(used) or tick.decision.ready is None:
             return None
-        capacity = ReplicaCapacity(policy.prompt_tokens_per_s, policy.generation_tokens_per_s, policy.rate_window_s)
         policy_context = PolicyContext(
             observation.at, observation.readings, tick.decision.ready, tick.decision.current, None, context.history
         )
-        load = engine_load(policy_context, used, values, capacity)
+        load = engine_load(policy_context, used, values, policy.capacity)
         learned = recall_latencies(_policy_memory(tick, name))
         self._load_per_rps = load.work_per_request or self._load_per_rps
         saturation = min(latency.line.saturation for latency in learned.values())

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from policies.history.ticks import History
 from policies.model import Tick, WorkloadName
@@ -196,7 +196,7 @@ def log_shadow_tick(shadow_tick: ShadowTick, totals: ShadowTotals) -> None:
 def share_sources(shadow: Workload, live: Workload) -> dict[str, str]:
     """Return the live name of each source of the shadow that the live workload reads too.
 
-    A source of an equal name comes first.
+    A source of an equal name comes first. The live one may read more, as for a policy that needs more.
 
     A source of late requests is not shared between different SLO limits.
     """
@@ -206,10 +206,18 @@ def share_sources(shadow: Workload, live: Workload) -> dict[str, str]:
     for name, spec in shadow.spec.sources.items():
         if not has_same_limits and not LATE_SHARES.isdisjoint(spec.quantities()):
             continue
-        match = next((n for n in (name, *live_sources) if live_sources.get(n) == spec), None)
+        match = next((n for n in (name, *live_sources) if _has_readings_of(live_sources.get(n), spec)), None)
         if match is not None:
             shared[name] = match
     return shared
+
+
+def _has_readings_of(live: Any, shadow: Any) -> bool:
+    """Return whether a live source has all readings of a shadow's, and differs in `read` only."""
+    if type(live) is not type(shadow) or not hasattr(live, "read"):
+        return bool(live == shadow)
+    has_all = shadow.quantities().keys() <= live.quantities().keys()
+    return bool(has_all and dataclasses.replace(shadow, read=live.read) == live)
 
 
 def problems(shadows: Mapping[WorkloadName, Workload], live: Mapping[WorkloadName, Workload]) -> Iterator[Problem]:

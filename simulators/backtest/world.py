@@ -44,6 +44,8 @@ P90: Final = 1.2816
 """Standard deviations from the median to the 90th percentile of a normal."""
 SETTLE_S: Final = 300.0
 """The time after the period in which the last requests can end. Seconds."""
+ASSUMED_SLO: Final = Slo(ttft_s=1.0, itl_s=0.05)
+"""SLO of a replayed workload without one: that of interactive chat. `RebuiltWorld.has_slo` is False then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def rebuild_world(recorded: RecordedRun, engine: InferredEngine, rebuilt: Rebuil
         duration_s=recorded.span_s,
         settle_s=SETTLE_S,
         start=datetime.fromtimestamp(recorded.at[0], UTC).isoformat(),
-        slo=recorded.spec.slo or Slo(),
+        slo=recorded.spec.slo or ASSUMED_SLO,
         queue=_queue(recorded) if rebuilt.queued else None,
         telemetry=Telemetry(rate_window_s=rebuilt.window_s),
     )

@@ -140,7 +140,7 @@ def build_world(case: Case, seed: int, trace: RequestTrace) -> World:
         initial_replicas=_initial(case),
         router=router,
         queue=queue,
-        telemetry=s.telemetry,
+        telemetry=case.telemetry,
         seed=seed,
         epoch_s=s.epoch_s,
         slots=len(trace),

@@ -204,6 +204,16 @@ class Case:
             raise ConfigError([Problem(f"scenario {self.scenario.scenario}", 1, "slo", "null", rule)])
         return self.scenario.slo
 
+    @property
+    def telemetry(self) -> Telemetry:
+        """The scrapes, with the rate window that the policies expect where the scenario sets none."""
+        telemetry, policies = self.scenario.telemetry, self.workload.spec.policies.values()
+        windows = (getattr(policy, "rate_window_s", None) for policy in policies)
+        expected_s = next((window_s for window_s in windows if window_s is not None), None)
+        if telemetry.rate_window_s is not None or expected_s is None:
+            return telemetry
+        return dataclasses.replace(telemetry, rate_window_s=expected_s)
+
     def under(self, workload: Workload, file: str) -> Case:
         """Return the same world and concurrent cases under another workload. Raises `ConfigError`."""
         case = _build_case(self.scenario, workload, self.models, self.folder, file)
@@ -227,7 +237,7 @@ def _read(path: Path) -> tuple[Case, Document]:
     if problems:
         raise ConfigError(problems)
     source = documents[0]
-    if isinstance(source.data, dict) and "policies" in source.data and "scenario" not in source.data:
+    if isinstance(source.data, dict) and "max_replicas" in source.data and "scenario" not in source.data:
         rule, hint = "is a workload, not a scenario", "name this file in a scenario, as in config/scenarios/chat.yaml"
         raise ConfigError([source.problem(("workload",), rule, hint)])
     scenario: Scenario = spec_loader.read(Scenario, source.data, source)

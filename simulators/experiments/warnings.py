@@ -14,6 +14,8 @@ from simulators.experiments.run import SimulationRun
 
 WINDOW_S: Final = 600.0
 """The window over which work is summed. A shorter burst can wait in a queue. Seconds."""
+MIN_SCRAPES: Final = 2
+"""Minimum scrape intervals in a rate window."""
 Floats = NDArray[np.float64]
 
 
@@ -121,13 +123,19 @@ def _unfinished(run: SimulationRun) -> Iterator[str]:
 
 
 def _rate_windows_differ(run: SimulationRun) -> Iterator[str]:
-    scraped_s = run.case.scenario.telemetry.rate_window_s
+    telemetry = run.case.telemetry
+    scraped_s = telemetry.window_s
     for name, policy in run.case.workload.spec.policies.items():
-        window_s = getattr(policy, "rate_window_s", scraped_s)
-        if window_s != scraped_s:
+        window_s = getattr(policy, "rate_window_s", None)
+        if window_s is not None and window_s != scraped_s:
             yield (
                 f"policy {name} expects rates over {window_s:g} s (rate_window_s), but the scenario provides rates over"
                 f" {scraped_s:g} s (telemetry.rate_window_s): its demand estimate is wrong"
+            )
+        if window_s is not None and scraped_s < MIN_SCRAPES * telemetry.scrape_interval_s:
+            yield (
+                f"policy {name} reads rates over {scraped_s:g} s, less than {MIN_SCRAPES} scrape intervals of"
+                f" {telemetry.scrape_interval_s:g} s (telemetry.scrape_interval_s): a lost scrape leaves none"
             )
 
 

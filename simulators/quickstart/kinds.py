@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from policies.model.field_metadata import FieldMetadata
 from policies.model.pool import Pool, Target
@@ -86,6 +86,9 @@ class EmbeddedSource:
     Requests wait in a queue if any source of the world reads it. Otherwise a gateway sends each request to the least
     loaded replica.
     """
+
+    window_s: ClassVar[float] = 60.0
+    """Window of the rates of its engines: four scrapes of 15 s. Seconds."""
 
     world: WorldName = "demo"
     offers: Annotated[

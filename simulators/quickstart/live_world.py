@@ -22,7 +22,7 @@ from simulators.engine.kernel.jit import CACHE
 from simulators.engine.models import catalogue
 from simulators.engine.models.service import PS_PER_S
 from simulators.engine.tables import RequestEnd
-from simulators.quickstart.kinds import Traffic
+from simulators.quickstart.kinds import EmbeddedSource, Traffic
 from simulators.world.infrastructure.market import PoolOffer
 from simulators.world.queue import SimulatedQueue
 from simulators.world.rng import streams, within
@@ -234,7 +234,7 @@ class LiveWorld:
             initial_replicas=replicas,
             router=Router(limit=limit),
             queue=SimulatedQueue() if self._queued else None,
-            telemetry=Telemetry(),
+            telemetry=Telemetry(rate_window_s=EmbeddedSource.window_s),
             seed=int(self._rng("seed").integers(2**62)),
             epoch_s=self._epoch_s + self._era * self._era_s,
             slots=max(MIN_SLOTS, math.ceil(BUFFER_S * peak_rps(self._traffic_or_default))),

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from policies.model import Absent, Fresh
 from policies.model.field_metadata import FieldMetadata
 from scaler.clouds.engines.histogram import P95, quantile, share_above
+from scaler.clouds.engines.presets import BUCKET_BOUNDS_S, PRESETS, missing_slo
 from simulators.engine.kernel.event_loop import Kernel
 from simulators.engine.models.service import PS_PER_S
 from simulators.engine.tables import ReplicaTable, RequestMoment
@@ -24,15 +25,14 @@ from simulators.engine.tables import ReplicaTable, RequestMoment
 BUSY_UTILIZATION: Final = 0.973
 """NVML's gpu_util of a GPU that is always busy, measured on an H100 (rmse 8.9 points over 1,544 samples). It is the
 share of time in which any kernel runs, not the load."""
-TAIL_S: Final = (2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0)
 INF: Final = (math.inf,)
-FIRST_BOUNDS_S: Final = np.array(
-    (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, *TAIL_S, 160.0, 640.0, 2560.0, *INF)
-)
-TOKEN_BOUNDS_S: Final = np.array((0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, *TAIL_S, *INF))
+FIRST_BOUNDS_S: Final = np.array((*BUCKET_BOUNDS_S["vllm"]["ttft_s"], *INF))
+TOKEN_BOUNDS_S: Final = np.array((*BUCKET_BOUNDS_S["vllm"]["itl_s"], *INF))
 REQUEST_S: Final = (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0)
 REQUEST_BOUNDS_S: Final = np.array((*REQUEST_S, 120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0, *INF))
 """Bucket bounds of vLLM 0.24's histograms, which limit the resolution of quantiles."""
+RATE_WINDOW_S: Final = 60.0
+"""Default window of rates and latencies: four scrapes of 15 s. Seconds."""
 NO_LIMITS: Final[Mapping[str, float]] = {}
 Floats = NDArray[np.float64]
 COUNTERS: Final = 4
@@ -45,12 +45,24 @@ class Telemetry:
     scrape_interval_s: Annotated[float, FieldMetadata("Interval between scrapes. Seconds.", ge=0.001, le=3600)] = 15.0
     lag_s: Annotated[float, FieldMetadata("Delay until a scrape can be queried. Seconds.", ge=0, le=600)] = 0.0
     rate_window_s: Annotated[
-        float, FieldMetadata("Window of rates and latencies. Set it as in your queries. Seconds.", ge=0.001, le=3600)
-    ] = 60.0
+        float | None,
+        FieldMetadata(
+            "Window of rates and latencies. Default: null, the window that the workload's policies expect, or 60."
+            " Seconds.",
+            ge=0.001,
+            le=3600,
+            example=60,
+        ),
+    ] = None
     lost_share: Annotated[float, FieldMetadata("Share of scrapes that fail entirely. Share.", ge=0, le=1)] = 0.0
     partial_share: Annotated[
         float, FieldMetadata("Share of scrapes in which one replica does not respond. Share.", ge=0, le=1)
     ] = 0.0
+
+    @property
+    def window_s(self) -> float:
+        """The window of rates and latencies. Seconds."""
+        return RATE_WINDOW_S if self.rate_window_s is None else self.rate_window_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +124,7 @@ class EngineTelemetry:
             return
         totals = self._totals(partial < self.telemetry.partial_share)
         self._scrapes.append(totals)
-        oldest_s = totals.at_s - self.telemetry.rate_window_s - self.telemetry.lag_s - self.telemetry.scrape_interval_s
+        oldest_s = totals.at_s - self.telemetry.window_s - self.telemetry.lag_s - self.telemetry.scrape_interval_s
         while len(self._scrapes) > 2 and self._scrapes[1].at_s < oldest_s:
             self._scrapes.popleft()
 
@@ -130,16 +142,18 @@ class EngineTelemetry:
         last = shown[-1]
         if last.replicas == 0:
             return dict.fromkeys(quantities, Absent("no ready engine"))
-        since_s = last.at_s - self.telemetry.rate_window_s
+        since_s = last.at_s - self.telemetry.window_s
         before = next((s for s in shown[:-1] if s.at_s >= since_s - 1e-9 and not s.missing), None)
         return {quantity: self._reading(quantity, ScrapeWindow(last, before, slo_limits_s)) for quantity in quantities}
 
     def _reading(self, quantity: str, window: ScrapeWindow) -> Fresh[float] | Absent:
         total, reader = QUANTITIES[quantity]
-        last = window.last
+        last, recipe = window.last, PRESETS["vllm"].get(quantity)
+        if recipe is not None and (no_slo := missing_slo(recipe, window.slo_limits_s)):
+            return no_slo
         value: float | None = reader(self, window)
         if value is None:
-            return Absent(f"no data for {quantity} in the last {self.telemetry.rate_window_s:g} s")
+            return Absent(f"no data for {quantity} in the last {self.telemetry.window_s:g} s")
         if last.missing and not total:
             return Absent(last.missing)
         return Fresh(value, self._epoch_s + last.at_s, last.missing)
@@ -195,7 +209,7 @@ class EngineTelemetry:
         """
         key = (last.at_s, begin, end)
         if key not in self._durations_s:
-            since_ps = max(-1, round((last.at_s - self.telemetry.rate_window_s) * PS_PER_S))  # times are never negative
+            since_ps = max(-1, round((last.at_s - self.telemetry.window_s) * PS_PER_S))  # times are never negative
             recent = self._open_slots(end, since_ps)
             requests = self._kernel.requests[recent]
             ended = requests.at_ps(end)

@@ -35,7 +35,7 @@ def workload(**settings: Any) -> Workload:
         "workload": NAME,
         "max_replicas": 50,
         "interval_s": INTERVAL_S,
-        "slo": {},
+        "slo": {"ttft_s": 1.0, "itl_s": 0.05},
         "slo_feasibility": {"window_s": 300, "settle_s": 60},
         "sources": {"engines": engines},
         "policies": {"predictive": {"kind": "predictive"}},

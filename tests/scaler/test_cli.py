@@ -84,7 +84,29 @@ def test_check_describes_the_configuration(tmp_path: Path, capsys: pytest.Captur
     assert code == 0
     assert "policy depth (queue_depth) reads visible, in_flight from queue" in out
     result = json.loads(run(capsys, "check", tmp_path, "--json")[1])
-    assert result == {"valid": True, "workloads": ["llm"], "missing_packages": {"sim": []}}
+    assert result == {"valid": True, "workloads": ["llm"], "missing_packages": {"sim": []}, "warnings": []}
+
+
+def test_check_shows_what_follows_from_a_short_workload(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = {
+        "workload": "chat",
+        "max_replicas": 20,
+        "model": "llama-3.1-70b-h100x4",
+        "slo": {"ttft_s": 2.0},
+        "sources": {"engines": {"kind": "prometheus", "url": "http://p", "preset": "vllm", "window_s": 60}},
+        "pools": {"gpus": {"kind": "embedded"}},
+    }
+    (tmp_path / "w.yaml").write_text(yaml.safe_dump(short))
+    code, out, _ = run(capsys, "check", tmp_path)
+    assert code == 0
+    assert "  SLO: 99 % of requests with ttft_s of at most 2\n" in out
+    assert "  policy predictive (predictive) reads running, waiting," in out
+    guess = "15,595 prompt and 7,592 output tokens/s (llama-3.1-70b-h100x4)"
+    assert f"    rates over 60 s; first guess of a replica: {guess}\n" in out
+    assert "  warning: slo.ttft_s is not a bucket bound of vllm's histogram" in out
+    assert "1 workload, 1 warning, no problem found" in out
+    (warning,) = json.loads(run(capsys, "check", tmp_path, "--json")[1])["warnings"]
+    assert (warning["workload"], warning["path"], warning["hint"][:15]) == ("chat", "slo.ttft_s", "set it to 1 or ")
 
 
 def test_check_reports_all_needed_extras_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,6 +41,7 @@ from scaler.quota_ledger import QuotaLedger
 from scaler.slo_record import record_of
 from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.dashboard.workload_facts import Facts
+from tests.factories import CHAT_SLO
 from tests.servers.site import listening
 from tests.slo import ENGINES, with_error_budgets
 
@@ -178,10 +179,10 @@ def busy_fleet() -> Dashboard:
     known = Known(ledger=QuotaLedger(limits))
     engines = {"engines": ENGINES}
     specs = (
-        spec("chat", slo=Slo(), sources=engines, pools=two, budget=Budget(gpus=40, usd_per_hour=90), priority=10),
+        spec("chat", slo=CHAT_SLO, sources=engines, pools=two, budget=Budget(gpus=40, usd_per_hour=90), priority=10),
         spec("summaries", pools={SPOT: Pool(market="spot", price_usd_per_hour=2.5, zone="us-east-1b")}),
         spec("embeddings", slo=Slo(ttft_s=0.2, itl_s=None), sources=engines),
-        spec(LONG, slo=Slo(), sources=engines),
+        spec(LONG, slo=CHAT_SLO, sources=engines),
         spec("whisper", paused=True),
         spec("batch-eval"),
     )

@@ -12,7 +12,7 @@ import numpy as np
 from policies.history.ticks import ACTIVE
 from policies.model import Evidence, Fresh, PolicyName, Recommendation, SignalName
 from policies.recommend.predictive.backlog_clearing import BacklogNeed, BacklogSupply, WaitingWork, backlog_need
-from policies.recommend.predictive.engine_load import ENGINE_QUANTITIES, SURGE, EngineLoad, ReplicaCapacity, engine_load
+from policies.recommend.predictive.engine_load import ENGINE_QUANTITIES, SURGE, EngineLoad, engine_load
 from policies.recommend.predictive.latency_model import (
     LatencyObservation,
     LearnedLatency,
@@ -81,8 +81,7 @@ class Evaluation:
         `latency_driven` is the part that the SLO correction adds: 1.0 of 6.0 replicas at a correction of 1.2.
         """
         policy, context = self.policy, self.context
-        capacity = ReplicaCapacity(policy.prompt_tokens_per_s, policy.generation_tokens_per_s, policy.rate_window_s)
-        load = engine_load(context, used[: len(ENGINE_QUANTITIES)], self.values, capacity, self._queue)
+        load = engine_load(context, used[: len(ENGINE_QUANTITIES)], self.values, policy.capacity, self._queue)
         prompt, generated = (self.values[signal] for signal in used[3:5])
         before = self.memory.latencies(prompt / generated if generated > 0 else 0.0)
         observed = observed_latencies(context, policy.source, before)
@@ -264,7 +263,7 @@ class Evaluation:
         Example: 0.2 s so far and 0.3 s in a tick of 15 s give 0.2 + 15 / 300 * (0.3 - 0.2) = 0.205 s.
         """
         now_s, over_s = self._measured_service_time_s(load) / replica_load, AVERAGE_S
-        window_s = self.policy.rate_window_s
+        window_s = self.policy.capacity.window_s
         if self.visible and load.requests_per_s and self._queue_state(self.visible, window_s).is_backed_up:
             now_s, over_s = load.ready / load.requests_per_s, window_s
         before_s = self._last_service_time_s or now_s

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 from policies.model.field_metadata import FieldMetadata
 from policies.recommend.context import SOURCE
+from policies.recommend.predictive.engine_load import ReplicaCapacity
+
+PROMPT_TOKENS_PER_S: Final = 40_000.0
+GENERATION_TOKENS_PER_S: Final = 9_000.0
+"""Throughput of Llama-3.1-8B on an H100: the first guess for an unnamed model. Tokens per second."""
+RATE_WINDOW_S: Final = 120.0
+"""Window of the rates of a source that does not state it: four scrapes of 30 s. Seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,24 +58,27 @@ class PredictiveParameters:
         ),
     ] = None
     prompt_tokens_per_s: Annotated[
-        float,
+        float | None,
         FieldMetadata(
-            "Maximum prompt throughput of one replica. The default of 40,000 is that of Llama-3.1-8B on an H100; set"
-            " it for your model. Learning corrects its scale, but not its ratio to generation_tokens_per_s. Tokens per"
-            " second.",
+            "Maximum prompt throughput of one replica: the first guess, before it is learned. null takes that of the"
+            " workload's `model`, or without one 40,000, that of Llama-3.1-8B on an H100. Set it for a model that the"
+            " catalogue lacks. Tokens per second.",
             gt=0,
             le=1e7,
+            example=40_000,
         ),
-    ] = 40_000.0
+    ] = None
     generation_tokens_per_s: Annotated[
-        float,
+        float | None,
         FieldMetadata(
-            "Maximum output throughput of one replica with full batches. The default of 9,000 is that of Llama-3.1-8B"
-            " on an H100; set it for your model. Tokens per second.",
+            "Maximum output throughput of one replica with full batches: the first guess. null takes that of the"
+            " workload's `model`, or without one 9,000, that of Llama-3.1-8B on an H100. Set it with"
+            " prompt_tokens_per_s: learning corrects the scale of both, but not their ratio. Tokens per second.",
             gt=0,
             le=1e7,
+            example=9_000,
         ),
-    ] = 9_000.0
+    ] = None
     utilization: Annotated[
         float,
         FieldMetadata(
@@ -91,14 +101,16 @@ class PredictiveParameters:
         ),
     ] = None
     rate_window_s: Annotated[
-        float,
+        float | None,
         FieldMetadata(
-            "Time over which the source averages its rates. It must equal the source's window_s, hence the same"
-            " default of 120. Set both to four scrape intervals. Seconds.",
+            "Time over which the source averages its rates. null takes the source's window_s, of kind scrape the"
+            " interval_s between its samples, and 120 where the source has neither. Set it only for queries of your"
+            " own with another window. Seconds.",
             gt=0,
             le=3600,
+            example=120,
         ),
-    ] = 120.0
+    ] = None
     backlog_clear_s: Annotated[
         float,
         FieldMetadata(
@@ -154,3 +166,17 @@ class PredictiveParameters:
             ge=60,
         ),
     ] = 3600.0
+
+    @property
+    def has_first_guess(self) -> bool:
+        """Whether a person or the workload's `model` gave the throughput of a replica."""
+        return self.prompt_tokens_per_s is not None or self.generation_tokens_per_s is not None
+
+    @property
+    def capacity(self) -> ReplicaCapacity:
+        """The first guess of a replica's throughput, and the window of the rates."""
+        return ReplicaCapacity(
+            self.prompt_tokens_per_s or PROMPT_TOKENS_PER_S,
+            self.generation_tokens_per_s or GENERATION_TOKENS_PER_S,
+            self.rate_window_s or RATE_WINDOW_S,
+        )

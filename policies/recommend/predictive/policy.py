@@ -6,14 +6,14 @@ It provides for the demand expected by the time that a replica requested now ser
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
 from policies.model import PolicyName, Recommendation, SignalName
 from policies.recommend.context import PolicyContext
-from policies.recommend.predictive.engine_load import ENGINE_QUANTITIES, UNEVEN_QUEUE_S, ReplicaCapacity
+from policies.recommend.predictive.engine_load import ENGINE_QUANTITIES, UNEVEN_QUEUE_S
 from policies.recommend.predictive.evaluation import KV_CACHE, Evaluation, slo_share
 from policies.recommend.predictive.latency_model import capacity_at, load_limit, recall_latencies, slo_limits_s
 from policies.recommend.predictive.memory import PredictiveMemory
@@ -21,6 +21,12 @@ from policies.recommend.predictive.parameters import PredictiveParameters
 from policies.signals.demand import fresh_values, no_opinion, signal_names
 from policies.signals.gpu_activity_fallback import UTILIZATION
 from policies.signals.plausibility import LIMITS
+
+LEARNED_SIGMA: Final = 0.25
+"""The capacity is learned from this standard deviation of its logarithm on: half an hour at a fifth of the saturation,
+a minute near it."""
+MAX_RELEASE: Final = 0.2
+"""Share of the size to release within a scale-down window while the capacity is a guess."""
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,10 +45,12 @@ class Predictive(PredictiveParameters):
 
     post_demand: ClassVar[bool] = False
     owns_stabilization: ClassVar[bool] = False
+    follows_slo: ClassVar[bool] = True
+    """Whether the workload's `slo` sets the size. A policy without this setting has a target of its own."""
 
     @property
     def lookback_s(self) -> float:
-        return max(self.rate_window_s + 60.0, UNEVEN_QUEUE_S, 0.0 if self.queue is None else self.queue_deadline_s)
+        return max(self.capacity.window_s + 60.0, UNEVEN_QUEUE_S, 0.0 if self.queue is None else self.queue_deadline_s)
 
     @property
     def can_activate(self) -> bool:
@@ -71,11 +79,10 @@ class Predictive(PredictiveParameters):
         Example: 20,000 prompt tokens per s of 40,000 and 4,500 output tokens per s of 9,000 are 1.0 saturations. At a
         limit of 0.8 per replica, that is 1.25 replicas.
         """
-        capacity = ReplicaCapacity(self.prompt_tokens_per_s, self.generation_tokens_per_s, self.rate_window_s)
         limited = ((values[q], LIMITS[q]) for q in self.past_needs())
         rates = (np.where((v >= 0.0) & (v <= maximum), v, np.nan) for v, maximum in limited)
         limit = load_limit(recall_latencies(memory), slo_limits_s(spec), slo_share(spec))
-        return capacity.load(*rates) / capacity_at(limit)
+        return self.capacity.load(*rates) / capacity_at(limit)
 
     def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
         engines = signal_names(self.source, ENGINE_QUANTITIES)
@@ -87,10 +94,31 @@ class Predictive(PredictiveParameters):
             return no_opinion(name, used, problems or "the number of ready replicas is unknown", memory)
         evaluation = Evaluation(self, name, context, values, PredictiveMemory(memory))
         if context.ready and all(signal in values for signal in engines):
-            return evaluation.need_from_engines(used, evidence, problems)
+            return self._released_slowly(evaluation.need_from_engines(used, evidence, problems), context)
         if evaluation.visible is None:
             return evaluation.need_from_gpu_activity(used, problems)
         return evaluation.need_from_queue(evaluation.visible, used, problems)
+
+    def _released_slowly(self, recommendation: Recommendation, context: PolicyContext) -> Recommendation:
+        """Return a recommendation that releases few replicas at a time while their capacity is a guess.
+
+        The guess is that of a workload without `model`. A queue shows the time of a message, and needs no guess.
+
+        Example: 6 replicas of a model that is 5 times slower than the guess need 2 by the guess. The policy recommends
+        min(5, 6 * 0.8) = 4.8, so 5 serve for a scale-down window. Their latencies show the true capacity.
+        """
+        size, need = context.desired, recommendation.replicas
+        is_guess = self.learn_capacity and not self.has_first_guess and self.queue is None
+        if not is_guess or not recommendation.active or size is None or need is None:
+            return recommendation
+        lines = [latency.line for latency in recall_latencies(recommendation.memory).values()]
+        if any(line.saturation_variance <= LEARNED_SIGMA**2 for line in lines):
+            return recommendation
+        least = min(size - 1.0, size * (1.0 - MAX_RELEASE))
+        if need >= least:
+            return recommendation
+        reason = f"{recommendation.reason}; releases a few replicas at a time until their capacity is learned"
+        return replace(recommendation, replicas=least, reason=reason)
 
     def filled(self, name: PolicyName, context: PolicyContext, recommendation: Recommendation) -> float | None:
         values, _, _ = fresh_values(self._queue_signals(), context.readings)

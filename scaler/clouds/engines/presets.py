@@ -162,12 +162,23 @@ PRESETS: Final[Mapping[str, Mapping[str, Recipe]]] = {
         "requests_per_s": Recipe(("nv_inference_request_success",), "rate"),
     },
 }
+VLLM_TAIL_S: Final = (2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0)
+BUCKET_BOUNDS_S: Final[Mapping[str, Mapping[str, tuple[float, ...]]]] = {
+    "vllm": {
+        "ttft_s": (
+            *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, *VLLM_TAIL_S),
+            *(160.0, 640.0, 2560.0),
+        ),
+        "itl_s": (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, *VLLM_TAIL_S),
+    }
+}
+"""Finite bucket bounds of an engine's histograms by SLO limit: vLLM 0.24. A late share is exact at a bound only."""
 
 
 def recipes(preset: str | None, read: tuple[str, ...] | None) -> dict[str, Recipe]:
     """Return the recipes of the quantities to `read`.
 
-    The default is all quantities of the preset that take one sample.
+    None gives all quantities of the preset that take one sample.
     """
     table = PRESETS[preset] if preset else {}
     if read is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from yarl import URL
 
@@ -19,6 +19,9 @@ PAGE_URL: Final = Pattern(r"^https?://[^/@\s?#]+(/[^\s#]*)?$", "an http:// or ht
 @dataclass(frozen=True, kw_only=True)
 class Scrape:
     """Metrics pages (/metrics) of the engines, read directly without Prometheus."""
+
+    rates_between_ticks: ClassVar[bool] = True
+    """Rates and latencies are those between the samples of two ticks."""
 
     preset: Annotated[
         presets.Preset,
@@ -47,8 +50,8 @@ class Scrape:
     read: Annotated[
         tuple[str, ...] | None,
         FieldMetadata(
-            "Quantities of the preset to read. Default: null, all except rates and latencies, which take two samples"
-            " and must be named here.",
+            "Quantities of the preset to read. Default: null, the gauges of the preset, and the rates and latencies"
+            " that the policies and the SLO need.",
             example=["utilization"],
         ),
     ] = None

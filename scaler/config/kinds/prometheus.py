@@ -41,8 +41,8 @@ class Prometheus:
     read: Annotated[
         tuple[str, ...] | None,
         FieldMetadata(
-            "Quantities of the preset to read. Default: null, all except rates and latencies, which take two samples"
-            " and must be named here.",
+            "Quantities of the preset to read. Default: null, the gauges of the preset, and the rates and latencies"
+            " that the policies and the SLO need.",
             example=[
                 "running",
                 "waiting",
@@ -70,8 +70,8 @@ class Prometheus:
     window_s: Annotated[
         float,
         FieldMetadata(
-            "Window over which rates and latencies are computed. The default of 120 spans four scrapes of 30 s. Set"
-            " it to four scrape intervals. Seconds.",
+            "Window over which rates and latencies are computed; policies follow it. The default of 120 spans four"
+            " scrapes of 30 s. Set it to four scrape intervals. Seconds.",
             gt=0,
             le=86400,
         ),

@@ -18,6 +18,7 @@ from typing import Any, Final
 from policies.model.spec import WorkloadSpec
 from policies.recommend.peers.static import Static
 from scaler.config import checks
+from scaler.config.derived import Finding
 from scaler.config.document import Document, value_in
 from scaler.config.load import Workload, workload_from
 from scaler.config.problems import ConfigError, Problem
@@ -250,7 +251,7 @@ def _case_under(case: Case, workload: Workload, file: str) -> Case:
     return moved
 
 
-def _static_out_of_bounds(spec: WorkloadSpec) -> Iterator[checks.Finding]:
+def _static_out_of_bounds(spec: WorkloadSpec) -> Iterator[Finding]:
     """Yield the static policies whose size the workload's bounds would silently change."""
     for name, policy in spec.policies.items():
         if isinstance(policy, Static) and not spec.min_replicas <= policy.replicas <= spec.max_replicas:
@@ -258,7 +259,7 @@ def _static_out_of_bounds(spec: WorkloadSpec) -> Iterator[checks.Finding]:
             yield ("policies", name, "replicas"), rule, "widen the bounds, as in static:replicas=1;min_replicas=1"
 
 
-def _stuck_at_zero(spec: WorkloadSpec) -> Iterator[checks.Finding]:
+def _stuck_at_zero(spec: WorkloadSpec) -> Iterator[Finding]:
     """Yield a minimum of zero that no signal ends: engines report nothing while none runs."""
     has_queue = any(kind_of("source", source) in ports.QUEUES for source in spec.sources.values())
     needs_engines = all(policy.needs() for policy in spec.policies.values())

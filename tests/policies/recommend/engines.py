@@ -24,7 +24,7 @@ from policies.model.spec import ScaleDown, Slo, WorkloadSpec
 from policies.pipeline import decide
 from policies.recommend.predictive.latency_tail import LatencyTail
 from policies.recommend.predictive.policy import Predictive
-from tests.factories import NOW, spec, tick_of
+from tests.factories import CHAT_SLO, NOW, spec, tick_of
 
 STEP_S = 15.0
 TTFT, ITL = LatencyTail.of(0.7), LatencyTail.of(0.15)
@@ -90,7 +90,7 @@ class Day:
     """A workload on such engines, tick by tick; a decision takes effect after `lead_ticks` ticks."""
 
     policy: Predictive = field(default_factory=lambda: Predictive(source="e", rate_window_s=60.0, quantile=0.5))
-    slo: Slo = field(default_factory=Slo)
+    slo: Slo = CHAT_SLO
     engines: Engines = field(default_factory=Engines)
     ready: int = 4
     lead_ticks: int = 6

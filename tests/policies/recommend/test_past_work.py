@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from policies.forecast.history_seed import HistorySeed
 from policies.forecast.quantile_forecast import QuantileForecast
-from policies.model.spec import Slo
 from policies.recommend.context import LooksFarBack
 from policies.recommend.predictive.policy import Predictive
-from tests.factories import NOW, spec
+from tests.factories import CHAT_SLO, NOW, spec
 from tests.policies.recommend.engines import Day, recommendation_of
 
 DAY_S = 86_400.0
@@ -28,7 +27,7 @@ def rates(rps: float | list[float]) -> dict[str, NDArray[np.float64]]:
 
 
 def work(values: Mapping[str, NDArray[np.float64]], memory: Mapping[str, float] | None = None) -> list[float]:
-    result: list[float] = POLICY.past_work(values, spec(slo=Slo()), memory or {}).tolist()
+    result: list[float] = POLICY.past_work(values, spec(slo=CHAT_SLO), memory or {}).tolist()
     return result
 
 

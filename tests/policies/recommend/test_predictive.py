@@ -140,7 +140,7 @@ def test_higher_quantile_reduces_the_shortage_on_a_ramp() -> None:
 @pytest.mark.slow
 def test_unattainable_slo_does_not_scale_out_and_is_reported() -> None:
     """Dynamo's planner in SLA mode went from 2 to 8 replicas, its whole budget, for an ITL of 30 ms."""
-    day = Day(slo=Slo(itl_s=0.03), engines=Engines(itl_s=0.035), ready=3)
+    day = Day(slo=Slo(ttft_s=1.0, itl_s=0.03), engines=Engines(itl_s=0.035), ready=3)
     decisions = day.run([40.0] * 240)
     last = decisions[-1]
     assert last.target is not None
@@ -351,3 +351,24 @@ def test_sudden_drop_keeps_the_replicas_for_a_quarter_of_an_hour() -> None:
     sizes = [d.target for d in day.run([0.5] * 100)]
     assert all(size is not None and size >= before - 1 for size in sizes[4:50])
     assert sizes[-1] == 1
+
+
+def test_unknown_capacity_releases_a_fifth_of_the_replicas_at_a_time() -> None:
+    guessed, given = (
+        Day(policy=Predictive(source="e", rate_window_s=60.0, **rates), ready=20)
+        for rates in ({}, {"prompt_tokens_per_s": 40_000.0, "generation_tokens_per_s": 9_000.0})
+    )
+    sizes = [[recommendation_of(decision).replicas for decision in day.run([30.0] * 3)] for day in (guessed, given)]
+    assert sizes[0] == [16.0] * 3, "20 replicas less a fifth"
+    assert max(size for size in sizes[1] if size is not None) < 12.0, "the given capacity is trusted"
+    assert recommendation_of(guessed.tick(30.0)).reason.endswith("until their capacity is learned")
+    last = recommendation_of(guessed.run([30.0] * 400)[-1])
+    assert "until their capacity is learned" not in last.reason
+    assert last.replicas is not None
+    assert last.replicas < 12.0
+
+
+def test_unknown_capacity_of_few_replicas_releases_one() -> None:
+    day = Day(policy=Predictive(source="e", rate_window_s=60.0), ready=3)
+    assert recommendation_of(day.tick(2.0)).replicas == 2.0
+    assert recommendation_of(Day(policy=Predictive(source="e", rate_window_s=60.0), ready=3).tick(0.0)).replicas == 0.0

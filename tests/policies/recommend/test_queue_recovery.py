@@ -26,7 +26,7 @@ FULL = 64.0
 
 def engines(running: float, work_done: float) -> dict[str, float]:
     """Return the readings of engines with `running` requests and this work in the window, all of it prompts."""
-    prompts = work_done * PATIENT.prompt_tokens_per_s
+    prompts = work_done * PATIENT.capacity.prompt_tokens_per_s
     return {"running": running, "waiting": 0.0, "prompt_tokens_per_s": prompts, "generation_tokens_per_s": 0.0}
 
 

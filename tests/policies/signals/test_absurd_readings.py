@@ -25,7 +25,7 @@ from policies.model import (
     Recommendation,
 )
 from policies.model.pool import Pool
-from policies.model.spec import Slo, WorkloadSpec
+from policies.model.spec import WorkloadSpec
 from policies.pipeline import decide
 from policies.recommend.need_bounds import bounded_recommendation, max_need
 from policies.recommend.peers.dynamo import DynamoEasy
@@ -41,7 +41,7 @@ from policies.recommend.registry import POLICIES
 from policies.recommend.schedule import Schedule, Window
 from policies.recommend.threshold import Concurrency, GpuUtilization, Headroom, KvCacheUsage, Metric, QueueDepth
 from policies.signals.plausibility import ANY_LIMIT, LIMITS, MAX_PLAUSIBLE_REPLICAS, plausible
-from tests.factories import NOW, fresh, seen, spec, tick_of
+from tests.factories import CHAT_SLO, NOW, fresh, seen, spec, tick_of
 from tests.policies.allocate.worlds import FixedRecommendation
 
 DEPTH = QueueDepth(source="s", target_per_replica=1e-3)
@@ -139,7 +139,7 @@ def test_every_policy_kind_is_covered() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_cost_of_a_decision_is_bounded_for_any_reading(kind: str, within: bool) -> None:
     for pools in (None, PRICED):
-        workload = spec(KINDS[kind], pools, max_replicas=50, min_replicas=0, slo=Slo())
+        workload = spec(KINDS[kind], pools, max_replicas=50, min_replicas=0, slo=CHAT_SLO)
         for value in VALUES:
             for decision, peak, calls in run_ticks(workload, readings(value, within=within), 3):
                 where = f"{value:g}, {decision.reason}"
@@ -153,7 +153,7 @@ def test_cost_of_a_decision_is_bounded_for_any_reading(kind: str, within: bool) 
 @pytest.mark.parametrize("kind", ["queue_depth", "predictive", "hpa", "headroom"])
 def test_cost_of_a_decision_is_bounded_at_the_largest_max_replicas(kind: str) -> None:
     for pools in (None, PRICED):
-        workload = spec(KINDS[kind], pools, max_replicas=100_000, slo=Slo(), slo_violation_cost_ratio=1e6)
+        workload = spec(KINDS[kind], pools, max_replicas=100_000, slo=CHAT_SLO, slo_violation_cost_ratio=1e6)
         for value, size in ((1.0, 3), (1e12, 3), (0.0, 30_000), (1e4, 90_000)):
             for decision, peak, calls in run_ticks(workload, readings(value, within=True), size):
                 assert peak <= MAX_BYTES, f"{value:g}, {decision.reason}"

@@ -16,9 +16,9 @@ from policies.model import (
 )
 from policies.model.limits import Budget
 from policies.model.pool import Pool
-from policies.model.spec import ScaleDown, ScaleUp, Slo, WorkloadSpec
+from policies.model.spec import ScaleDown, ScaleUp, WorkloadSpec
 from policies.recommend.predictive.policy import Predictive
-from tests.factories import NOW, next_tick
+from tests.factories import CHAT_SLO, NOW, next_tick
 from tests.policies.allocate.worlds import FakePool, Simulation, workload_over
 from tests.policies.recommend.engines import STEP_S, Engines
 
@@ -70,7 +70,7 @@ class Recovery:
             sources={},
             policies={PolicyName("predictive"): self.policy},
             pools={MAIN: Pool(lead_time_s=self.lead_s)},
-            slo=Slo(),
+            slo=CHAT_SLO,
             scale_down=ScaleDown(window_s=self.window_s),
             scale_up=ScaleUp(),
         )

@@ -69,7 +69,7 @@ def test_minimal_document_gets_all_defaults(tmp_path: Path) -> None:
         pytest.param(("{kind: queue_depth}", "{kind: gpu_utilization}"), "policies.depth.source", 6, "needs a source that provides utilization", "queue provides delayed", id="a source that does not provide it"),
         pytest.param(("{kind: queue_depth}", "{kind: headroom}"), "policies", 5, "needs a policy that measures demand", "headroom only adds to it", id="headroom only adds to it"),
         pytest.param(("{kind: queue_depth}", "{kind: schedule, time_zone: Mars/Base, windows: [{start: '08:00', end: '9:00', replicas: 1}]}"), "policies.depth.windows[0].end", 6, "must be a time of day as HH:MM, such as 18:00", "", id="a time that is none"),
-        pytest.param(("policies:\n  depth: {kind: queue_depth}\n", "policies: {}\n"), "policies", 5, "must not be empty", "", id="no policy"),
+        pytest.param(("policies:\n  depth: {kind: queue_depth}\n", "policies: {}\n"), "policies", 5, "is required: no source reports the load of engines", "add a policy", id="no policy"),
         pytest.param(("  gpus: {kind", "  gpus: {kind: embedded, world: '${WORLD}', x"), "pools.gpus.world", 8, "must not contain ${...}: only secrets come from the environment", "{env: NAME}", id="an environment reference"),
         pytest.param(("max_replicas: 8", "max_replicas: 8\nmax_replicas: 9"), "max_replicas", 3, "is a duplicate of line 2", "", id="a key given twice"),
         pytest.param(("max_replicas: 8", "max_replicas: 8\ninterval_s: 5\ndeadline_s: 5"), "deadline_s", 4, "must be below interval_s, 5", "", id="a deadline as long as the interval"),
@@ -105,13 +105,14 @@ def test_each_error_has_path_line_rule_and_hint(
     [
         (
             "predictive",
-            "preset: vllm",
-            (
-                "add generation_tokens_per_s, prompt_tokens_per_s, requests_per_s to sources.engines.read, which "
-                "defaults to running, waiting, kv_cache_usage"
-            ),
+            "preset: vllm, read: [running, waiting, requests_per_s, prompt_tokens_per_s]",
+            "remove sources.engines.read, or add generation_tokens_per_s to it",
         ),
-        ("concurrency", "preset: vllm, read: [kv_cache_usage]", "add running, waiting to sources.engines.read"),
+        (
+            "concurrency",
+            "preset: vllm, read: [kv_cache_usage]",
+            "remove sources.engines.read, or add running, waiting to it",
+        ),
         ("concurrency", "queries: {x: up}", "engines provides x"),
     ],
 )
@@ -168,8 +169,7 @@ def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
         load([tmp_path, tmp_path / "missing.yaml"])
     paths = {(Path(p.file).name, p.path) for p in caught.value.problems}
     assert {
-        ("w.yaml", k)
-        for k in ("workload", "max_replicas", "min_replicas", "sources.q.kind", "policies", "pools", "wat")
+        ("w.yaml", k) for k in ("workload", "max_replicas", "min_replicas", "sources.q.kind", "pools", "wat")
     } <= paths
     assert ("other.yaml", "max_replicas") in paths
     assert ("broken.yaml", "") in paths

@@ -28,6 +28,7 @@ from scaler.ports import Unavailable
 from scaler.setup import Setup
 from scaler.shadow.counterfactual import ComparedSide, HypotheticalQueue, HypotheticalSizes, ShadowTick, ShadowTotals
 from scaler.shadow.late_requests import ServingLoad
+from scaler.shadow.manager import share_sources
 from scaler.shadow.runner import Shadow
 from scaler.shared_resources import Resources
 from tests.factories import NOW, live, seen, spec, tick_of
@@ -55,6 +56,8 @@ def document(per_replica: float = 10, **settings: Any) -> dict[str, Any]:
 
 
 TICK = tick_of(seen({}), live(spec(), [{}])[0])
+VLLM = {"kind": "prometheus", "url": "http://127.0.0.1:9", "preset": "vllm"}
+PREEMPTIONS = {"it": {"kind": "metric", "quantity": "preemptions_per_s", "target": 1}}
 ENGINES = {"kind": "prometheus", "url": "http://127.0.0.1:9", "preset": "vllm", "read": ["running", "waiting"]}
 BOTH: dict[str, Any] = {
     "sources": {**document()["sources"], "engines": ENGINES},
@@ -159,6 +162,26 @@ async def test_shadow_opens_own_source_when_its_slo_changes_a_read_quantity(
     async with shadowed(tmp_path, document(**engines, slo={"ttft_s": ttft_s}), first) as app:
         promises = [w.spec.slo.ttft_s for w in app.opened if w.spec.slo]
         assert promises == ([1.0, ttft_s] if opened else [1.0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "shared"),
+    [
+        pytest.param({}, {"engines": "engines"}, id="the same"),
+        pytest.param({"policies": {"it": {"kind": "concurrency"}}}, {"engines": "engines"}, id="fewer readings"),
+        pytest.param({"policies": PREEMPTIONS}, {}, id="another reading"),
+        pytest.param({"sources": {"engines": {**VLLM, "window_s": 60}}}, {}, id="another window"),
+    ],
+)
+def test_shadow_shares_a_source_that_has_all_its_readings(changes: dict[str, Any], shared: dict[str, str]) -> None:
+    first: dict[str, Any] = {
+        "workload": "chat",
+        "max_replicas": 4,
+        "slo": {"itl_s": 0.05},
+        "sources": {"engines": VLLM},
+    }
+    first |= {"policies": {"it": {"kind": "predictive"}}, "pools": {"gpus": {"kind": "embedded"}}}
+    assert share_sources(workload_from({**first, **changes}), workload_from(first)) == shared
 
 
 async def test_failed_live_reads_are_stale_for_the_shadow(tmp_path: Path) -> None:
@@ -482,7 +505,7 @@ async def test_quickstart_with_shadow_of_higher_utilization(tmp_path: Path) -> N
     for file in (ROOT / "config/quickstart").glob("*.yaml"):
         (config / file.name).write_text(file.read_text())
     chat = yaml.safe_load((config / "chat.yaml").read_text())
-    chat["policies"]["predictive"]["utilization"] = 1.6
+    chat["policies"] = {"predictive": {"kind": "predictive", "utilization": 1.6}}
     (tmp_path / "new.yaml").write_text(yaml.safe_dump(chat))
     journal = tmp_path / "journal"
     args = (str(config), "--shadow", str(tmp_path / "new.yaml"), "--for", "12", "--listen", "127.0.0.1:0")

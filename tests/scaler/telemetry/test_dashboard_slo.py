@@ -94,7 +94,7 @@ async def test_no_slo_and_no_request_are_not_a_perfect_attainment() -> None:
 
 
 async def test_share_of_one_has_no_error_budget_to_burn() -> None:
-    slo = Slo(share=1.0)
+    slo = Slo(ttft_s=1.0, itl_s=0.05, share=1.0)
     shown = await slo_of(dashboard_of(((i, readings(NOON, ttft=0.1)) for i in range(4)), slo))
     assert shown["windows"][0]["burn_rate"] is None
     assert shown["state"] == "at risk"

@@ -10,10 +10,10 @@ import pytest
 from policies.history.ticks import History
 from policies.model import Fresh, Outcome, PoolStatus, Reading, Result, Tick, WorkloadName
 from policies.model.pool import Pool
-from policies.model.spec import Slo, WorkloadSpec
+from policies.model.spec import WorkloadSpec
 from policies.pipeline import decide
 from scaler.telemetry.run_summary import RunSummary, WorkloadTotals
-from tests.factories import MAIN, NOW, fresh, queue, seen, spec, stale
+from tests.factories import CHAT_SLO, MAIN, NOW, fresh, queue, seen, spec, stale
 from tests.slo import ENGINES, with_error_budgets
 
 LLM = WorkloadName("llm")
@@ -21,7 +21,7 @@ PRICED = spec(pools={"main": Pool(price_usd_per_hour=6.0)})
 
 
 def with_slo(workload: WorkloadSpec) -> WorkloadSpec:
-    return replace(workload, slo=Slo(), sources={"engines": ENGINES})
+    return replace(workload, slo=CHAT_SLO, sources={"engines": ENGINES})
 
 
 def tick(

@@ -270,7 +270,8 @@ def test_fill_gaps_fills_only_the_short_gaps_of_every_layer(size: list[int], gap
 
 def test_the_bound_excludes_requests_beyond_the_slo_share() -> None:
     case = case_of(Poisson(rps=10.0, duration_s=300.0, **EVEN))
-    half = dataclasses.replace(case, scenario=dataclasses.replace(case.scenario, slo=Slo(ttft_s=1.0, share=0.5)))
+    half_slo = Slo(ttft_s=1.0, itl_s=0.05, share=0.5)
+    half = dataclasses.replace(case, scenario=dataclasses.replace(case.scenario, slo=half_slo))
     trace = traffic_of(case, 1)
     all_served, part = (bound_usd(c, 1, trace, run_end_s(c, trace)) for c in (case, half))
     assert part == pytest.approx(all_served * np.ceil(0.5 * len(trace)) / np.ceil(0.99 * len(trace)))
@@ -278,7 +279,7 @@ def test_the_bound_excludes_requests_beyond_the_slo_share() -> None:
 
 def test_the_bound_is_tight_for_an_engine_that_is_always_full() -> None:
     """3,000 requests of ten tokens in batches of ten, 0.1 s a step: 300 s at 3.60 USD an hour."""
-    case = case_of(Poisson(rps=10.0, duration_s=300.0, **EVEN), slo=Slo(ttft_s=1.0, share=1.0))
+    case = case_of(Poisson(rps=10.0, duration_s=300.0, **EVEN), slo=Slo(ttft_s=1.0, itl_s=0.05, share=1.0))
     trace = traffic_of(case, 1)
     assert bound_usd(case, 1, trace, MAX_S) == pytest.approx(len(trace) * 0.1 * 0.001, rel=1e-9)
 

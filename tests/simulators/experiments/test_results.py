@@ -12,6 +12,7 @@ import pytest
 
 from policies.model import Result
 from policies.model.spec import Slo
+from scaler.config.load import workload_from
 from simulators.commands.shared_options import without_nan
 from simulators.engine.kernel.event_loop import Router
 from simulators.engine.kernel.layout import ITL_BUCKETS
@@ -25,8 +26,9 @@ from simulators.reporting.table import dollars, lines, seconds, share
 from simulators.world.faults import FaultSettings
 from simulators.world.infrastructure.market import ZoneOffer
 from simulators.world.queue import SimulatedQueue
+from simulators.world.telemetry import Telemetry
 from simulators.world.traffic.trace import RequestTrace
-from tests.simulators.world.makers import POOL, STEADY, case, offer, trace, workload
+from tests.simulators.world.makers import POOL, STEADY, case, document, offer, trace, workload
 
 FIXED = {"want": {"kind": "static", "replicas": 1}}
 THREE = trace((0.0, 10, 1), (1.0, 10, 11), (2.0, 10, 101))
@@ -306,3 +308,25 @@ def test_full_batch_work_never_exceeds_the_simulated_engine_time(name: str) -> N
 def test_max_replicas_respects_every_limit(pool: dict[str, Any], limits: dict[str, Any], maximum: int) -> None:
     scaled = workload(policies=FIXED, **limits)
     assert max_replicas(simulated(THREE, scaled=scaled, pools={POOL: offer(**pool)})) == maximum
+
+
+def test_rates_have_the_window_that_the_policy_expects() -> None:
+    short = document(slo={"ttft_s": 1.0})
+    del short["policies"]
+    assert case(workload_from(short)).telemetry.window_s == 120.0, "the default of a Prometheus source"
+    assert case(workload()).telemetry.window_s == 60.0, "a policy without rates"
+    assert case(workload_from(short), telemetry=Telemetry(rate_window_s=90)).telemetry.window_s == 90.0
+
+
+@pytest.mark.parametrize(
+    ("telemetry", "message"),
+    [
+        pytest.param(Telemetry(rate_window_s=90), "expects rates over 120 s", id="another window"),
+        pytest.param(Telemetry(scrape_interval_s=100), "less than 2 scrape intervals of 100 s", id="rare scrapes"),
+    ],
+)
+def test_rates_that_the_policy_cannot_use_are_warned_about(telemetry: Telemetry, message: str) -> None:
+    scaled = workload(policies={"it": {"kind": "predictive"}})
+    rows = trace(*[(0.5 * k, 10, 10) for k in range(100)])
+    assert any(message in shown for shown in run_warnings(simulated(rows, scaled=scaled, telemetry=telemetry)))
+    assert not any("rates over" in shown for shown in run_warnings(simulated(rows, scaled=scaled)))

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from policies.model import PoolName
-from policies.model.spec import Slo
 from scaler.config.load import Workload, workload_from
 from simulators.engine.kernel.event_loop import Router
 from simulators.engine.models.service import ServiceModel
@@ -21,6 +20,7 @@ from simulators.world.telemetry import Telemetry
 from simulators.world.traffic.generate import TraceFile
 from simulators.world.traffic.trace import RequestTrace
 from simulators.world.world import World
+from tests.factories import CHAT_SLO
 
 POOL = PoolName("gpus")
 STEADY = ServiceModel(
@@ -123,7 +123,7 @@ def case(scaled: Workload | None = None, pools: Mapping[str, PoolOffer] | None =
         workload="",
         pools=offers,
         traffic=settings.pop("traffic", TraceFile(file="told.csv", end_s=1.0)),
-        slo=settings.pop("slo", Slo()),
+        slo=settings.pop("slo", CHAT_SLO),
         **settings,
     )
     names = {name: name for name in offers}

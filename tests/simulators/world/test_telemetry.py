@@ -165,12 +165,20 @@ def test_a_single_running_request_reports_a_busy_gpu() -> None:
     assert value(idle, 10.0, "utilization") == pytest.approx(BUSY_UTILIZATION / 2)
 
 
+def test_late_share_without_a_limit_names_the_missing_setting() -> None:
+    simulated = world(trace(*STEADY_LOAD), telemetry=Telemetry(scrape_interval_s=5))
+    simulated.run_until(60 * PS_PER_S)
+    readings = simulated.engines.read(("ttft_late_share", "itl_late_share"), {"ttft_s": 1.0})
+    assert isinstance(readings["ttft_late_share"], Fresh)
+    assert readings["itl_late_share"] == Absent("there is no share of late requests because slo.itl_s is not set")
+
+
 def test_a_partial_scrape_gives_lower_bound_totals_and_no_means() -> None:
     always = Telemetry(scrape_interval_s=5, partial_share=1)
     simulated = world(trace((0.0, 10, 1500), (0.0, 10, 1500)), replicas=2, telemetry=always)
     simulated.run_until(10 * PS_PER_S)
     for quantity, (total, _) in QUANTITIES.items():
-        reading = simulated.engines.read((quantity,))[quantity]
+        reading = simulated.engines.read((quantity,), {"ttft_s": 1.0, "itl_s": 0.05})[quantity]
         if quantity in {"running", "waiting"}:
             assert isinstance(reading, Fresh)
             assert reading.value == (quantity == "running")

@@ -13,11 +13,10 @@ from rich.console import Console
 
 from policies.model import ErrorBudget, Outcome, Result, WorkloadName
 from policies.model.pool import Pool
-from policies.model.spec import Slo
 from scaler.slo_record import record_of
 from scaler.telemetry.terminal.frame import Frame, WorkloadRow, draw, line_of, next_row, sparkline
 from scaler.telemetry.terminal.messages import Message
-from tests.factories import MAIN, NOW, seen, spec
+from tests.factories import CHAT_SLO, MAIN, NOW, seen, spec
 from tests.scaler.telemetry.test_run_summary import engines, tick
 from tests.slo import ENGINES
 
@@ -27,7 +26,7 @@ HOSTILE = "[bold]x[/bold] \x1b[2J\x1b]0;title\x07\r\n\u202egnp"
 
 @lru_cache
 def budget_after_an_hour(late: float) -> ErrorBudget:
-    workload = replace(spec(), slo=Slo(), sources={"engines": ENGINES})
+    workload = replace(spec(), slo=CHAT_SLO, sources={"engines": ENGINES})
     record, readings = record_of(workload), seen(engines(10, late, 0)).readings
     assert record is not None
     for i in range(241):
@@ -36,7 +35,7 @@ def budget_after_an_hour(late: float) -> ErrorBudget:
 
 
 def row(*, refused: str = "", late: float = 0.0, price: float | None = 6.0) -> WorkloadRow:
-    workload = replace(spec(pools={"main": Pool(price_usd_per_hour=price)}), slo=Slo(), sources={"engines": ENGINES})
+    workload = replace(spec(pools={"main": Pool(price_usd_per_hour=price)}), slo=CHAT_SLO, sources={"engines": ENGINES})
     one = tick(workload, NOW, engines(10, late, 0))
     one = replace(one, observation=replace(one.observation, error_budget=budget_after_an_hour(late)))
     if refused:
