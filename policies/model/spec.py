@@ -167,12 +167,6 @@ class Slo:
         limits_s = {"ttft_s": self.ttft_s, "itl_s": self.itl_s, "e2e_s": self.e2e_s}
         return {key: limit_s for key, limit_s in limits_s.items() if limit_s is not None}
 
-    @property
-    def limits_s(self) -> dict[str, float]:
-        """The limits that are set, by setting. Seconds."""
-        limits_s = {"ttft_s": self.ttft_s, "itl_s": self.itl_s, "e2e_s": self.e2e_s}
-        return {key: limit_s for key, limit_s in limits_s.items() if limit_s is not None}
-
     def problems(self) -> Iterator[tuple[str, str]]:
         if not self.limits_s:
             yield "ttft_s", "an SLO needs a limit: set ttft_s, itl_s or e2e_s"

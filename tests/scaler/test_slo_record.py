@@ -136,7 +136,7 @@ def test_unmeasured_requests_are_unknown_and_named(workload: WorkloadSpec, value
 
 
 def test_share_of_a_limit_that_is_not_set_is_not_needed() -> None:
-    record = new_record(replace(WORKLOAD, slo=Slo(itl_s=None)))
+    record = new_record(replace(WORKLOAD, slo=Slo(ttft_s=1.0)))
     values = {**engines(ttft=0.02), SignalName("engines.itl_late_share"): Absent("slo.itl_s is not set")}
     record.observe(NOON, values)
     assert record.observe(NOON + 15, values).attainment(HOUR_S) == pytest.approx(0.98)

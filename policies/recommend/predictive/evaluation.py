@@ -16,19 +16,26 @@ from policies.recommend.predictive.engine_load import ENGINE_QUANTITIES, SURGE, 
 from policies.recommend.predictive.latency_model import (
     LatencyObservation,
     LearnedLatency,
+    LoadLimit,
     capacity_at,
     estimated_late_share,
     load_limit,
-    measured_late_share,
     observed_latencies,
     slo_limits_s,
 )
 from policies.recommend.predictive.memory import PredictiveMemory
-from policies.recommend.predictive.need import Need
-from policies.recommend.predictive.queue_deadline import DeadlineNeed, QueueSlo, QueueState, deadline_need
+from policies.recommend.predictive.need import Need, PlannedSize
+from policies.recommend.predictive.queue_deadline import (
+    DeadlineNeed,
+    QueueSlo,
+    QueueState,
+    deadline_need,
+    raised_past_tolerance,
+)
 from policies.recommend.predictive.service_time import mean_response_time_s, service_time_when_full_s, traffic_has_ended
 from policies.recommend.predictive.slo_correction import SloCorrection
 from policies.recommend.predictive.slo_margin import SloMargin
+from policies.recommend.predictive.slo_size import SloPlan, largest_quantile
 from policies.recommend.predictive.supply_timeline import SupplyTimeline
 from policies.recommend.readiness import filled_share
 from policies.signals.demand import no_opinion, signal_names, work_of_share
@@ -37,6 +44,9 @@ from policies.signals.gpu_activity_fallback import UTILIZATION, activity_need
 from policies.signals.latency_quantities import QUANTITIES
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from policies.forecast.quantile_forecast import QuantileForecast
     from policies.model.spec import WorkloadSpec
     from policies.recommend.context import PolicyContext
     from policies.recommend.predictive.parameters import PredictiveParameters
@@ -47,8 +57,6 @@ KV_TARGET: Final = 0.9
 """Mean share of the KV cache to fill: an engine preempts requests when its cache is full, and replicas differ."""
 DEFAULT_INTERVAL_S, DEFAULT_LEAD_TIME_S, DEFAULT_SLO_SHARE, DEFAULT_COST_RATIO = 15.0, 120.0, 0.99, 19.0
 """The defaults of the specification, for a context without one."""
-SHORTAGE_NOISE: Final = 0.02
-"""A queue's need above the size by less than this share is noise of the service time. Share."""
 AVERAGE_S: Final = 300.0
 """Service and response times are averaged over this time: more than a burst, less than a drift of lengths. Seconds."""
 MAX_SERVICE_TIME_S: Final = 86_400.0
@@ -99,31 +107,30 @@ class Evaluation:
                 recommendation, work=rate, active=active and not self._traffic_has_ended(load, queue, response_s)
             )
         work = max(rate, self._kv_cache_need(load))
-        peaks = context.history.forecast(self.name).peaks(self._lead_s, PEAK_LEVELS)
+        forecast = context.history.forecast(self.name)
+        peaks = forecast.peaks(self._lead_s, PEAK_LEVELS)
         has_forecast = policy.use_forecast and bool(np.isfinite(peaks).all())
-        margin = self._margin(observed)
+        margin = self._margin
         unmeasured = tuple(key for key in self._slo_limits_s if key not in observed)
-        quantile = self._quantile(margin)
-        expected = float(np.interp(quantile, PEAK_LEVELS, peaks)) if has_forecast else work
-        expected = max(expected, self._held_demand())
+        planned = self._planned_size(forecast, peaks, learned, limit, margin) if has_forecast else PlannedSize(work, "")
+        expected = max(planned.replicas, self._held_demand())
         backlog = self._backlog(load, rate, service_s)
         slo = self._slo_correction(observed, learned)
-        need = Need(work, rate, limit, backlog, queue, expected, slo, margin, unmeasured)
+        need = Need(work, rate, limit, backlog, queue, expected, planned.basis, slo, unmeasured)
         correction = slo.correction
-        utilization = policy.utilization * margin.fill_factor
-        factor = correction / utilization
+        factor = correction / policy.utilization
         if backlog.extra_replicas:
             correction = max(1.0, correction)
         largest = max(expected, work + backlog.extra_replicas, queue.replicas if queue else 0.0)
         clearing = work + backlog.extra_replicas if backlog.extra_replicas else 0.0
-        replicas = self._limited_release(largest, clearing, correction, utilization)
+        replicas = self._limited_release(largest, clearing, correction, policy.utilization)
         latencies = (signal for signal in signal_names(policy.source, QUANTITIES) if signal in context.readings)
         return Recommendation(
             self.name,
             replicas,
             evidence,
             load.in_work + load.requests_per_s + (queue.waiting if queue else 0.0) > 0,
-            need.reason(quantile, self._lead_s) + (f" ({problems})" if problems else ""),
+            need.reason(self._lead_s) + (f" ({problems})" if problems else ""),
             used,
             retained_signals=(*used, *latencies),
             memory=memory.with_slo(slo, margin).with_need(replicas).recorded,
@@ -169,7 +176,10 @@ class Evaluation:
         self, queue: DeadlineNeed, evidence: Evidence, used: tuple[SignalName, ...], memory: PredictiveMemory
     ) -> Recommendation:
         """Return the recommendation that keeps a queue's deadline, without a forecast."""
-        replicas = self._raised_past_tolerance(queue.replicas / self.policy.utilization)
+        size, spec = float(self.context.desired or 0), self.context.spec
+        replicas = queue.replicas / self.policy.utilization
+        if spec is not None:
+            replicas = raised_past_tolerance(replicas, size, spec.tolerance)
         return Recommendation(
             self.name,
             replicas,
@@ -180,18 +190,6 @@ class Evaluation:
             retained_signals=used,
             memory=memory.with_need(replicas).recorded,
         )
-
-    def _raised_past_tolerance(self, replicas: float) -> float:
-        """Return the need, raised past the tolerance if it exceeds the size.
-
-        A need above the size is raised to at least the smallest size that the tolerance does not suppress. Due work
-        cannot wait until the shortage exceeds the tolerance. Example: at a size of 6 and a tolerance of 10 %, a need of
-        6.23 is raised to floor(6 * 1.1) + 1 = 7. A need of 6.1 is within the noise of 2 % and stays.
-        """
-        size, spec = float(self.context.desired or 0), self.context.spec
-        if spec is None or replicas <= size * (1.0 + SHORTAGE_NOISE):
-            return replicas
-        return max(replicas, math.floor(size * (1.0 + spec.tolerance)) + 1.0)
 
     def filled(self, recommendation: Recommendation) -> float | None:
         """Return how full the ready replicas are.
@@ -218,17 +216,28 @@ class Evaluation:
     def _slo_limits_s(self) -> dict[str, float]:
         return slo_limits_s(self.context.spec)
 
-    def _quantile(self, margin: SloMargin) -> float:
-        """Return the quantile of the forecast to provide for.
+    def _planned_size(
+        self,
+        forecast: QuantileForecast,
+        peaks: NDArray[np.float64],
+        learned: Mapping[str, LearnedLatency],
+        limit: LoadLimit,
+        margin: SloMargin,
+    ) -> PlannedSize:
+        """Return the size that the forecast needs, at most that of the quantile of the largest demand.
 
-        It is the configured quantile, or the part of the newsvendor's quantile that the SLO needs. The newsvendor's
-        quantile is the cost of late requests over the cost of late requests and idle replicas: a ratio of 19 gives
-        19 / (19 + 1) = 0.95 (Arrow, Harris and Marschak 1951).
+        Without an attainable SLO, and with a configured quantile, it is that of the quantile.
         """
-        if self.policy.quantile is not None:
-            return self.policy.quantile
-        ratio = self.context.spec.slo_violation_cost_ratio if self.context.spec else DEFAULT_COST_RATIO
-        return margin.quantile(ratio / (1.0 + ratio))
+        allowed, spec, quantile = self._allowed_late_share, self.context.spec, self.policy.quantile
+        limits_s = {key: limit_s for key, limit_s in self._slo_limits_s.items() if key != limit.unattainable}
+        plan = SloPlan(learned, limits_s, capacity_at(limit), allowed, margin.planned_share(allowed))
+        cost_ratio = spec.slo_violation_cost_ratio if spec is not None else DEFAULT_COST_RATIO
+        highest = largest_quantile(cost_ratio, allowed) if quantile is None else quantile
+        largest = PlannedSize(float(np.interp(highest, PEAK_LEVELS, peaks)), f"P{100 * highest:g} of the demand")
+        if quantile is not None or not limits_s:
+            return largest
+        size = plan.size_in(forecast, self._lead_s)
+        return PlannedSize(size, f"{plan.planned_share:.2%} late requests") if size < largest.replicas else largest
 
     @property
     def _interval_s(self) -> float:
@@ -376,16 +385,11 @@ class Evaluation:
             return need
         return min(float(size), max(need, clearing, demand * correction / math.sqrt(max(1.0, utilization))))
 
-    def _margin(self, observed: Mapping[str, LatencyObservation]) -> SloMargin:
-        """Return the margin after this tick.
-
-        It is the full margin with a configured quantile or without the SLO correction. It stays unchanged while an SLO
-        is not measured.
-        """
-        if self.policy.quantile is not None or not self.policy.slo_correction:
-            return SloMargin()
-        share = measured_late_share(observed, self._slo_limits_s)
-        return self.memory.slo_margin.after(share, self._allowed_late_share, self._interval_s)
+    @property
+    def _margin(self) -> SloMargin:
+        """The margin after this tick. It does not change without the SLO correction."""
+        before = self.memory.slo_margin
+        return before.after(self.context.error_budget, self._interval_s) if self.policy.slo_correction else before
 
     def _slo_correction(
         self, observed: Mapping[str, LatencyObservation], learned: Mapping[str, LearnedLatency]

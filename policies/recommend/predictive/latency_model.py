@@ -10,12 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from policies.model import Fresh, SignalName
 from policies.recommend.predictive.latency_load_model import LoadLine
 from policies.recommend.predictive.latency_tail import LatencyTail
 from policies.signals.latency_quantities import ITL, LATENCIES
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from policies.model.spec import WorkloadSpec
     from policies.recommend.context import PolicyContext
 
@@ -82,8 +86,13 @@ class LearnedLatency:
 
     def late_share(self, limit_s: float, load: float) -> float:
         """Return the share of the requests that misses the SLO at a load."""
-        pace = self.line.pace * (1.0 - load / self.line.saturation)
-        return self.tail.late_share(limit_s, 1.0 / pace) if pace > 0 else 1.0
+        return float(self.late_shares(limit_s, np.array(load)))
+
+    def late_shares(self, limit_s: float, loads: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the share of the requests that misses the SLO at each load: all of them from the saturation up."""
+        pace = self.line.pace * (1.0 - loads / self.line.saturation)
+        late = np.exp(-np.maximum(0.0, 1.0 + (limit_s * pace - 1.0) / self.tail.spread))
+        return np.where(pace > 0.0, late, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +135,6 @@ def capacity_at(limit: LoadLimit) -> float:
     0.8 * (1 - 0.5 * 0.2) = 0.72. At most 30 % are deducted.
     """
     return limit.load * (1.0 - min(0.3, CAUTION_SIGMAS * limit.uncertain))
-
-
-def measured_late_share(observed: Mapping[str, LatencyObservation], limits_s: Mapping[str, float]) -> float | None:
-    """Return the largest measured late share; None unless that of every SLO is measured."""
-    shares = {key: o.late_share for key, o in observed.items() if key in limits_s and o.late_share is not None}
-    return max(shares.values(), default=None) if shares.keys() == limits_s.keys() else None
 
 
 def estimated_late_share(

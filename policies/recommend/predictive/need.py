@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from policies.signals.latency_quantities import ITL, TTFT
 
@@ -12,9 +12,15 @@ if TYPE_CHECKING:
     from policies.recommend.predictive.latency_model import LoadLimit
     from policies.recommend.predictive.queue_deadline import DeadlineNeed
     from policies.recommend.predictive.slo_correction import SloCorrection
-    from policies.recommend.predictive.slo_margin import SloMargin
 
 TITLES: Final = {TTFT: "TTFT", ITL: "ITL"}
+
+
+class PlannedSize(NamedTuple):
+    """The size that the forecast needs, in replica equivalents, and what it provides for: `P95 of the demand`."""
+
+    replicas: float
+    basis: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +28,8 @@ class Need:
     """The parts of one tick's need, in replica equivalents.
 
     `rate` is the need of the arriving work, `work` the larger of it and of the need of the KV cache, `expected` the
-    quantile of the forecast. `limit` is the load that fills a replica. `unmeasured` names SLOs without readings.
+    size that the forecast needs, for what `basis` says. `limit` is the load that fills a replica. `unmeasured` names
+    SLOs without readings.
     """
 
     work: float
@@ -31,21 +38,17 @@ class Need:
     backlog: BacklogNeed
     queue: DeadlineNeed | None
     expected: float
+    basis: str
     correction: SloCorrection
-    margin: SloMargin
     unmeasured: tuple[str, ...]
 
-    def reason(self, quantile: float, lead_s: float) -> str:
-        """Return the reason.
-
-        It names the quantile of the forecast (0 to 1) and the lead time that the forecast covers.
-        """
+    def reason(self, lead_s: float) -> str:
+        """Return the reason, with the lead time that the forecast covers (seconds)."""
         limit, correction = self.limit, self.correction
-        change = "and up to" if self.expected > self.work else "and forecast to be at most"
-        forecast = f"{change} {self.expected:.1f} within {lead_s:.0f} s (P{100 * quantile:.0f})"
+        forecast = f", {self.expected:.1f} within {lead_s:.0f} s ({self.basis})" if self.basis else ""
         limited_by = TITLES[limit.latency] if limit.latency else "saturation"
         parts = [
-            f"load is {self.work:.1f} replicas now {forecast}",
+            f"needs {self.work:.1f} replicas now{forecast}",
             f"replicas filled to {limit.load:.0%} of configured throughput, limited by {limited_by}",
         ]
         if self.work > self.rate:
@@ -59,13 +62,6 @@ class Need:
             parts.append(self.backlog.reason)
         if self.queue is not None and self.queue.due_work_s:
             parts.append(self.queue.reason)
-        if self.margin.level < 1.0:
-            more = self.margin.fill_factor - 1.0
-            fill = f", replicas filled {more:.0%} more" if more > 0.005 else ""
-            parts.append(
-                f"forecast margin lowered to {max(0.0, self.margin.level):.0%}{fill}:"
-                f" {self.margin.late_share:.2%} of recent requests violated the SLO"
-            )
         if abs(correction.correction - 1.0) > 0.005:
             parts.append(
                 f"size multiplied by {correction.correction:.2f}:"

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     Seconds = NDArray[np.float64]
 
 
+SHORTAGE_NOISE: Final = 0.02
+"""A queue's need above the size by less than this share is noise of the service time. Share."""
 SERVICE_TIME_MARGIN: Final = 0.1
 """Before a replica is removed, messages count as this much more work: the service time is an average. Share."""
 EMPTY_REASON: Final = "the queue is empty"
@@ -174,3 +176,15 @@ def _smallest_size(remaining_s: Seconds, time_s: Seconds, timeline: SupplyTimeli
         return replicas, row
     spare_s = max(timeline.spare_s, slo.backlog_clear_s)
     return timeline.fewest_replicas(padded_s, np.maximum(time_s - spare_s, completion_s))
+
+
+def raised_past_tolerance(replicas: float, size: float, tolerance: float) -> float:
+    """Return a need of replicas, raised past the tolerance of the size if it exceeds the size.
+
+    A need above the size is raised to at least the smallest size that the tolerance does not suppress. Due work cannot
+    wait until the shortage exceeds the tolerance. Example: at a size of 6 and a tolerance of 10 %, a need of 6.23 is
+    raised to floor(6 * 1.1) + 1 = 7. A need of 6.1 is within the noise of 2 % and stays.
+    """
+    if replicas <= size * (1.0 + SHORTAGE_NOISE):
+        return replicas
+    return max(replicas, math.floor(size * (1.0 + tolerance)) + 1.0)

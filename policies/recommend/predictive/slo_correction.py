@@ -9,8 +9,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from policies.recommend.predictive.late_share import LateShareControl
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -24,7 +22,12 @@ MIN_CORRECTION, MAX_CORRECTION = 1.0, 1.6
 Beyond the upper bound the model of the engines is wrong, and more replicas do not help."""
 AVERAGES_PER_PERIOD: Final = 3.0
 """The late share is averaged over a period divided by this: over 40 min of the default period of 2 h."""
-CONTROL: Final = LateShareControl(aim=IGNORED_RATIO, incident=10.0)
+INCIDENT_RATIO: Final = 10.0
+"""A tick counts as at most this multiple of the allowed late share: one outage does not set the size for the day."""
+MAX_PUSH: Final = 2.0
+"""The correction rises at most this many times as fast as it falls: late requests cost more than idle replicas."""
+MIN_SHARE: Final = 1e-6
+"""Smallest late share whose logarithm is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +52,11 @@ class SloCorrection:
         """Return the state after a tick of `interval_s` with this late share; None if it is unknown."""
         if late_share is None:
             return self
-        average, push = CONTROL.step(
-            self.late_share, late_share, allowed_share, AVERAGES_PER_PERIOD * interval_s / period_s
-        )
+        before = self.late_share if self.late_share >= 0 else allowed_share
+        weight = min(1.0, AVERAGES_PER_PERIOD * interval_s / period_s)
+        average = before + weight * (min(late_share, INCIDENT_RATIO * allowed_share) - before)
+        push = math.log(max(average, MIN_SHARE) / (IGNORED_RATIO * allowed_share))
+        push = max(-1.0, min(MAX_PUSH, push))
         correction = self.correction * math.exp(STEP * push * interval_s / period_s)
         return SloCorrection(max(MIN_CORRECTION, min(MAX_CORRECTION, correction)), average)
 
