@@ -235,8 +235,12 @@ class SloRecord:
 
     def _counts(self) -> dict[float, RequestCount]:
         """Return the requests of each window."""
-        total, before = self._total, (*self._minutes.before, *self._hours.before)
-        return {w: _count(_difference(total, earlier)) for w, earlier in zip(self._windows_s, before, strict=True)}
+        measured, requests, late = self._total
+        before = (*self._minutes.before, *self._hours.before)
+        return {
+            window_s: RequestCount((measured - m) / SCALE, (requests - r) / SCALE, (late - n) / SCALE)
+            for window_s, (m, r, n) in zip(self._windows_s, before, strict=True)
+        }
 
 
 def record_of(spec: WorkloadSpec) -> SloRecord | None:
