@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from policies.history.ticks import History
 from policies.model import (
     Decision,
+    ErrorBudget,
     Fresh,
     Observation,
     PoolName,
@@ -96,6 +97,7 @@ class Day:
     lead_ticks: int = 6
     max_replicas: int = 100
     transform: Callable[[dict[str, float]], dict[str, float]] = lambda values: values
+    budget: ErrorBudget | None = None
 
     def __post_init__(self) -> None:
         self.spec: WorkloadSpec = spec(
@@ -117,7 +119,8 @@ class Day:
             SignalName(f"e.{name}"): Fresh(value, self.at) for name, value in values.items()
         }
         status = PoolStatus(max(self.sizes[-1], self.ready), self.ready)
-        observation = Observation(WorkloadName("llm"), self.at, readings, {GPUS: Fresh(status, self.at)})
+        pools = {GPUS: Fresh(status, self.at)}
+        observation = Observation(WorkloadName("llm"), self.at, readings, pools, error_budget=self.budget)
         decision = decide(self.spec, self.history, observation)
         self.history.append(tick_of(observation, decision, history_len=len(self.history)))
         self.sizes.append(self.sizes[-1] if decision.target is None else decision.target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -18,7 +19,6 @@ from policies.recommend.predictive.latency_model import LoadLimit, capacity_at, 
 from policies.recommend.predictive.need import Need
 from policies.recommend.predictive.policy import Predictive
 from policies.recommend.predictive.slo_correction import IGNORED_RATIO, MAX_CORRECTION, MIN_CORRECTION, SloCorrection
-from policies.recommend.predictive.slo_margin import SloMargin
 from policies.signals.demand_hold import demand_to_hold
 from policies.signals.latency_quantities import QUANTITIES
 from tests.factories import NOW, spec
@@ -264,17 +264,11 @@ def test_reason_reports_the_backlog_and_its_replicas() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("expected", "text"),
-    [
-        pytest.param(9.8, "load is 5.1 replicas now and up to 9.8 within 180 s (P80); ", id="growth"),
-        pytest.param(3.0, "load is 5.1 replicas now and forecast to be at most 3.0 within 180 s (P80); ", id="decline"),
-    ],
-)
-def test_reason_compares_the_forecast_with_the_load(expected: float, text: str) -> None:
+def test_reason_states_the_need_now_and_that_of_the_forecast() -> None:
     limit = LoadLimit(0.9, "", 0.0, 1.0)
-    need = Need(5.1, 5.1, limit, BacklogNeed(0.0), None, expected, SloCorrection(), SloMargin(), ())
-    assert need.reason(0.8, 180.0).startswith(text)
+    need = Need(5.1, 5.1, limit, BacklogNeed(0.0), None, 9.8, "0.20% late requests", SloCorrection(), ())
+    assert need.reason(180.0).startswith("needs 5.1 replicas now, 9.8 within 180 s (0.20% late requests); ")
+    assert replace(need, basis="").reason(180.0).startswith("needs 5.1 replicas now; ")
 
 
 def test_slo_correction_rises_with_violations_and_falls_without() -> None:

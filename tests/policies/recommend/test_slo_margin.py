@@ -1,18 +1,17 @@
-"""The margin falls as far as the SLO allows, and rises faster than it falls."""
+"""The planned share of late requests falls while the error budget burns too fast, and rises slowly afterwards."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.model.spec import Slo
+from policies.model import ErrorBudget, Recommendation, RequestCount
+from policies.model.error_budget import DAY_S, HOUR_S
 from policies.recommend.predictive.policy import Predictive
-from policies.recommend.predictive.slo_margin import SloMargin
+from policies.recommend.predictive.slo_margin import MAX_LEVEL, SloMargin
 from tests.laws import LAW
 from tests.policies.recommend.engines import Day, recommendation_of
 
@@ -20,89 +19,86 @@ HOUR = 240
 """Turns of 15 s."""
 
 
-def after(margin: SloMargin, late_share: float | None, ticks: int) -> SloMargin:
+def budget(late_in_hour: float, late_in_window: float = 0.0, measured_s: float = HOUR_S) -> ErrorBudget:
+    """Return a budget of 1 % with these late shares in the last hour and in its window of 28 days."""
+    counts = {
+        HOUR_S: RequestCount(measured_s, 1000.0, 1000.0 * late_in_hour),
+        28 * DAY_S: RequestCount(measured_s, 1e6, 1e6 * late_in_window),
+    }
+    return ErrorBudget(0.99, {"ttft_s": 1.0, "itl_s": 0.05}, counts)
+
+
+def after(margin: SloMargin, spent: ErrorBudget | None, ticks: int) -> SloMargin:
     for _ in range(ticks):
-        margin = margin.after(late_share, 0.01, 15.0)
+        margin = margin.after(spent, 15.0)
     return margin
 
 
-def test_long_calm_lowers_the_quantile_to_the_median_then_fills_replicas() -> None:
-    fresh = SloMargin()
-    assert (fresh.quantile(0.95), fresh.fill_factor) == (0.95, 1.0)
-    calm = after(fresh, 0.0, 24 * HOUR)
-    assert (calm.level, calm.quantile(0.95), calm.fill_factor) == (-1.0, 0.5, 1.1)
+def test_full_budget_plans_for_a_fifth_of_the_allowed_late_requests() -> None:
+    assert SloMargin().planned_share(0.01) == pytest.approx(0.002)
+    assert after(SloMargin(), budget(0.0), 24 * HOUR) == SloMargin(0.0), "a full budget is not spent on purpose"
 
 
-def test_half_an_hour_without_violations_hardly_lowers_the_margin() -> None:
-    assert after(SloMargin(), 0.0, HOUR // 2).level > 0.98
+def test_fast_burn_raises_the_level_within_an_hour_and_calm_lowers_it_slowly() -> None:
+    burning = after(SloMargin(), budget(0.1), HOUR)
+    assert burning.level == pytest.approx(MAX_LEVEL)
+    assert burning.planned_share(0.01) == pytest.approx(0.002 / 16)
+    assert after(burning, budget(0.0), HOUR).level == pytest.approx(MAX_LEVEL - 1.0)
 
 
-@pytest.mark.slow
-def test_slo_violations_restore_the_margin_faster_than_it_fell() -> None:
-    calm = after(SloMargin(), 0.0, 24 * HOUR)
-    ticks = next(k for k in range(1, 24 * HOUR) if after(calm, 0.2, k).level >= 1.0)
-    assert ticks <= 3 * HOUR
+def test_level_is_steady_at_the_target_burn_rate() -> None:
+    assert after(SloMargin(0.3), budget(0.007), HOUR).level == pytest.approx(0.3)
 
 
-def test_margin_is_stable_at_the_target_late_share() -> None:
-    at_aim = SloMargin(0.3, 0.007)
-    assert after(at_aim, 0.007, HOUR).level == pytest.approx(0.3)
+def test_little_budget_left_keeps_the_margin_up() -> None:
+    assert after(SloMargin(), budget(0.0, 0.005), HOUR).level == 0.0, "half of the budget is left"
+    assert after(SloMargin(), budget(0.0, 0.008), HOUR).level == pytest.approx(0.6)
+    assert after(SloMargin(), budget(0.0, 0.05), HOUR).level == pytest.approx(1.0), "overspent"
 
 
-def test_outage_counts_at_most_30_times_the_allowed_late_share() -> None:
-    assert SloMargin(0.0, 0.0).after(1.0, 0.01, 15.0) == SloMargin(0.0, 0.0).after(0.3, 0.01, 15.0)
-
-
-def test_unknown_late_share_does_not_change_the_margin() -> None:
-    assert after(SloMargin(0.4, 0.002), None, HOUR) == SloMargin(0.4, 0.002)
-
-
-def test_quantile_below_the_median_is_unchanged() -> None:
-    assert SloMargin(-1.0).quantile(0.3) == 0.3
-    assert SloMargin(0.0).quantile(0.9) == 0.5
+def test_unknown_burn_rate_does_not_change_the_margin() -> None:
+    assert after(SloMargin(0.4), None, HOUR) == SloMargin(0.4)
+    assert after(SloMargin(0.4), budget(0.5, measured_s=0.0), HOUR) == SloMargin(0.4)
 
 
 @LAW
-@given(st.lists(st.floats(0.0, 1.0), max_size=200), st.floats(1e-4, 0.5), st.floats(0.1, 3600.0))
+@given(st.lists(st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0)), max_size=50), st.floats(0.1, 3600.0))
 def test_margin_stays_within_bounds_and_survives_a_memory_round_trip(
-    late: list[float], allowed: float, took_s: float
+    late: list[tuple[float, float]], took_s: float
 ) -> None:
     margin = SloMargin()
-    for share in late:
-        margin = margin.after(share, allowed, took_s)
-        assert -1.0 <= margin.level <= 1.0
-        assert math.isfinite(margin.late_share)
+    for in_hour, in_window in late:
+        margin = margin.after(budget(in_hour, in_window), took_s)
+        assert 0.0 <= margin.level <= MAX_LEVEL
         assert SloMargin.from_memory(margin.memory()) == margin
 
 
-BY_PRICE = Predictive(source="e", rate_window_s=60.0)
+def test_recorded_level_out_of_bounds_is_ignored() -> None:
+    assert SloMargin.from_memory({"margin.level": 1e9}) == SloMargin()
+    assert SloMargin.from_memory({"margin.level": float("nan")}) == SloMargin()
 
 
-@pytest.mark.slow
-def test_calm_day_lowers_the_margin_and_reports_it() -> None:
-    last = Day(policy=BY_PRICE).run([50.0] * 8 * HOUR)[-1]
-    without_correction = Day(policy=replace(BY_PRICE, slo_correction=False)).run([50.0] * 8 * HOUR)[-1]
-    assert (last.target, without_correction.target) == (4, 5)
-    assert recommendation_of(last).memory["margin.late_share"] < 0.005
-    assert "(P50)" in recommendation_of(last).reason
-    assert "replicas filled 10% more" in recommendation_of(last).reason
+NO_QUANTILE = Predictive(source="e", rate_window_s=60.0)
 
 
-@pytest.mark.slow
-def test_fixed_quantile_or_disabled_correction_keeps_the_margin() -> None:
-    for policy in (replace(BY_PRICE, quantile=0.9), replace(BY_PRICE, slo_correction=False)):
-        assert recommendation_of(Day(policy=policy).run([50.0] * 4 * HOUR)[-1]).memory["margin"] == 1.0
+def last(policy: Predictive, spent: ErrorBudget | None) -> Recommendation:
+    return recommendation_of(Day(policy=policy, budget=spent).run([50.0] * 40)[-1])
 
 
-@pytest.mark.slow
-def test_unmeasured_latency_keeps_the_margin() -> None:
-    """The whole margin stays where an SLO latency is not measured, or only as a percentile."""
-    for missing in ("ttft_late_share", "itl_late_share"):
-        day = Day(policy=BY_PRICE, transform=without(missing))
-        assert recommendation_of(day.run([50.0] * 4 * HOUR)[-1]).memory["margin"] == 1.0
-    day = Day(policy=BY_PRICE, slo=Slo(itl_s=0.05), transform=without("ttft_mean_s", "ttft_late_share", "ttft_p95_s"))
-    assert recommendation_of(day.run([50.0] * 4 * HOUR)[-1]).memory["margin"] < 0.8
+def test_fast_burn_makes_the_size_larger_up_to_the_largest_quantile() -> None:
+    calm, burning = (last(NO_QUANTILE, budget(late)) for late in (0.0, 1.0))
+    assert (burning.replicas or 0.0) > (calm.replicas or 0.0) > 0.0
+    assert "(0.20% late requests)" in calm.reason
+    assert "(P95 of the demand)" in burning.reason
+    assert burning.memory["margin.level"] > 0.3
 
 
-def without(*missing: str) -> Callable[[dict[str, float]], dict[str, float]]:
-    return lambda values: {quantity: value for quantity, value in values.items() if quantity not in missing}
+def test_fixed_quantile_and_disabled_correction_ignore_the_burn_rate() -> None:
+    fixed, corrected_not = replace(NO_QUANTILE, quantile=0.9), replace(NO_QUANTILE, slo_correction=False)
+    assert "(P90 of the demand)" in last(fixed, budget(1.0)).reason
+    assert "(0.20% late requests)" in last(corrected_not, budget(1.0)).reason
+
+
+def test_budget_of_another_slo_is_ignored() -> None:
+    other = replace(budget(1.0), limits_s={"ttft_s": 3.0})
+    assert last(NO_QUANTILE, other).memory["margin.level"] == 0.0
