@@ -100,7 +100,7 @@ class Predictive(PredictiveParameters):
         return evaluation.need_from_queue(evaluation.visible, used, problems)
 
     def _released_slowly(self, recommendation: Recommendation, context: PolicyContext) -> Recommendation:
-        """Return a recommendation that releases few replicas at a time while their capacity is a guess.
+        """Return a need that releases few replicas at a time while their capacity is a guess.
 
         The guess is that of a workload without `model`. A queue shows the time of a message, and needs no guess.
 

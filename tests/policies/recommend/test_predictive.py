@@ -160,7 +160,10 @@ def test_sudden_load_on_one_replica_has_a_bounded_overshoot() -> None:
 
 @pytest.mark.slow
 def test_falling_load_removes_idle_replicas() -> None:
-    day = Day(ready=20)
+    day = Day(
+        policy=dataclasses.replace(Day().policy, prompt_tokens_per_s=40_000.0, generation_tokens_per_s=9_000.0),
+        ready=20,
+    )
     sizes = [d.target for d in day.run([10.0] * 120)]
     assert sizes[-1] is not None
     assert sizes[-1] <= ideal_replicas(day, 10.0) + 1
