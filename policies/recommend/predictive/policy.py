@@ -111,11 +111,11 @@ class Predictive(PredictiveParameters):
         is_guess = self.learn_capacity and not self.has_first_guess and self.queue is None
         if not is_guess or not recommendation.active or size is None or need is None:
             return recommendation
-        lines = [latency.line for latency in recall_latencies(recommendation.memory).values()]
-        if any(line.saturation_variance <= LEARNED_SIGMA**2 for line in lines):
-            return recommendation
         least = min(size - 1.0, size * (1.0 - MAX_RELEASE))
         if need >= least:
+            return recommendation
+        lines = [latency.line for latency in recall_latencies(recommendation.memory).values()]
+        if any(line.saturation_variance <= LEARNED_SIGMA**2 for line in lines):
             return recommendation
         reason = f"{recommendation.reason}; releases a few replicas at a time until their capacity is learned"
         return replace(recommendation, replicas=least, reason=reason)
