@@ -23,8 +23,8 @@ from policies.signals.gpu_activity_fallback import UTILIZATION
 from policies.signals.plausibility import LIMITS
 
 LEARNED_SIGMA: Final = 0.25
-"""The capacity is learned from this standard deviation of its logarithm on: half an hour at a fifth of the saturation,
-a minute near it."""
+"""Standard deviation of the logarithm of the capacity below which it counts as learned: after about ten minutes at a
+fifth of the saturation, and a minute near it."""
 MAX_RELEASE: Final = 0.2
 """Share of the size to release within a scale-down window while the capacity is a guess."""
 
