@@ -102,14 +102,16 @@ class Predictive(PredictiveParameters):
     def _released_slowly(self, recommendation: Recommendation, context: PolicyContext) -> Recommendation:
         """Return a need that releases few replicas at a time while their capacity is a guess.
 
-        The guess is that of a workload without `model`. A queue shows the time of a message, and needs no guess.
+        The guess is that of a workload without `model`. Without an SLO nothing is promised, and no latency is learned.
+        A queue shows the time of a message, and needs no guess.
 
         Example: 6 replicas of a model that is 5 times slower than the guess need 2 by the guess. The policy recommends
         min(5, 6 * 0.8) = 4.8, so 5 serve for a scale-down window. Their latencies show the true capacity.
         """
         size, need = context.desired, recommendation.replicas
+        has_slo = context.spec is not None and context.spec.slo is not None
         is_guess = self.learn_capacity and not self.has_first_guess and self.queue is None
-        if not is_guess or not recommendation.active or size is None or need is None:
+        if not has_slo or not is_guess or not recommendation.active or size is None or need is None:
             return recommendation
         least = min(size - 1.0, size * (1.0 - MAX_RELEASE))
         if need >= least:
