@@ -357,10 +357,9 @@ def test_sudden_drop_keeps_the_replicas_for_a_quarter_of_an_hour() -> None:
 
 
 def test_unknown_capacity_releases_a_fifth_of_the_replicas_at_a_time() -> None:
-    guessed, given = (
-        Day(policy=Predictive(source="e", rate_window_s=60.0, **rates), ready=20)
-        for rates in ({}, {"prompt_tokens_per_s": 40_000.0, "generation_tokens_per_s": 9_000.0})
-    )
+    unnamed = Predictive(source="e", rate_window_s=60.0)
+    named = dataclasses.replace(unnamed, prompt_tokens_per_s=40_000.0, generation_tokens_per_s=9_000.0)
+    guessed, given = (Day(policy=policy, ready=20) for policy in (unnamed, named))
     sizes = [[recommendation_of(decision).replicas for decision in day.run([30.0] * 3)] for day in (guessed, given)]
     assert sizes[0] == [16.0] * 3, "20 replicas less a fifth"
     assert max(size for size in sizes[1] if size is not None) < 12.0, "the given capacity is trusted"
