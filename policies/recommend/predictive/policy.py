@@ -23,8 +23,8 @@ from policies.signals.gpu_activity_fallback import UTILIZATION
 from policies.signals.plausibility import LIMITS
 
 LEARNED_SIGMA: Final = 0.25
-"""The capacity is learned from this standard deviation of its logarithm on: half an hour at a fifth of the saturation,
-a minute near it."""
+"""Standard deviation of the logarithm of the capacity below which it counts as learned: after about ten minutes at a
+fifth of the saturation, and a minute near it."""
 MAX_RELEASE: Final = 0.2
 """Share of the size to release within a scale-down window while the capacity is a guess."""
 
@@ -100,22 +100,24 @@ class Predictive(PredictiveParameters):
         return evaluation.need_from_queue(evaluation.visible, used, problems)
 
     def _released_slowly(self, recommendation: Recommendation, context: PolicyContext) -> Recommendation:
-        """Return a recommendation that releases few replicas at a time while their capacity is a guess.
+        """Return a need that releases few replicas at a time while their capacity is a guess.
 
-        The guess is that of a workload without `model`. A queue shows the time of a message, and needs no guess.
+        The guess is that of a workload without `model`. Without an SLO nothing is promised, and no latency is learned.
+        A queue shows the time of a message, and needs no guess.
 
         Example: 6 replicas of a model that is 5 times slower than the guess need 2 by the guess. The policy recommends
         min(5, 6 * 0.8) = 4.8, so 5 serve for a scale-down window. Their latencies show the true capacity.
         """
         size, need = context.desired, recommendation.replicas
+        has_slo = context.spec is not None and context.spec.slo is not None
         is_guess = self.learn_capacity and not self.has_first_guess and self.queue is None
-        if not is_guess or not recommendation.active or size is None or need is None:
-            return recommendation
-        lines = [latency.line for latency in recall_latencies(recommendation.memory).values()]
-        if any(line.saturation_variance <= LEARNED_SIGMA**2 for line in lines):
+        if not has_slo or not is_guess or not recommendation.active or size is None or need is None:
             return recommendation
         least = min(size - 1.0, size * (1.0 - MAX_RELEASE))
         if need >= least:
+            return recommendation
+        lines = [latency.line for latency in recall_latencies(recommendation.memory).values()]
+        if any(line.saturation_variance <= LEARNED_SIGMA**2 for line in lines):
             return recommendation
         reason = f"{recommendation.reason}; releases a few replicas at a time until their capacity is learned"
         return replace(recommendation, replicas=least, reason=reason)

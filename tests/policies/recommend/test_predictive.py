@@ -160,7 +160,10 @@ def test_sudden_load_on_one_replica_has_a_bounded_overshoot() -> None:
 
 @pytest.mark.slow
 def test_falling_load_removes_idle_replicas() -> None:
-    day = Day(ready=20)
+    day = Day(
+        policy=dataclasses.replace(Day().policy, prompt_tokens_per_s=40_000.0, generation_tokens_per_s=9_000.0),
+        ready=20,
+    )
     sizes = [d.target for d in day.run([10.0] * 120)]
     assert sizes[-1] is not None
     assert sizes[-1] <= ideal_replicas(day, 10.0) + 1
@@ -348,10 +351,9 @@ def test_sudden_drop_keeps_the_replicas_for_a_quarter_of_an_hour() -> None:
 
 
 def test_unknown_capacity_releases_a_fifth_of_the_replicas_at_a_time() -> None:
-    guessed, given = (
-        Day(policy=Predictive(source="e", rate_window_s=60.0, **rates), ready=20)
-        for rates in ({}, {"prompt_tokens_per_s": 40_000.0, "generation_tokens_per_s": 9_000.0})
-    )
+    unnamed = Predictive(source="e", rate_window_s=60.0)
+    named = dataclasses.replace(unnamed, prompt_tokens_per_s=40_000.0, generation_tokens_per_s=9_000.0)
+    guessed, given = (Day(policy=policy, ready=20) for policy in (unnamed, named))
     sizes = [[recommendation_of(decision).replicas for decision in day.run([30.0] * 3)] for day in (guessed, given)]
     assert sizes[0] == [16.0] * 3, "20 replicas less a fifth"
     assert max(size for size in sizes[1] if size is not None) < 12.0, "the given capacity is trusted"
