@@ -38,19 +38,23 @@ WARNING = 2
 
 
 def written(objects: list[Object], folder: Path) -> Config:
-    """Return the configuration that the daemon loads from the rendered ConfigMap."""
-    for name, text in one(objects, "ConfigMap")["data"].items():
-        (folder / name).write_text(text)
+    """Return the configuration that the daemon loads from the rendered ConfigMap, with the Secret in the folder."""
+    (folder / "token").write_text("secret")
+    folder = folder / "etc"
+    folder.mkdir()
+    (configuration,) = [o for o in objects if o["kind"] == "ConfigMap" and o["metadata"]["name"] == "forescale"]
+    for name, text in configuration["data"].items():
+        (folder / name).write_text(text.replace("/etc/forescale-http", str(folder.parent)))
     return load([folder])
 
 
 def plain(value: Any) -> Any:
-    """Return a rendered object without Helm's labels, and without the namespaces that kubectl adds."""
+    """Return a value without Helm's labels."""
     if isinstance(value, list):
         return [plain(v) for v in value]
-    if not isinstance(value, dict):
-        return value
-    return {k: v for key, v0 in value.items() if key not in HELM_LABELS and (k := key) and (v := plain(v0)) != {}}
+    if isinstance(value, dict):
+        return {key: plain(v) for key, v in value.items() if key not in HELM_LABELS}
+    return value
 
 
 def comparable(objects: list[Object]) -> dict[tuple[str, str], Any]:
@@ -97,26 +101,26 @@ def test_daemon_loads_the_configuration_of_each_example(name: str, tmp_path: Pat
 def test_values_reach_the_daemon_unchanged(tmp_path: Path) -> None:
     """Helm reads numbers as floats: large and small ones, times and texts must not change in the ConfigMap."""
     workload = example("llama-chat")["workloads"]["llama-chat"]
-    pool = {**workload["pools"]["gpus"], "price_usd_per_hour": 15000000.5, "lead_time_s": 600}
-    policies = {"night": {"kind": "schedule", "time_zone": "Europe/Berlin", "windows": []}}
-    policies["night"] = {"kind": "metric", "quantity": "running", "target": 0.0000001}
-    changed = {**workload, "max_replicas": 100000, "pools": {"gpus": pool}, "policies": policies, "paused": True}
-    text = yaml.safe_dump({**changed, "workload": "as-text"})
-    text = text.replace("name: llama-chat", "name: other")
-    config = written(render({"workloads": {"mapping": changed, "as-text": text}}), tmp_path)
-    for name in ("mapping", "as-text"):
-        spec = config.workloads[WorkloadName(name)].spec
-        assert (spec.limits.max_replicas, spec.paused) == (100000, True)
-        assert spec.pools["gpus"].price_usd_per_hour == 15000000.5  # type: ignore[index]
-        assert spec.policies["night"].target == 0.0000001  # type: ignore[index]
+    policies = {
+        "small": {"kind": "metric", "quantity": "running", "target": 0.0000001},
+        "large": {"kind": "metric", "quantity": "waiting", "target": 150000000},
+    }
+    engines = {**workload["sources"]["engines"], "match": {"model_name": "1e-07"}}
+    changed = {**workload, "policies": policies, "sources": {"engines": engines}}
+    other = yaml.safe_dump({**changed, "workload": "text", "pools": {"gpus": {"kind": "kubernetes", "name": "other"}}})
+    config = written(render({"workloads": {"mapping": changed, "text": other}}), tmp_path)
+    for name in ("mapping", "text"):
+        spec: Any = config.workloads[WorkloadName(name)].spec
+        assert {key: policy.target for key, policy in spec.policies.items()} == {"small": 1e-07, "large": 1.5e8}
+        assert spec.sources["engines"].match == {"model_name": "1e-07"}
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no workload": ({"workloads": {}}, "workloads: the daemon needs at least one: set workloads.NAME"),
     "two daemons": ({"replicas": 2}, "replicas: got 2, must be 0 or 1: two daemons would overwrite each other's sizes"),
     "other name": ({"workloads": {"a": {"workload": "b"}}}, 'workloads.a.workload: got "b", must be "a" or absent'),
-    "reserved name": ({"workloads": {"daemon": {}}}, "/workloads"),
-    "two configurations": ({"existingConfigMap": "mine"}, "workloads: must be empty with existingConfigMap"),
+    "reserved name": ({"workloads": {"daemon": {}}}, "invalid propertyName 'daemon'"),
+    "two configurations": ({"existingConfigMap": "mine", "workloads": {"a": {}}}, "workloads: must be empty with existingConfigMap"),
     "unknown key": ({"image": {"tagg": "1"}}, "additional properties 'tagg' not allowed"),
     "bad role": ({"identity": {"awsRoleArn": "forescale"}}, "/identity/awsRoleArn"),
     "identity of another account": (
@@ -243,7 +247,7 @@ def test_sidecar_is_in_the_pod_of_a_parent_chart(tmp_path: Path) -> None:
     assert daemon["securityContext"]["runAsNonRoot"]
     assert "fsGroup" not in daemon["securityContext"]
     assert not {o["kind"] for o in objects} & {"Service", "PodDisruptionBudget", "NetworkPolicy", "ServiceMonitor"}
-    assert set(written(objects, tmp_path / "gateway").workloads) == {"llama-chat"}
+    assert set(written(objects, tmp_path).workloads) == {"llama-chat"}
 
 
 def test_notes_name_commands_with_the_release_and_its_namespace() -> None:

@@ -138,3 +138,11 @@ volumeMounts:
   secret: {secretName: {{ .name }}}
 {{- end }}
 {{- end }}
+
+{{- /*
+A configuration document as YAML. Helm writes the number 0.0000001 as 1e-07, which is a text in YAML 1.1: it becomes
+1.0e-07.
+*/}}
+{{- define "forescale.document" -}}
+{{ regexReplaceAll "(?m)(: |- )(-?[0-9]+)(e[-+][0-9]+)$" (toYaml .) "${1}${2}.0${3}" }}
+{{- end }}
