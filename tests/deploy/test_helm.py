@@ -29,6 +29,7 @@ from tests.deploy.charts import (
     render,
     with_workloads,
 )
+from tests.docs.test_code_blocks import ROOT, blocks
 from tests.servers.kube_real import manifests
 
 pytestmark = pytest.mark.slow
@@ -120,7 +121,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "two daemons": ({"replicas": 2}, "replicas: got 2, must be 0 or 1: two daemons would overwrite each other's sizes"),
     "other name": ({"workloads": {"a": {"workload": "b"}}}, 'workloads.a.workload: got "b", must be "a" or absent'),
     "reserved name": ({"workloads": {"daemon": {}}}, "invalid propertyName 'daemon'"),
-    "two configurations": ({"existingConfigMap": "mine", "workloads": {"a": {}}}, "workloads: must be empty with existingConfigMap"),
+    "two configurations": (
+        {"existingConfigMap": "mine", "workloads": {"a": {}}},
+        "workloads: must be empty with existingConfigMap",
+    ),
+    "no address": ({"daemon": {"listen": None}}, "daemon.listen: must be HOST:PORT"),
     "unknown key": ({"image": {"tagg": "1"}}, "additional properties 'tagg' not allowed"),
     "bad role": ({"identity": {"awsRoleArn": "forescale"}}, "/identity/awsRoleArn"),
     "identity of another account": (
@@ -235,6 +240,13 @@ def test_package_has_contents_instead_of_links(tmp_path: Path) -> None:
     assert render(example("llama-chat"), Path(archive)) == render(example("llama-chat"))
 
 
+def test_values_of_the_guide_render() -> None:
+    guide = [yaml.safe_load(b.text) for b in blocks(ROOT / "docs/how-to/helm.md") if b.language == "yaml"]
+    assert len(guide) > 4
+    for values in guide:
+        assert container(render(with_workloads(values)))
+
+
 def test_sidecar_is_in_the_pod_of_a_parent_chart(tmp_path: Path) -> None:
     objects = render({}, gateway(tmp_path))
     pod = one(objects, "Deployment")["spec"]["template"]["spec"]
@@ -255,9 +267,10 @@ def test_notes_name_commands_with_the_release_and_its_namespace() -> None:
     notes = texts["forescale/templates/NOTES.txt"]
     assert "kubectl exec -n llm deployment/prod-forescale -- forescale check /etc/forescale --live" in notes
     assert "emptyDir" not in notes
-    assert "emptyDir" in chart().render(dict(example("llama-chat")), name="a", namespace="b")[
-        "forescale/templates/NOTES.txt"
-    ]
+    assert (
+        "emptyDir"
+        in chart().render(dict(example("llama-chat")), name="a", namespace="b")["forescale/templates/NOTES.txt"]
+    )
 
 
 @pytest.mark.parametrize("name", EXAMPLE_NAMES)

@@ -16,9 +16,7 @@ from tests.deploy.charts import DEPLOY
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        shutil.which("promtool") is None, reason="no promtool on PATH (Debian: apt install prometheus)"
-    ),
+    pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool on PATH (Debian: apt install prometheus)"),
 ]
 FILES: Final = (DEPLOY / "alerts.yaml", DEPLOY / "recording-rules.yaml")
 ALERTS: Final[dict[str, Any]] = {

@@ -56,7 +56,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- /* Port and scheme of the HTTP server, as daemon.listen and daemon.server.tls set them. */}}
 {{- define "forescale.port" -}}
-{{ .Values.daemon.listen | splitList ":" | last }}
+{{ required "daemon.listen: must be HOST:PORT, such as 0.0.0.0:8080" .Values.daemon.listen | splitList ":" | last }}
 {{- end }}
 
 {{- define "forescale.scheme" -}}
