@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -160,7 +161,7 @@ HALF_HOURS: Final = "_ {}x29 {}x29"
 """One value from minute 1 to 30, and another one from minute 31 to 60."""
 
 
-def readings(signals: dict[str, tuple[float, float]], fresh: dict[str, tuple[int, int]]) -> Series:
+def readings(signals: Mapping[str, tuple[float, float]], fresh: Mapping[str, tuple[int, int]]) -> Series:
     """Return the series of signals with two values each, and of their states: fresh unless `fresh` has 0."""
     series = {}
     for signal, values in signals.items():
