@@ -245,7 +245,7 @@ def _workload(document: Document, problems: list[Problem], *, with_checks: bool 
         return None
     spec: WorkloadSpec = record(WorkloadSpec, model)
     if derived.has_default_policy(spec):
-        model = model_of(WorkloadSpec).model_validate({**document.data, "policies": derived.DEFAULT_POLICIES})
+        model = model_of(WorkloadSpec).model_validate(derived.with_default_policy(document.data))
         spec = record(WorkloadSpec, model)
     spec, findings = derived.complete(spec)
     if with_checks:

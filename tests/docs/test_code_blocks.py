@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import jsonschema
 import pytest
 import yaml
 
@@ -41,6 +42,8 @@ SCENARIOS: Final = ROOT / "config/scenarios"
 PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK: Final = re.compile(r"((?:^ *<!-- [^\n]* -->\n)*)^( *)```(\w*)[^\n]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 COMMENT: Final = re.compile(r"<!-- (file|needs|not run): (.+) -->")
+VALUES: Final = json.loads((ROOT / "config/deploy/helm/forescale/values.schema.json").read_text())
+"""Schema of the Helm chart's values. tests/deploy renders those of its guide."""
 SHOWN: Final = {"", "text", "promql"}
 """Languages of shown output."""
 TIMEOUT_S: Final = 300.0
@@ -116,7 +119,9 @@ def load_configuration(document: Mapping[str, Any], folder: Path) -> None:
     """Load a document, or a fragment of one, with the loader of the command that reads it."""
     file = folder / ("daemon.yaml" if "daemon" in document else "workload.yaml")
     file.write_text(json.dumps(document))
-    if "scenario" in document:
+    if document.keys() <= VALUES["properties"].keys() and document.keys() != {"daemon"}:
+        jsonschema.validate(document, VALUES)
+    elif "scenario" in document:
         for shipped in SCENARIOS.iterdir():
             (folder / shipped.name).symlink_to(shipped)
         file.write_text(json.dumps({**yaml.safe_load((SCENARIOS / "chat.yaml").read_text()), **document}))

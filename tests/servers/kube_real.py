@@ -22,6 +22,7 @@ CLUSTER_WIDE: Final = {
     "ClusterRoleBinding": "clusterrolebindings",
     "PriorityClass": "priorityclasses",
 }
+PLURALS: Final = {"NetworkPolicy": "networkpolicies"}
 MERGE: Final = "application/merge-patch+json"
 NUMBERS: Final = itertools.count(1)
 SHOWN_S: Final = 20.0
@@ -134,7 +135,21 @@ def path_of(manifest: dict[str, Any], namespace: str) -> str:
     if plural := CLUSTER_WIDE.get(manifest["kind"]):
         return f"/{api}/{plural}"
     within = manifest["metadata"].get("namespace", namespace)
-    return f"/{api}/namespaces/{within}/{manifest['kind'].lower()}s"
+    plural = PLURALS.get(manifest["kind"], f"{manifest['kind'].lower()}s")
+    return f"/{api}/namespaces/{within}/{plural}"
+
+
+def left_out(sent: Any, stored: Any, where: str = "") -> list[str]:
+    """Return the fields of `sent` that the API server dropped or changed."""
+    if isinstance(sent, dict):
+        if not isinstance(stored, dict):
+            return [where]
+        return [w for k, v in sent.items() for w in left_out(v, stored.get(k), f"{where}.{k}")]
+    if isinstance(sent, list):
+        if not isinstance(stored, list) or len(sent) != len(stored):
+            return [where]
+        return [w for i, (g, t) in enumerate(zip(sent, stored, strict=True)) for w in left_out(g, t, f"{where}[{i}]")]
+    return [] if sent == stored else [where]
 
 
 def shipped_rules() -> list[dict[str, Any]]:

@@ -34,9 +34,10 @@ class Target:
 
 
 class PrometheusServer:
-    def __init__(self, directory: Path, port: int) -> None:
+    def __init__(self, directory: Path, port: int, rules: Sequence[Path] = ()) -> None:
         self.port = port
         self._config = directory / "prometheus.json"
+        self._rules = [str(path) for path in rules]
 
     @property
     def url(self) -> str:
@@ -51,7 +52,8 @@ class PrometheusServer:
             }
             for i, target in enumerate(targets)
         ]
-        document = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": jobs}
+        every = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+        document = {"global": every, "scrape_configs": jobs, "rule_files": self._rules}
         self._config.write_text(json.dumps(document), encoding="utf-8")
 
     async def reload(self, targets: Sequence[Target]) -> None:
@@ -81,11 +83,12 @@ class PrometheusServer:
 
 
 @asynccontextmanager
-async def prometheus(targets: Sequence[Target]) -> AsyncIterator[PrometheusServer]:
+async def prometheus(targets: Sequence[Target], rules: Sequence[Path] = ()) -> AsyncIterator[PrometheusServer]:
+    """Start Prometheus, with the rules of these files evaluated every second."""
     if BINARY is None:
         pytest.skip("no prometheus on PATH (Debian: apt install prometheus)")
     with tempfile.TemporaryDirectory(prefix="forescale-prometheus-") as name:
-        server = PrometheusServer(Path(name), free_port())
+        server = PrometheusServer(Path(name), free_port(), rules)
         server.configure(targets)
         process = await asyncio.create_subprocess_exec(
             BINARY,

@@ -24,7 +24,7 @@ from tests.contracts.actuator import settled
 from tests.fakes import ManualClock
 from tests.servers.control_plane import SCALER, why_not
 from tests.servers.kube_places import RealPlace, real_place
-from tests.servers.kube_real import manifests, path_of, shipped_rules
+from tests.servers.kube_real import left_out, manifests, path_of, shipped_rules
 
 pytestmark = [
     pytest.mark.slow,
@@ -248,16 +248,3 @@ async def test_api_server_keeps_every_field_of_the_shipped_manifests(
 
 def renamed(manifest: dict[str, Any]) -> dict[str, Any]:
     return {**manifest, "metadata": {**manifest["metadata"], "name": "shipped"}}
-
-
-def left_out(sent: Any, stored: Any, where: str = "") -> list[str]:
-    """Return the fields of `sent` that the API server dropped or changed."""
-    if isinstance(sent, dict):
-        if not isinstance(stored, dict):
-            return [where]
-        return [w for k, v in sent.items() for w in left_out(v, stored.get(k), f"{where}.{k}")]
-    if isinstance(sent, list):
-        if not isinstance(stored, list) or len(sent) != len(stored):
-            return [where]
-        return [w for i, (g, t) in enumerate(zip(sent, stored, strict=True)) for w in left_out(g, t, f"{where}[{i}]")]
-    return [] if sent == stored else [where]

@@ -1,0 +1,148 @@
+{{- define "forescale.name" -}}
+{{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "forescale.fullname" -}}
+{{- $name := include "forescale.name" . -}}
+{{- if .Values.fullnameOverride -}}
+{{ .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- else if contains $name .Release.Name -}}
+{{ .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- else -}}
+{{ printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "forescale.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "forescale.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "forescale.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "forescale.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "forescale.serviceAccountName" -}}
+{{- $default := ternary (include "forescale.fullname" .) "default" .Values.serviceAccount.create -}}
+{{ default $default .Values.serviceAccount.name }}
+{{- end }}
+
+{{- define "forescale.subjects" -}}
+- kind: ServiceAccount
+  name: {{ include "forescale.serviceAccountName" . }}
+  namespace: {{ .Release.Namespace }}
+{{- end }}
+
+{{- define "forescale.configMapName" -}}
+{{ default (include "forescale.fullname" .) .Values.existingConfigMap }}
+{{- end }}
+
+{{- define "forescale.claimName" -}}
+{{ default (printf "%s-journal" (include "forescale.fullname" .)) .Values.persistence.existingClaim }}
+{{- end }}
+
+{{- define "forescale.image" -}}
+{{- with .Values.image }}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ default $.Chart.AppVersion .tag }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* Port and scheme of the HTTP server, as daemon.listen and daemon.server.tls set them. */}}
+{{- define "forescale.port" -}}
+{{ required "daemon.listen: must be HOST:PORT, such as 0.0.0.0:8080" .Values.daemon.listen | splitList ":" | last }}
+{{- end }}
+
+{{- define "forescale.scheme" -}}
+{{ ternary "https" "http" (dig "server" "tls" dict .Values.daemon | empty | not) }}
+{{- end }}
+
+{{- /* Prefix of volumes and ports. In the pod of another chart, plain names could already be in use. */}}
+{{- define "forescale.prefix" -}}
+{{ if .Values.sidecar }}forescale-{{ end }}
+{{- end }}
+
+{{- /* Labels of the pod that the cloud's identity needs. */}}
+{{- define "forescale.identityLabels" -}}
+{{- if .Values.identity.azureClientId -}}
+azure.workload.identity/use: "true"
+{{- end }}
+{{- end }}
+
+{{- /*
+The daemon's container. As a sidecar it has no readiness probe, since a daemon that starts must not stop the pod's other
+containers from serving. It then also carries the pod's security settings.
+*/}}
+{{- define "forescale.container" -}}
+{{- $prefix := include "forescale.prefix" . -}}
+{{- $port := printf "%shttp" $prefix -}}
+{{- $scheme := ternary ", scheme: HTTPS" "" (include "forescale.scheme" . | eq "https") -}}
+{{- $security := .Values.securityContext -}}
+{{- if .Values.sidecar }}{{ $security = merge dict $security (omit .Values.podSecurityContext "fsGroup") }}{{ end -}}
+name: forescale
+image: {{ include "forescale.image" . | quote }}
+{{- with .Values.image.pullPolicy }}
+imagePullPolicy: {{ . }}
+{{- end }}
+args: [run, /etc/forescale]
+ports:
+  - {name: {{ $port }}, containerPort: {{ include "forescale.port" . }}}
+{{- with .Values.env }}
+env:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.envFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if not .Values.sidecar }}
+readinessProbe:
+  httpGet: {path: /readyz, port: {{ $port }}{{ $scheme }}}
+  periodSeconds: 5
+{{- end }}
+livenessProbe:
+  httpGet: {path: /healthz, port: {{ $port }}{{ $scheme }}}
+  periodSeconds: 10
+  failureThreshold: 6
+resources:
+  {{- toYaml .Values.resources | nindent 2 }}
+securityContext:
+  {{- toYaml $security | nindent 2 }}
+volumeMounts:
+  - {name: {{ $prefix }}config, mountPath: /etc/forescale, readOnly: true}
+  - {name: {{ $prefix }}journal, mountPath: /var/lib/forescale}
+  {{- range .Values.secrets }}
+  - {name: {{ $prefix }}{{ .name }}, mountPath: {{ .path | quote }}, readOnly: true}
+  {{- end }}
+{{- end }}
+
+{{- /* The volumes of the daemon's container. */}}
+{{- define "forescale.volumes" -}}
+{{- $prefix := include "forescale.prefix" . -}}
+- name: {{ $prefix }}config
+  configMap: {name: {{ include "forescale.configMapName" . }}}
+- name: {{ $prefix }}journal
+{{- if or .Values.persistence.enabled .Values.persistence.existingClaim }}
+  persistentVolumeClaim: {claimName: {{ include "forescale.claimName" . }}}
+{{- else }}
+  emptyDir: {sizeLimit: {{ .Values.persistence.size }}}
+{{- end }}
+{{- range .Values.secrets }}
+- name: {{ $prefix }}{{ .name }}
+  secret: {secretName: {{ .name }}}
+{{- end }}
+{{- end }}
+
+{{- /*
+A configuration document as YAML. Helm writes the number 0.0000001 as 1e-07, which is a text in YAML 1.1: it becomes
+1.0e-07.
+*/}}
+{{- define "forescale.document" -}}
+{{ regexReplaceAll "(?m)(: |- )(-?[0-9]+)(e[-+][0-9]+)$" (toYaml .) "${1}${2}.0${3}" }}
+{{- end }}

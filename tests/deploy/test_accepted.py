@@ -1,0 +1,166 @@
+"""A real API server accepts every rendered and built object, and keeps each field.
+
+The test control plane is Kubernetes 1.20. PodDisruptionBudgets were v1beta1 then, with the same fields; the current
+schemas check their version (test_helm.py). The kinds of the Prometheus Operator have the schema of their fields in use.
+"""
+
+from __future__ import annotations
+
+import time
+import urllib.error
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.deploy.charts import (
+    COMPONENT,
+    DEPLOY,
+    EXAMPLES,
+    OVERLAYS,
+    Object,
+    build,
+    example,
+    gateway,
+    needs_kubectl,
+    render,
+    with_workloads,
+)
+from tests.servers.control_plane import ControlPlane, shared, why_not
+from tests.servers.kube_real import left_out, path_of
+from tests.servers.prometheus_operator import GROUP, SPECS, definitions
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(why_not()), reason=why_not() or "there is one"),
+]
+NAMESPACE: Final = "chart"
+ESTABLISHED_S: Final = 30.0
+VARIANTS: Final[dict[str, dict[str, Any]]] = {
+    "pod monitor over TLS": {
+        "daemon": {"server": {"tls": {"certificate": "/etc/tls/tls.crt", "key": "/etc/tls/tls.key"}}},
+        "secrets": [{"name": "forescale-tls", "path": "/etc/tls"}],
+        "podMonitor": {"enabled": True, "endpoint": {"tlsConfig": {"insecureSkipVerify": True}}},
+        "service": {"enabled": False},
+    },
+    "own objects": {
+        "existingConfigMap": "mine",
+        "serviceAccount": {"create": False, "name": "mine"},
+        "rbac": {"create": False},
+        "persistence": {"existingClaim": "mine"},
+    },
+    "pod settings": {
+        "replicas": 0,
+        "fullnameOverride": "scaler",
+        "image": {"digest": f"sha256:{'0' * 64}", "pullPolicy": "Always", "pullSecrets": [{"name": "registry"}]},
+        "env": [{"name": "AWS_REGION", "value": "us-east-1"}],
+        "envFrom": [{"secretRef": {"name": "keys"}}],
+        "rbac": {"extraRules": [{"apiGroups": ["serving.kserve.io"], "resources": ["*"], "verbs": ["get"]}]},
+        "service": {"type": "LoadBalancer", "port": 80, "annotations": {"a": "b"}},
+        "podLabels": {"team": "serving"},
+        "podAnnotations": {"a": "b"},
+        "nodeSelector": {"kubernetes.io/arch": "amd64"},
+        "tolerations": [{"key": "control", "operator": "Exists", "effect": "NoSchedule"}],
+        "affinity": {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [{"matchExpressions": [{"key": "gpu", "operator": "DoesNotExist"}]}]
+                }
+            }
+        },
+        "priorityClassName": "system-cluster-critical",
+    },
+    "closed network": {
+        "networkPolicy": {
+            "enabled": True,
+            "egress": [{"ports": [{"port": 53, "protocol": "UDP"}]}, {"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}],
+        }
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def plane() -> ControlPlane:
+    """Return a control plane with the namespaces and the kinds of the examples."""
+    server = shared()
+    for name in (NAMESPACE, "llm"):
+        _create(server, "/api/v1/namespaces", {"metadata": {"name": name}})
+    for definition in definitions():
+        _create(server, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+    until = time.monotonic() + ESTABLISHED_S
+    for kind in SPECS:
+        path = f"/apis/{GROUP}/v1/namespaces/{NAMESPACE}/{kind.lower()}s"
+        while not _served(server, path):
+            assert time.monotonic() < until, f"{kind} is not served"
+            time.sleep(0.05)
+    return server
+
+
+def _create(server: ControlPlane, path: str, body: object) -> None:
+    try:
+        server.call("POST", path, body)
+    except urllib.error.HTTPError as e:
+        if e.code != 409:  # an earlier test of this process has created it
+            raise
+
+
+def _served(server: ControlPlane, path: str) -> bool:
+    try:
+        server.call("GET", path)
+    except urllib.error.HTTPError:
+        return False
+    return True
+
+
+def refusals(server: ControlPlane, objects: list[Object]) -> list[str]:
+    """Return the objects that the server refuses, and the fields that it drops or changes."""
+    found = []
+    for made in objects:
+        name = f"{made['kind']}/{made['metadata']['name']}"
+        sent = {**made, "apiVersion": made["apiVersion"].replace("policy/v1", "policy/v1beta1")}
+        try:
+            stored = server.call("POST", f"{path_of(sent, NAMESPACE)}?dryRun=All", sent)
+        except urllib.error.HTTPError as e:
+            found.append(f"{name}: {e.read().decode()}")
+        else:
+            found += [f"{name}{field}" for field in left_out(sent, stored)]
+    return found
+
+
+RENDERED: Final[dict[str, Callable[[Path], list[Object]]]] = {
+    **{
+        path.stem: lambda _, name=path.stem: render(with_workloads(example(name)), namespace=NAMESPACE)  # type: ignore[misc]
+        for path in sorted(EXAMPLES.glob("*.yaml"))
+    },
+    **{
+        name: lambda _, values=values: render(with_workloads(values), namespace=NAMESPACE)  # type: ignore[misc]
+        for name, values in VARIANTS.items()
+    },
+    "gateway": lambda folder: render({}, gateway(folder), namespace=NAMESPACE),
+}
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_api_server_accepts_each_rendered_object(plane: ControlPlane, name: str, tmp_path: Path) -> None:
+    objects = RENDERED[name](tmp_path)
+    assert objects
+    assert refusals(plane, objects) == []
+
+
+@needs_kubectl
+@pytest.mark.parametrize("overlay", [name for name in OVERLAYS if name != COMPONENT])
+def test_api_server_accepts_each_built_object(plane: ControlPlane, overlay: str) -> None:
+    objects = build(DEPLOY / "kustomize" / overlay)
+    assert objects
+    assert refusals(plane, objects) == []
+
+
+def test_refusals_are_found(plane: ControlPlane) -> None:
+    """The comparison notices a refused object and a misspelled field of each kind."""
+    objects = render(with_workloads({**example("monitored"), "persistence": {"enabled": True}}), namespace=NAMESPACE)
+    kinds = [made for made in objects if "spec" in made]
+    assert {*SPECS} - {"PodMonitor"} < {made["kind"] for made in kinds}
+    for made in kinds:
+        made["spec"]["misspelled"] = "x"
+    assert {text.partition("/")[0] for text in refusals(plane, kinds)} == {made["kind"] for made in kinds}

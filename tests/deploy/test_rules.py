@@ -1,0 +1,201 @@
+"""The shipped alerting and recording rules on series of numbers, evaluated by promtool."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pytest
+import yaml
+
+from tests.deploy.charts import DEPLOY
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool on PATH (Debian: apt install prometheus)"),
+]
+FILES: Final = (DEPLOY / "alerts.yaml", DEPLOY / "recording-rules.yaml")
+ALERTS: Final[dict[str, Any]] = {
+    rule["alert"]: rule for group in yaml.safe_load(FILES[0].read_text())["groups"] for rule in group["rules"]
+}
+Series = dict[str, str]
+"""Values per minute in promtool's notation: 1x3 is 1 at four times, 0+5x2 is 0, 5, 10, and _ is no sample."""
+
+
+class Case(NamedTuple):
+    """Series at which an alert fires with these labels at a minute, or at which it does not fire."""
+
+    alert: str
+    series: Series
+    minute: int
+    labels: dict[str, str] | None = None
+
+
+WORKLOAD: Final = {"workload": "chat"}
+CHAT: Final = '{workload="chat"}'
+POOL: Final = {"workload": "chat", "pool": "gpus"}
+CASES: Final = {
+    "blind": Case("ForescaleBlind", {f"forescale_blind{CHAT}": "1x20"}, 15, WORKLOAD),
+    "blind for less than 15 minutes": Case("ForescaleBlind", {f"forescale_blind{CHAT}": "1x13 0x9"}, 15),
+    "stalled": Case("ForescaleStalled", {f"forescale_last_tick_timestamp_seconds{CHAT}": "0x20"}, 6, WORKLOAD),
+    "not stalled": Case("ForescaleStalled", {f"forescale_last_tick_timestamp_seconds{CHAT}": "0+60x20"}, 6),
+    "writes refused": Case(
+        "ForescaleWritesRefused",
+        {'forescale_resizes_total{workload="chat", pool="gpus", result="conflict"}': "0+1x20"},
+        15,
+        {**POOL, "result": "conflict"},
+    ),
+    "writes accepted": Case(
+        "ForescaleWritesRefused",
+        {'forescale_resizes_total{workload="chat", pool="gpus", result="accepted"}': "0+5x20"},
+        15,
+    ),
+    "out of quota, first event": Case(
+        "ForescaleOutOfQuota",
+        {'forescale_resizes_total{workload="chat", pool="gpus", result="out_of_quota"}': "_x9 1x20"},
+        12,
+        {**POOL, "result": "out_of_quota"},
+    ),
+    "out of quota, later event": Case(
+        "ForescaleOutOfQuota",
+        {'forescale_resizes_total{workload="chat", pool="gpus", result="out_of_quota"}': "1x99 2x20"},
+        102,
+        {**POOL, "result": "out_of_quota"},
+    ),
+    "out of quota, long ago": Case(
+        "ForescaleOutOfQuota",
+        {'forescale_resizes_total{workload="chat", pool="gpus", result="out_of_quota"}': "1x120"},
+        100,
+    ),
+    "throttled": Case(
+        "ForescaleCloudThrottles",
+        {
+            'forescale_cloud_calls_total{api="aws/sqs", operation="a", result="throttled"}': "0+3x40",
+            'forescale_cloud_calls_total{api="aws/sqs", operation="a", result="ok"}': "0+7x40",
+        },
+        30,
+        {"api": "aws/sqs"},
+    ),
+    "throttled seldom": Case(
+        "ForescaleCloudThrottles",
+        {
+            'forescale_cloud_calls_total{api="aws/sqs", operation="a", result="throttled"}': "0+1x40",
+            'forescale_cloud_calls_total{api="aws/sqs", operation="a", result="ok"}': "0+9x40",
+        },
+        30,
+    ),
+    "at the maximum": Case(
+        "ForescaleAtMaximum",
+        {f"forescale_{name}_replicas{CHAT}": f"{n}x20" for name, n in (("demand", 10), ("target", 8), ("current", 8))},
+        15,
+        WORKLOAD,
+    ),
+    "growing": Case(
+        "ForescaleAtMaximum",
+        {f"forescale_{name}_replicas{CHAT}": f"{n}x20" for name, n in (("demand", 10), ("target", 8), ("current", 7))},
+        15,
+    ),
+    "configuration refused": Case("ForescaleConfigRefused", {"forescale_config_valid": "0x5"}, 3, {}),
+    "configuration in use": Case("ForescaleConfigRefused", {"forescale_config_valid": "1x5"}, 3),
+    "task restarted, first event": Case(
+        "ForescaleTaskRestarts",
+        {'forescale_task_restarts_total{task="journal"}': "_x9 1x20"},
+        12,
+        {"task": "journal"},
+    ),
+    "task restarted long ago": Case(
+        "ForescaleTaskRestarts", {'forescale_task_restarts_total{task="journal"}': "1x40"}, 30
+    ),
+    "adapter fault, first event": Case(
+        "ForescaleAdapterFaults",
+        {'forescale_adapter_faults_total{workload="chat", of="source", name="engines"}': "_x9 1x20"},
+        12,
+        {**WORKLOAD, "of": "source", "name": "engines"},
+    ),
+    "adapter fault long ago": Case(
+        "ForescaleAdapterFaults",
+        {'forescale_adapter_faults_total{workload="chat", of="source", name="engines"}': "1x40"},
+        30,
+    ),
+    "journal lost": Case("ForescaleJournalLost", {"forescale_journal_lost_records": "0x5 3x20"}, 8, {}),
+    "journal lost before": Case("ForescaleJournalLost", {"forescale_journal_lost_records": "3x40"}, 30),
+}
+
+
+def evaluate(folder: Path, **test: Any) -> str:
+    """Return what promtool reports about one test; empty if it passes."""
+    test["input_series"] = [{"series": name, "values": values} for name, values in test["input_series"].items()]
+    file = folder / "rules.json"
+    document = {"rule_files": [str(path) for path in FILES], "evaluation_interval": "1m"}
+    file.write_text(json.dumps({**document, "tests": [{"interval": "1m", **test}]}))
+    done = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_alert_fires_on_its_condition_only(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    rule = ALERTS[case.alert]
+    expected = []
+    if (labels := case.labels) is not None:
+        texts = {
+            key: re.sub(r"{{ \$labels\.(\w+) }}", lambda found: labels[found[1]], text)
+            for key, text in rule["annotations"].items()
+        }
+        expected = [{"exp_labels": {**labels, **rule["labels"]}, "exp_annotations": texts}]
+    check = {"eval_time": f"{case.minute}m", "alertname": case.alert, "exp_alerts": expected}
+    assert evaluate(tmp_path, input_series=case.series, alert_rule_test=[check]) == ""
+
+
+def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
+    for fires in (True, False):
+        assert {case.alert for case in CASES.values() if (case.labels is not None) == fires} == {*ALERTS}
+
+
+HALF_HOURS: Final = "_ {}x29 {}x29"
+"""One value from minute 1 to 30, and another one from minute 31 to 60."""
+
+
+def readings(signals: Mapping[str, tuple[float, float]], fresh: Mapping[str, tuple[int, int]]) -> Series:
+    """Return the series of signals with two values each, and of their states: fresh unless `fresh` has 0."""
+    series = {}
+    for signal, values in signals.items():
+        labels = f'workload="chat", signal="engines.{signal}"'
+        series[f"forescale_reading{{{labels}}}"] = HALF_HOURS.format(*values)
+        state = fresh.get(signal, (1, 1))
+        series[f'forescale_reading_state{{{labels}, state="fresh"}}'] = HALF_HOURS.format(*state)
+    return series
+
+
+RECORDED: Final[dict[str, tuple[dict[str, tuple[int, int]], dict[str, float]]]] = {
+    # 10 requests/s with 10 % late ones (the larger of two limits) for 30 minutes, then 30/s without late ones.
+    "weighted by requests": (
+        {},
+        {"forescale:slo_late_share": 0, "forescale:slo_late_share:5m": 0, "forescale:slo_late_share:1h": 0.025},
+    ),
+    # The late share of the second half is stale: its requests must not count as in time.
+    "unknown share": (
+        {"ttft_late_share": (1, 0), "itl_late_share": (1, 0)},
+        {"forescale:slo_late_share:1h": 0.1, "forescale:slo_late_share:6h": 0.1},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_late_share_of_a_window_is_late_over_all_requests(name: str, tmp_path: Path) -> None:
+    fresh, expected = RECORDED[name]
+    signals = {"requests_per_s": (10, 30), "ttft_late_share": (0.1, 0), "itl_late_share": (0.05, 0)}
+    checks = [
+        {
+            "expr": f"round({record}, 0.000001)",
+            "eval_time": "60m",
+            "exp_samples": [{"labels": '{workload="chat", source="engines"}', "value": value}],
+        }
+        for record, value in expected.items()
+    ]
+    assert evaluate(tmp_path, input_series=readings(signals, fresh), promql_expr_test=checks) == ""
