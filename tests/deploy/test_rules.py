@@ -23,6 +23,7 @@ FILES: Final = (DEPLOY / "alerts.yaml", DEPLOY / "recording-rules.yaml")
 ALERTS: Final[dict[str, Any]] = {
     rule["alert"]: rule for group in yaml.safe_load(FILES[0].read_text())["groups"] for rule in group["rules"]
 }
+VALUE: Final = "{{ $value | humanize }}"
 Series = dict[str, str]
 """Values per minute in promtool's notation: 1x3 is 1 at four times, 0+5x2 is 0, 5, 10, and _ is no sample."""
 
@@ -34,11 +35,28 @@ class Case(NamedTuple):
     series: Series
     minute: int
     labels: dict[str, str] | None = None
+    value: str = ""
+    """The value that the alert's text shows."""
 
 
 WORKLOAD: Final = {"workload": "chat"}
 CHAT: Final = '{workload="chat"}'
 POOL: Final = {"workload": "chat", "pool": "gpus"}
+
+
+def burn_rates(values: Mapping[str, str], workload: str = "chat") -> Series:
+    """Return the series of burn rates by window."""
+    return {f'forescale_slo_burn_rate{{workload="{workload}", window="{w}"}}': v for w, v in values.items()}
+
+
+def slo_labels(state: str) -> dict[str, str]:
+    return {**WORKLOAD, "state": state}
+
+
+def slo_state(state: str, values: str) -> Series:
+    return {f'forescale_slo_state{{workload="chat", state="{state}"}}': values}
+
+
 CASES: Final = {
     "blind": Case("ForescaleBlind", {f"forescale_blind{CHAT}": "1x20"}, 15, WORKLOAD),
     "blind for less than 15 minutes": Case("ForescaleBlind", {f"forescale_blind{CHAT}": "1x13 0x9"}, 15),
@@ -100,6 +118,25 @@ CASES: Final = {
         {f"forescale_{name}_replicas{CHAT}": f"{n}x20" for name, n in (("demand", 10), ("target", 8), ("current", 7))},
         15,
     ),
+    "fast burn": Case(
+        "ForescaleSloAtRisk", burn_rates({"1h": "0x9 15x30", "5m": "0x9 20x30"}), 20, {**WORKLOAD, "window": "1h"}, "15"
+    ),
+    "fast burn that has ended": Case("ForescaleSloAtRisk", burn_rates({"1h": "15x50", "5m": "20x29 0x20"}), 40),
+    "burn of hours": Case(
+        "ForescaleSloAtRisk", burn_rates({"6h": "6x9 7x30", "30m": "9x40"}), 20, {**WORKLOAD, "window": "6h"}, "7"
+    ),
+    "burn of hours below 6": Case("ForescaleSloAtRisk", burn_rates({"6h": "6x30", "30m": "9x40"}), 20),
+    "windows of two workloads": Case(
+        "ForescaleSloAtRisk", {**burn_rates({"1h": "15x30"}), **burn_rates({"5m": "15x30"}, "batch")}, 20
+    ),
+    "burn of days": Case(
+        "ForescaleSloBudgetBurns", burn_rates({"3d": "1.2x30", "6h": "1.5x30"}), 5, {**WORKLOAD, "window": "3d"}
+    ),
+    "burn of days that has ended": Case("ForescaleSloBudgetBurns", burn_rates({"3d": "1.2x30", "6h": "0.5x30"}), 20),
+    "budget spent": Case("ForescaleSloViolated", slo_state("violated", "0x9 1x30"), 20, slo_labels("violated")),
+    "budget left": Case("ForescaleSloViolated", slo_state("violated", "0x9 1x30"), 5),
+    "not measured": Case("ForescaleSloUnknown", slo_state("unknown", "1x100"), 70, slo_labels("unknown")),
+    "not measured for 50 minutes": Case("ForescaleSloUnknown", slo_state("unknown", "1x100"), 50),
     "configuration refused": Case("ForescaleConfigRefused", {"forescale_config_valid": "0x5"}, 3, {}),
     "configuration in use": Case("ForescaleConfigRefused", {"forescale_config_valid": "1x5"}, 3),
     "task restarted, first event": Case(
@@ -144,7 +181,7 @@ def test_alert_fires_on_its_condition_only(name: str, tmp_path: Path) -> None:
     expected = []
     if (labels := case.labels) is not None:
         texts = {
-            key: re.sub(r"{{ \$labels\.(\w+) }}", lambda found: labels[found[1]], text)
+            key: re.sub(r"{{ \$labels\.(\w+) }}", lambda found: labels[found[1]], text).replace(VALUE, case.value)
             for key, text in rule["annotations"].items()
         }
         expected = [{"exp_labels": {**labels, **rule["labels"]}, "exp_annotations": texts}]

@@ -22,7 +22,6 @@ from scaler.telemetry.supervision import SupervisionCollector
 from tests.scaler.telemetry.test_telemetry import measured_tick
 
 FILE = Path(__file__).parents[2] / "config/deploy/alerts.yaml"
-UNIT_TESTS = Path(__file__).with_name("alerts_test.yaml")
 RULES: list[dict[str, Any]] = yaml.safe_load(FILE.read_text())["groups"][0]["rules"]
 
 
@@ -31,14 +30,6 @@ def test_promtool_accepts_the_alerting_rules() -> None:
     result = subprocess.run(["promtool", "check", "rules", FILE], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     assert f"SUCCESS: {len(RULES)} rules found" in result.stdout
-
-
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool on PATH (Debian: apt install prometheus)")
-def test_slo_alerts_fire_and_end_with_their_burn_rates() -> None:
-    result = subprocess.run(["promtool", "test", "rules", UNIT_TESTS], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
-    tested = UNIT_TESTS.read_text()
-    assert [name for rule in RULES if "Slo" in (name := rule["alert"]) and f"alertname: {name}" not in tested] == []
 
 
 def test_slo_alerts_use_the_windows_and_burn_rates_of_the_states() -> None:
