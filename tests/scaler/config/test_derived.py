@@ -235,3 +235,14 @@ def test_completion_is_idempotent() -> None:
     spec = short(model="llama-3.1-8b-l40s").spec
     assert complete(spec) == (spec, [])
     assert complete(replace(spec, slo=None))[0].policies == spec.policies
+
+
+def test_default_policy_has_its_own_windows_where_none_are_set() -> None:
+    model = {"model": "llama-3.1-8b-h100-vllm"}
+    named, unnamed = short(**model).spec, short().spec
+    assert (named.tolerance, named.scale_down.window_s) == (0.0, 60.0)
+    assert (unnamed.tolerance, unnamed.scale_down.window_s) == (0.0, 300.0), "an unknown capacity is released slowly"
+    own = short(**model, tolerance=0.2, scale_down={"max_share": 0.1}).spec
+    assert (own.tolerance, own.scale_down.window_s, own.scale_down.max_share) == (0.2, 60.0, 0.1)
+    explicit = short(**model, policies={"p": {"kind": "predictive"}}).spec
+    assert (explicit.tolerance, explicit.scale_down.window_s) == (0.1, 300.0)
