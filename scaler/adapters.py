@@ -30,6 +30,7 @@ EXTRAS: Final = {
     "llvmlite": "sim",
     "numba": "sim",
     "optuna": "tune",
+    "redis": "redis",
 }
 """The distribution's extra that installs each top-level package."""
 IMPORT_LOCK: Final = threading.Lock()

@@ -61,6 +61,7 @@ SOURCES: Final = _kinds(
         ),
         "prometheus": Kind("scaler.config.kinds.prometheus:Prometheus", "scaler.sources.prometheus:open_prometheus"),
         "pubsub": Kind("scaler.config.kinds.gcp_sources:PubSub", "scaler.sources.pubsub:open_pubsub", "gcp"),
+        "redis": Kind("scaler.config.kinds.redis:Redis", "scaler.sources.redis:open_redis", "redis"),
         "scrape": Kind("scaler.config.kinds.engines:Scrape", "scaler.sources.scrape:open_scrape"),
         "service_bus": Kind(
             "scaler.config.kinds.azure_sources:ServiceBus", "scaler.sources.service_bus:open_service_bus", "azure"

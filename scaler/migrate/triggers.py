@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from scaler.migrate import cron, promql
+from scaler.migrate import brokers, cron, promql
 from scaler.migrate.autoscaler_ir import CronSchedule, Signal, SourceDraft
 from scaler.migrate.cloud_metrics import cloudwatch
 from scaler.migrate.findings import Remark, Unsupported
@@ -184,5 +184,7 @@ READERS: Final[Mapping[str, Reader]] = {
     "gcp-pubsub": gcp_pubsub,
     "memory": _resource,
     "prometheus": _prometheus,
+    "redis": brokers.redis,
+    "redis-streams": brokers.redis_streams,
 }
 """The reader of each type of trigger. To add a type, write a function here or in another module and add its row."""

@@ -71,7 +71,7 @@ def test_supported_trigger_next_to_an_unsupported_one_is_imported(imported: Any,
         ([changed(CHAT, spec__wat=1)], ["wat"]),
         ([changed(CHAT, spec__advanced={"scalingModifiers": {"formula": "a"}})], ["formula"]),
         ([CHAT, {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledJob", "metadata": {"name": "j"}}], ["ScaledJob"]),
-        ([CHAT, scaled_object("events", KAFKA, {"type": "redis", "metadata": {}})], ["kafka", "redis"]),
+        ([CHAT, scaled_object("events", KAFKA, {"type": "activemq", "metadata": {}})], ["kafka", "activemq"]),
         ([CHAT, changed(CHAT, metadata__name="second")], ["llm/second"]),
         ([CHAT, changed(NIGHT, spec__minReplicaCount=-1)], ["night"]),
         ([CHAT, {**HPA, "metadata": {"name": "own", "labels": {"scaledobject.keda.sh/name": "gone"}}}], ["own"]),
@@ -98,10 +98,10 @@ def test_trigger_type_next_to_a_supported_one_has_both_remedies(imported: Any) -
 
 
 def test_one_of_two_names_accepts_no_object_with_both(imported: Any) -> None:
-    documents = [CHAT, scaled_object("events", KAFKA, {"type": "redis", "metadata": {}})]
+    documents = [CHAT, scaled_object("events", KAFKA, {"type": "activemq", "metadata": {}})]
     code, _, err = imported(documents, "--skip", "kafka")
     assert code == 1
-    assert "To accept what is not carried over: --skip redis --skip kafka" in err
+    assert "To accept what is not carried over: --skip activemq --skip kafka" in err
 
 
 def test_skip_without_a_match_is_reported(imported: Any) -> None:

@@ -1,0 +1,93 @@
+"""Translates KEDA's triggers on message brokers to sources."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from scaler.migrate.autoscaler_ir import SourceDraft
+from scaler.migrate.findings import Remark, Unsupported
+from scaler.migrate.manifest_reader import Cursor
+from scaler.migrate.options import MigrationOptions, authentication
+from scaler.migrate.queues import TargetKeys, TriggerReading, queue_signal
+
+ADDRESS: Final = re.compile(r"^\[?([^\s/@,\]]+?)\]?:([0-9]{1,5})$")
+SECRETS: Final = ("username", "usernameFromEnv", "password", "passwordFromEnv")
+REDIS_LIST: Final = TargetKeys("listLength", 5.0, "activationListLength")
+REDIS_LAG: Final = TargetKeys("lagCount", 5.0, "activationLagCount")
+REDIS_PENDING: Final = TargetKeys("pendingEntriesCount", 5.0, "activationPendingEntriesCount")
+REDIS_LENGTH: Final = TargetKeys("streamLength", 5.0, "activationStreamLength")
+
+
+def redis(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> TriggerReading:
+    """Read redis on one list."""
+    remarks = authentication(trigger, options)[1]
+    settings, more = _redis_server(metadata)
+    key = metadata.text("listName", required=True) or "list"
+    source = SourceDraft("redis", (*settings, ("list_key", key)), (*remarks, *more))
+    return queue_signal(trigger, metadata, source, ["visible"], REDIS_LIST), []
+
+
+def redis_streams(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> TriggerReading:
+    """Read redis-streams.
+
+    As KEDA, it counts the unread messages where `lagCount` is set, the unacknowledged ones of another consumer group,
+    and all messages without a group.
+    """
+    remarks = authentication(trigger, options)[1]
+    settings, more = _redis_server(metadata)
+    settings.append(("stream_key", metadata.text("stream", required=True) or "stream"))
+    group = metadata.text("consumerGroup")
+    if group is not None:
+        settings.append(("group", group))
+    quantity, keys = "visible", REDIS_LENGTH
+    if group is not None:
+        quantity, keys = ("visible", REDIS_LAG) if metadata.has("lagCount") else ("in_flight", REDIS_PENDING)
+    metadata.skip(
+        *(key for other in (REDIS_LAG, REDIS_PENDING, REDIS_LENGTH) for key in (other.target, other.activation))
+    )
+    source = SourceDraft("redis", tuple(settings), (*remarks, *more))
+    return queue_signal(trigger, metadata, source, [quantity], keys), []
+
+
+def _redis_server(metadata: Cursor) -> tuple[list[tuple[str, Any]], list[Remark]]:
+    """Return the server's settings, and remarks on what is not copied. Raises `Unsupported`."""
+    host, port = _host_and_port(metadata)
+    settings: list[tuple[str, Any]] = [("host", host), ("port", port)]
+    if database := metadata.integer("databaseIndex", 0):
+        settings.append(("database", database))
+    if metadata.flag("enableTLS"):
+        settings.append(("tls", {}))
+    return settings, [*without_secrets(metadata), *verified_tls(metadata)]
+
+
+def _host_and_port(metadata: Cursor) -> tuple[str, int]:
+    """Return the server of a trigger, from `address` or from `host` and `port`. Raises `Unsupported`."""
+    address, host, port = metadata.text("address"), metadata.text("host"), metadata.integer("port", None)
+    if address is None and host is not None and port is not None:
+        return host, port
+    match = ADDRESS.match(address or "")
+    if match is not None:
+        return match[1], int(match[2])
+    in_environment = [key for key in ("addressFromEnv", "hostFromEnv", "portFromEnv") if metadata.has(key)]
+    metadata.skip(*metadata.data)
+    rule = "names a variable of the target's container" if in_environment else "must be HOST:PORT of one server"
+    raise Unsupported(metadata.place_of((*in_environment, "address")[0]), rule, "set address: HOST:PORT")
+
+
+def without_secrets(metadata: Cursor, *more: str) -> list[Remark]:
+    """Return a remark that user name and password are not copied."""
+    keys = [key for key in (*SECRETS, *more) if metadata.has(key)]
+    metadata.skip(*SECRETS, *more)
+    if not keys:
+        return []
+    hint = "set the source's username, and password: {env: NAME} or {file: PATH}"
+    return [metadata.reporter.lost(metadata.place_of(keys[0]), "secrets are never copied", hint, names=("password",))]
+
+
+def verified_tls(metadata: Cursor) -> list[Remark]:
+    """Return a remark where a trigger accepts any certificate."""
+    if not metadata.flag("unsafeSsl"):
+        return []
+    rule = "has no counterpart: certificates are always verified"
+    return [metadata.reporter.lost(metadata.place_of("unsafeSsl"), rule, "set the CA file of the source's TLS")]

@@ -1,0 +1,28 @@
+"""A TCP server that responds to any bytes with garbage, whatever the protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+GARBAGE = b"\x00\xffwhat?\r\n" * 20
+
+
+@asynccontextmanager
+async def garbling() -> AsyncIterator[int]:
+    """Yield the port of the server."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while await reader.read(65_536):
+                writer.write(GARBAGE)
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()

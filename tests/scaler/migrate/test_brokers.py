@@ -1,0 +1,77 @@
+"""Import of KEDA's triggers on message brokers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaler.clouds.tls import Tls
+from scaler.config.kinds.redis import Redis
+from scaler.config.problems import ConfigError
+from tests.scaler.migrate.test_queues import import_trigger, trigger_of
+
+LIST: dict[str, Any] = {"type": "redis", "metadata": {"address": "redis.llm:6379", "listName": "prompts"}}
+STREAM: dict[str, Any] = {
+    "type": "redis-streams",
+    "metadata": {"host": "redis.llm", "port": "6380", "stream": "prompts", "consumerGroup": "llm", "lagCount": "8"},
+}
+
+
+def test_redis_list_imports_server_key_and_target(tmp_path: Path) -> None:
+    result, spec = import_trigger(
+        tmp_path, LIST, listLength="20", activationListLength="3", databaseIndex="2", enableTLS="true"
+    )
+    (source,) = spec.sources.values()
+    assert source == Redis(host="redis.llm", port=6379, database=2, tls=Tls(), list_key="prompts")
+    trigger = trigger_of(spec)
+    assert (trigger.quantities, trigger.target, trigger.activation) == (("visible",), 20, 3)
+    assert not result.findings.lost
+
+
+@pytest.mark.parametrize(
+    ("metadata", "quantity", "target"),
+    [
+        ({}, "visible", 8),
+        ({"lagCount": ..., "pendingEntriesCount": "3"}, "in_flight", 3),
+        ({"lagCount": ..., "consumerGroup": ..., "streamLength": "50"}, "visible", 50),
+        ({"pendingEntriesCount": "3"}, "visible", 8),
+    ],
+    ids=["lag", "pending", "length", "lag wins"],
+)
+def test_redis_stream_counts_as_keda_does(
+    tmp_path: Path, metadata: dict[str, Any], quantity: str, target: float
+) -> None:
+    _, spec = import_trigger(tmp_path, STREAM, **metadata)
+    (source,) = spec.sources.values()
+    assert isinstance(source, Redis)
+    assert (source.host, source.port, source.stream_key) == ("redis.llm", 6380, "prompts")
+    assert (trigger_of(spec).quantities, trigger_of(spec).target) == ((quantity,), target)
+
+
+def test_passwords_are_named_and_never_copied(tmp_path: Path) -> None:
+    result, _ = import_trigger(tmp_path, LIST, password="hunter2-xyz", unsafeSsl="true")
+    assert "hunter2" not in result.text
+    assert [omission.names for omission in result.findings.lost] == [("password",), ("unsafeSsl",)]
+
+
+@pytest.mark.parametrize(
+    ("trigger", "metadata", "rule"),
+    [
+        (LIST, {"address": ..., "addressFromEnv": "REDIS"}, "names a variable of the target's container"),
+        (LIST, {"address": "a:1,b:2"}, "must be HOST:PORT of one server"),
+    ],
+)
+def test_unusable_server_is_reported(
+    tmp_path: Path, trigger: dict[str, Any], metadata: dict[str, Any], rule: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        import_trigger(tmp_path, trigger, **metadata)
+    assert rule in str(error.value)
+
+
+def test_native_policy_of_a_broker_counts_messages_per_replica(tmp_path: Path) -> None:
+    _, spec = import_trigger(tmp_path, LIST, native=True)
+    (policy,) = spec.policies.values()
+    assert type(policy).__name__ == "QueueDepth"
