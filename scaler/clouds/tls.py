@@ -1,4 +1,7 @@
-"""TLS of servers that do not speak HTTP, as configured. `http_access.py` has the HTTP servers."""
+"""TLS of servers that do not speak HTTP, as configured.
+
+`http_access.py` has the settings of HTTP servers.
+"""
 
 from __future__ import annotations
 

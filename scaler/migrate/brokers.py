@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any, Final
+from urllib.parse import unquote
 
 from scaler.migrate.autoscaler_ir import SourceDraft
 from scaler.migrate.findings import Remark, Unsupported
@@ -17,6 +18,10 @@ REDIS_LIST: Final = TargetKeys("listLength", 5.0, "activationListLength")
 REDIS_LAG: Final = TargetKeys("lagCount", 5.0, "activationLagCount")
 REDIS_PENDING: Final = TargetKeys("pendingEntriesCount", 5.0, "activationPendingEntriesCount")
 REDIS_LENGTH: Final = TargetKeys("streamLength", 5.0, "activationStreamLength")
+BROKER: Final = re.compile(r"^(https?|amqps?)://([^/\s]*@)?([^/@\s?#]+)((?:/[^\s?#]*)?)$")
+QUEUE_LENGTH: Final = "QueueLength"
+RABBIT: Final = TargetKeys("value", 20.0, "activationValue")
+RABBIT_OLD: Final = TargetKeys("queueLength", 20.0, "activationValue")
 
 
 def redis(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> TriggerReading:
@@ -62,7 +67,7 @@ def _redis_server(metadata: Cursor) -> tuple[list[tuple[str, Any]], list[Remark]
 
 
 def _host_and_port(metadata: Cursor) -> tuple[str, int]:
-    """Return the server of a trigger, from `address` or from `host` and `port`. Raises `Unsupported`."""
+    """Return the server of `address`, or of `host` and `port`. Raises `Unsupported`."""
     address, host, port = metadata.text("address"), metadata.text("host"), metadata.integer("port", None)
     if address is None and host is not None and port is not None:
         return host, port
@@ -91,3 +96,59 @@ def verified_tls(metadata: Cursor) -> list[Remark]:
         return []
     rule = "has no counterpart: certificates are always verified"
     return [metadata.reporter.lost(metadata.place_of("unsafeSsl"), rule, "set the CA file of the source's TLS")]
+
+
+def rabbitmq(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> TriggerReading:
+    """Read rabbitmq on the length of one queue.
+
+    As KEDA, it counts the unacknowledged messages where it reads the management plugin (`http`), and not over AMQP.
+    """
+    remarks = authentication(trigger, options)[1]
+    mode = metadata.text("mode") or QUEUE_LENGTH
+    if mode != QUEUE_LENGTH:
+        metadata.skip(*metadata.data)
+        hint = "use QueueLength, or export the rate to Prometheus and import a prometheus trigger"
+        raise Unsupported(metadata.place_of("mode"), f"{mode} is not supported", hint)
+    if metadata.flag("useRegex"):
+        metadata.skip(*metadata.data)
+        rule = "adds up all queues that match a pattern"
+        raise Unsupported(metadata.place_of("useRegex"), rule, "configure one source per queue")
+    url, vhost, is_amqp = _management(metadata, remarks)
+    settings: list[tuple[str, Any]] = [("url", url), ("queue", metadata.text("queueName", required=True) or "queue")]
+    if vhost != "/":
+        settings.append(("vhost", vhost))
+    counts_unacknowledged = not metadata.flag("excludeUnacknowledged") and not is_amqp
+    remarks += [*without_secrets(metadata), *verified_tls(metadata)]
+    metadata.skip("pageSize", "operation", "timeout", "queueLength", "value", "activationValue")
+    keys = RABBIT_OLD if metadata.has("queueLength") and not metadata.has("value") else RABBIT
+    source = SourceDraft("rabbitmq", tuple(settings), tuple(remarks))
+    quantities = ["visible", "in_flight"] if counts_unacknowledged else ["visible"]
+    return queue_signal(trigger, metadata, source, quantities, keys), []
+
+
+def _management(metadata: Cursor, remarks: list[Remark]) -> tuple[str, str, bool]:
+    """Return the management plugin's URL, the virtual host, and whether KEDA reads over AMQP.
+
+    The last part of the path is the virtual host. Adds remarks. Raises `Unsupported`.
+    """
+    host, protocol, vhost = metadata.text("host"), metadata.text("protocol", "auto"), metadata.text("vhostName")
+    match = BROKER.match(host or "")
+    if match is None:
+        key = "hostFromEnv" if metadata.has("hostFromEnv") else "host"
+        metadata.skip(*metadata.data)
+        rule = "names a variable of the target's container" if key.endswith("Env") else "must be an http or amqp URL"
+        hint = "set host to the management plugin, such as http://rabbitmq:15672"
+        raise Unsupported(metadata.place_of(key), rule, hint)
+    scheme, user, server, path = match.groups()
+    if user:
+        hint = "set access.username, and access.password: {env: NAME} or {file: PATH}"
+        rule = "contains a user name and password, which are not copied"
+        remarks.append(metadata.reporter.lost(metadata.place_of("host"), rule, hint, names=("password",)))
+    above, _, last = (path or "").rpartition("/")
+    is_amqp = scheme.startswith("amqp") or protocol == "amqp"
+    if is_amqp:
+        server, above = f"{server.partition(':')[0]}:{15671 if scheme.endswith('s') else 15672}", ""
+        rule = f"becomes the management plugin at port {server.rpartition(':')[2]}: Forescale does not read over AMQP"
+        remarks.append(metadata.reporter.differs(metadata.place_of("host"), rule, "enable it, and check the port"))
+    url = f"http{'s' if scheme.endswith('s') else ''}://{server}{above}"
+    return url, vhost or unquote(last) or "/", is_amqp

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from scaler.migrate import brokers, cron, promql
+from scaler.migrate import brokers, cron, promql, services
 from scaler.migrate.autoscaler_ir import CronSchedule, Signal, SourceDraft
 from scaler.migrate.cloud_metrics import cloudwatch
 from scaler.migrate.findings import Remark, Unsupported
@@ -183,7 +183,9 @@ READERS: Final[Mapping[str, Reader]] = {
     "cron": _cron,
     "gcp-pubsub": gcp_pubsub,
     "memory": _resource,
+    "metrics-api": services.metrics_api,
     "prometheus": _prometheus,
+    "rabbitmq": brokers.rabbitmq,
     "redis": brokers.redis,
     "redis-streams": brokers.redis_streams,
 }

@@ -1,4 +1,4 @@
-"""Redis lists and streams: waiting messages, messages in flight, and the age of a stream's oldest.
+"""Redis lists and streams: waiting messages, messages in flight, and the oldest one's age.
 
 A list's length is exact. Redis deletes an empty list, so a missing key reads as 0. A missing stream or consumer
 group is an error.

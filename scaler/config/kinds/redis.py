@@ -15,7 +15,7 @@ HOST: Final = Pattern(r"^[A-Za-z0-9_]([A-Za-z0-9_.:-]*[A-Za-z0-9])?$", "a host n
 
 @dataclass(frozen=True, kw_only=True)
 class Redis:
-    """A list or a stream in Redis 6.2 or newer, or in a server with the same protocol (such as Valkey)."""
+    """A list or a stream in Redis 6.2 or newer, or in Valkey."""
 
     host: Annotated[str, FieldMetadata("Host name of the server.", pattern=HOST, example="redis.llm")]
     port: Annotated[int, FieldMetadata("Port of the server. Default: 6379, Redis's own.", ge=1, le=65535)] = 6379

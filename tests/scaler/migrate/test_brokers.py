@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from scaler.clouds.tls import Tls
+from scaler.config.kinds.rabbitmq import RabbitMq
 from scaler.config.kinds.redis import Redis
 from scaler.config.problems import ConfigError
 from tests.scaler.migrate.test_queues import import_trigger, trigger_of
@@ -75,3 +76,50 @@ def test_native_policy_of_a_broker_counts_messages_per_replica(tmp_path: Path) -
     _, spec = import_trigger(tmp_path, LIST, native=True)
     (policy,) = spec.policies.values()
     assert type(policy).__name__ == "QueueDepth"
+
+
+RABBIT: dict[str, Any] = {
+    "type": "rabbitmq",
+    "metadata": {"host": "http://rabbitmq.llm:15672/", "queueName": "prompts", "mode": "QueueLength", "value": "10"},
+}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "url", "vhost", "quantities"),
+    [
+        ({}, "http://rabbitmq.llm:15672", "/", ("visible", "in_flight")),
+        ({"excludeUnacknowledged": "true"}, "http://rabbitmq.llm:15672", "/", ("visible",)),
+        ({"host": "https://r/proxy/chat%2Fllm"}, "https://r/proxy", "chat/llm", ("visible", "in_flight")),
+        ({"host": "http://r:15672", "vhostName": "llm"}, "http://r:15672", "llm", ("visible", "in_flight")),
+        ({"host": "amqp://u:hunter2@r:5672/llm"}, "http://r:15672", "llm", ("visible",)),
+        ({"host": "amqps://r:5671"}, "https://r:15671", "/", ("visible",)),
+    ],
+    ids=["default", "only ready", "path and vhost", "vhostName", "amqp", "amqps"],
+)
+def test_rabbitmq_imports_url_virtual_host_and_counts(
+    tmp_path: Path, metadata: dict[str, Any], url: str, vhost: str, quantities: tuple[str, ...]
+) -> None:
+    result, spec = import_trigger(tmp_path, RABBIT, **metadata)
+    (source,) = spec.sources.values()
+    assert source == RabbitMq(url=url, queue="prompts", vhost=vhost)
+    assert (trigger_of(spec).quantities, trigger_of(spec).target) == (quantities, 10)
+    assert "hunter2" not in result.text
+
+
+def test_rabbitmq_queue_length_is_the_old_name_of_its_target(tmp_path: Path) -> None:
+    _, spec = import_trigger(tmp_path, RABBIT, mode=..., value=..., queueLength="7")
+    assert trigger_of(spec).target == 7
+
+
+@pytest.mark.parametrize(
+    ("metadata", "rule"),
+    [
+        ({"mode": "MessageRate"}, "MessageRate is not supported"),
+        ({"useRegex": "true"}, "adds up all queues that match a pattern"),
+        ({"host": ..., "hostFromEnv": "RABBIT"}, "names a variable of the target's container"),
+    ],
+)
+def test_rabbitmq_parts_without_counterpart_are_named(tmp_path: Path, metadata: dict[str, Any], rule: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        import_trigger(tmp_path, RABBIT, **metadata)
+    assert rule in str(error.value)
