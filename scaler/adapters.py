@@ -20,6 +20,7 @@ from scaler.shared_resources import AdapterContext, Resources
 
 EXTRAS: Final = {
     "aiobotocore": "aws",
+    "asyncpg": "postgresql",
     "azure": "azure",
     "botocore": "aws",
     "cmaes": "tune",

@@ -60,6 +60,9 @@ SOURCES: Final = _kinds(
             "scaler.config.kinds.aws_sources:CloudWatch", "scaler.sources.cloudwatch:open_cloudwatch", "aws"
         ),
         "http_json": Kind("scaler.config.kinds.http_json:HttpJson", "scaler.sources.http_json:open_http_json"),
+        "postgresql": Kind(
+            "scaler.config.kinds.postgresql:PostgreSql", "scaler.sources.postgresql:open_postgresql", "postgresql"
+        ),
         "prometheus": Kind("scaler.config.kinds.prometheus:Prometheus", "scaler.sources.prometheus:open_prometheus"),
         "pubsub": Kind("scaler.config.kinds.gcp_sources:PubSub", "scaler.sources.pubsub:open_pubsub", "gcp"),
         "rabbitmq": Kind("scaler.config.kinds.rabbitmq:RabbitMq", "scaler.sources.rabbitmq:open_rabbitmq"),

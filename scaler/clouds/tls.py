@@ -8,10 +8,12 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
-from policies.model.field_metadata import FieldMetadata
+from policies.model.field_metadata import FieldMetadata, Pattern
 from scaler.ports import Misconfigured
+
+HOST: Final = Pattern(r"^[A-Za-z0-9_]([A-Za-z0-9_.:-]*[A-Za-z0-9])?$", "a host name or an IP address, without a port")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from scaler.masking import is_secret_name
 from scaler.migrate import promql
 from scaler.migrate.autoscaler_ir import Signal, SourceDraft
-from scaler.migrate.brokers import verified_tls
+from scaler.migrate.brokers import verified_tls, without_secrets
 from scaler.migrate.findings import Unsupported
 from scaler.migrate.manifest_reader import Cursor
 from scaler.migrate.options import MigrationOptions, authentication
 from scaler.migrate.queues import METRIC_TYPES, TargetKeys, TriggerReading
 
 API: Final = TargetKeys("targetValue", 1.0, "activationTargetValue")
+QUERY: Final = TargetKeys("targetQueryValue", 1.0, "activationTargetQueryValue")
+UNENCRYPTED: Final = frozenset({"", "allow", "disable", "prefer"})
+"""Values of ``sslmode`` that need no TLS."""
 PLAIN_PATH: Final = re.compile(r"^[A-Za-z0-9_:-]+(\.[A-Za-z0-9_:-]+)*$")
 """A path of GJSON without queries, modifiers and wildcards."""
 
@@ -51,6 +54,31 @@ def metrics_api(trigger: Cursor, metadata: Cursor, options: MigrationOptions) ->
     values = {name: "/" + location.replace(".", "/")}
     source = SourceDraft("http_json", (("url", url), ("values", values)), tuple(remarks))
     return _signal(trigger, metadata, source, name, API), []
+
+
+def postgresql(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> TriggerReading:
+    """Read postgresql on the number that a query returns."""
+    remarks = authentication(trigger, options)[1]
+    settings: list[tuple[str, Any]] = []
+    for setting, key in (("host", "host"), ("port", "port"), ("database", "dbName"), ("username", "userName")):
+        value = metadata.integer(key, None) if key == "port" else metadata.text(key)
+        if value is None:
+            in_secret = metadata.has("connection", "connectionFromEnv")
+            metadata.skip(*metadata.data)
+            rule = "is only in the connection string, which is not copied" if in_secret else "is required"
+            raise Unsupported(metadata.place_of(key), rule, "set host, port, dbName and userName")
+        settings.append((setting, value))
+    settings.append(("query", metadata.text("query", required=True) or "SELECT 0"))
+    mode = metadata.text("sslmode") or ""
+    if mode not in UNENCRYPTED:
+        settings.append(("tls", {}))
+        rule = f"{mode} becomes tls: {{}}, which verifies the certificate and the host name"
+        remarks.append(metadata.reporter.differs(metadata.place_of("sslmode"), rule, "set tls.ca_file"))
+    remarks += without_secrets(metadata, "connection", "connectionFromEnv")
+    name = promql.identifier(trigger.text("name") or metadata.text("metricName") or "rows", options.quantity_names)
+    settings.append(("columns", [name]))
+    source = SourceDraft("postgresql", tuple(settings), tuple(remarks))
+    return _signal(trigger, metadata, source, name, QUERY), []
 
 
 def _signal(trigger: Cursor, metadata: Cursor, source: SourceDraft, name: str, keys: TargetKeys) -> Signal:

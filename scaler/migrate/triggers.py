@@ -184,6 +184,7 @@ READERS: Final[Mapping[str, Reader]] = {
     "gcp-pubsub": gcp_pubsub,
     "memory": _resource,
     "metrics-api": services.metrics_api,
+    "postgresql": services.postgresql,
     "prometheus": _prometheus,
     "rabbitmq": brokers.rabbitmq,
     "redis": brokers.redis,

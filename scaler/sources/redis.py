@@ -100,7 +100,7 @@ class RedisSource:
             raise Misconfigured(f"{self._server}: stream {key!r} has no consumer group {name!r}{_others(groups)}")
         group = groups[name]
         lag, missing = group.get("lag"), ""  # Redis 6 reports no lag
-        unread: list[Any] = []
+        unread: Any = ()
         if lag is None or (self._spec.oldest_age and lag > 0):
             after = f"({_text(group['last-delivered-id'])}"
             unread = await self._client.xrange(key, min=after, count=MAX_COUNTED if lag is None else 1)

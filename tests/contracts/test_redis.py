@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis as Client
@@ -40,7 +41,7 @@ class ListRig(SourceRig):
     async def open(self, context: AdapterContext) -> Source:
         return await open_source(Redis(**self.server(), list_key="prompts"), context)
 
-    def server(self) -> dict[str, object]:
+    def server(self) -> dict[str, Any]:
         return {
             "host": "127.0.0.1",
             "port": self.wire.port,

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated
 
-from policies.model.field_metadata import FieldMetadata, Pattern
-from scaler.clouds.tls import Tls
+from policies.model.field_metadata import FieldMetadata
+from scaler.clouds.tls import HOST, Tls
 from scaler.config.secret import Secret
-
-HOST: Final = Pattern(r"^[A-Za-z0-9_]([A-Za-z0-9_.:-]*[A-Za-z0-9])?$", "a host name or an IP address, without a port")
 
 
 @dataclass(frozen=True, kw_only=True)

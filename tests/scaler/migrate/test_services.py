@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from scaler.clouds.tls import Tls
 from scaler.config.kinds.http_json import HttpJson
+from scaler.config.kinds.postgresql import PostgreSql
 from scaler.config.problems import ConfigError
 from tests.scaler.migrate.test_queues import import_trigger, trigger_of
 
@@ -46,3 +48,47 @@ def test_metrics_api_parts_without_counterpart_are_named(tmp_path: Path, metadat
 def test_metrics_api_authentication_is_named(tmp_path: Path) -> None:
     result, _ = import_trigger(tmp_path, API, authMode="bearer")
     assert [omission.names for omission in result.findings.lost] == [("authMode",)]
+
+
+DATABASE: dict[str, Any] = {
+    "type": "postgresql",
+    "metadata": {
+        "host": "postgresql.llm",
+        "port": "5432",
+        "dbName": "jobs",
+        "userName": "keda",
+        "sslmode": "disable",
+        "query": "SELECT count(*) FROM jobs",
+        "targetQueryValue": "4.5",
+    },
+}
+
+
+@pytest.mark.parametrize(("mode", "tls"), [("disable", None), (..., None), ("require", Tls()), ("verify-full", Tls())])
+def test_postgresql_imports_server_query_and_target(tmp_path: Path, mode: Any, tls: Tls | None) -> None:
+    _, spec = import_trigger(tmp_path, DATABASE, sslmode=mode, activationTargetQueryValue="2")
+    (source,) = spec.sources.values()
+    assert source == PostgreSql(
+        host="postgresql.llm",
+        port=5432,
+        database="jobs",
+        username="keda",
+        query="SELECT count(*) FROM jobs",
+        columns=("rows",),
+        tls=tls,
+    )
+    trigger = trigger_of(spec)
+    assert (trigger.quantities, trigger.target, trigger.activation) == (("rows",), 4.5, 2)
+
+
+def test_postgresql_password_is_named_and_never_copied(tmp_path: Path) -> None:
+    result, _ = import_trigger(tmp_path, DATABASE, password="hunter2-xyz")
+    assert "hunter2" not in result.text
+    assert [omission.names for omission in result.findings.lost] == [("password",)]
+
+
+def test_postgresql_connection_string_is_not_copied(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        import_trigger(tmp_path, DATABASE, host=..., connection="postgresql://keda:hunter2@p/jobs")
+    assert "is only in the connection string, which is not copied" in str(error.value)
+    assert "hunter2" not in str(error.value)
