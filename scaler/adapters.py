@@ -24,6 +24,7 @@ EXTRAS: Final = {
     "azure": "azure",
     "botocore": "aws",
     "cmaes": "tune",
+    "confluent_kafka": "kafka",
     "distributed": "tune",
     "google": "gcp",
     "grpc": "gcp",

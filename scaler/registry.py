@@ -60,6 +60,7 @@ SOURCES: Final = _kinds(
             "scaler.config.kinds.aws_sources:CloudWatch", "scaler.sources.cloudwatch:open_cloudwatch", "aws"
         ),
         "http_json": Kind("scaler.config.kinds.http_json:HttpJson", "scaler.sources.http_json:open_http_json"),
+        "kafka": Kind("scaler.config.kinds.kafka:Kafka", "scaler.sources.kafka:open_kafka", "kafka"),
         "postgresql": Kind(
             "scaler.config.kinds.postgresql:PostgreSql", "scaler.sources.postgresql:open_postgresql", "postgresql"
         ),

@@ -18,6 +18,8 @@ REDIS_LIST: Final = TargetKeys("listLength", 5.0, "activationListLength")
 REDIS_LAG: Final = TargetKeys("lagCount", 5.0, "activationLagCount")
 REDIS_PENDING: Final = TargetKeys("pendingEntriesCount", 5.0, "activationPendingEntriesCount")
 REDIS_LENGTH: Final = TargetKeys("streamLength", 5.0, "activationStreamLength")
+KAFKA: Final = TargetKeys("lagThreshold", 10.0, "activationLagThreshold")
+MECHANISMS: Final = {"plaintext": "PLAIN", "scram_sha256": "SCRAM-SHA-256", "scram_sha512": "SCRAM-SHA-512"}
 BROKER: Final = re.compile(r"^(https?|amqps?)://([^/\s]*@)?([^/@\s?#]+)((?:/[^\s?#]*)?)$")
 QUEUE_LENGTH: Final = "QueueLength"
 RABBIT: Final = TargetKeys("value", 20.0, "activationValue")
@@ -152,3 +154,48 @@ def _management(metadata: Cursor, remarks: list[Remark]) -> tuple[str, str, bool
         remarks.append(metadata.reporter.differs(metadata.place_of("host"), rule, "enable it, and check the port"))
     url = f"http{'s' if scheme.endswith('s') else ''}://{server}{above}"
     return url, vhost or unquote(last) or "/", is_amqp
+
+
+def kafka(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> TriggerReading:
+    """Read kafka on one consumer group and topic."""
+    known, remarks = authentication(trigger, options)
+    servers = [server.strip() for server in (metadata.text("bootstrapServers") or "").split(",") if server.strip()]
+    if not servers or not metadata.has("topic") or not metadata.has("consumerGroup"):
+        keys = ("bootstrapServers", "topic", "consumerGroup")
+        key = next(k for k in keys if not metadata.has(k))
+        in_environment = metadata.has(f"{key}FromEnv")
+        metadata.skip(*metadata.data)
+        rule = "names a variable of the target's container" if in_environment else "is required"
+        hint = (
+            "set it to the topic; an import of all topics of a group is not supported" if key == "topic" else "set it"
+        )
+        raise Unsupported(metadata.place_of(f"{key}FromEnv" if in_environment else key), rule, hint)
+    settings: list[tuple[str, Any]] = [
+        ("bootstrap_servers", servers),
+        ("topic", metadata.text("topic")),
+        ("group", metadata.text("consumerGroup")),
+    ]
+    if metadata.text("offsetResetPolicy") == "earliest":
+        settings.append(("without_commit", "earliest"))
+    if metadata.text("tls") == "enable":
+        settings.append(("tls", {}))
+    remarks += [*_sasl(metadata, in_secret=known is not None and "sasl" in known.parameters), *verified_tls(metadata)]
+    for key in ("allowIdleConsumers", "limitToPartitionsWithLag", "excludePersistentLag", "partitionLimitation"):
+        if metadata.has(key):
+            rule, hint = "has no counterpart: all partitions count", "set max_replicas to the number of partitions"
+            remarks.append(metadata.reporter.differs(metadata.place_of(key), rule, hint))
+        metadata.skip(key)
+    metadata.skip("scaleToZeroOnInvalidOffset", "version", "ensureEvenDistributionOfPartitions")
+    source = SourceDraft("kafka", tuple(settings), tuple(remarks))
+    return queue_signal(trigger, metadata, source, ["visible"], KAFKA), []
+
+
+def _sasl(metadata: Cursor, *, in_secret: bool) -> list[Remark]:
+    """Return remarks that the user name and password of SASL are not copied."""
+    mode = metadata.text("sasl") or ("a mechanism of the secret" if in_secret else "none")
+    if mode == "none":
+        return without_secrets(metadata)
+    metadata.skip(*SECRETS)
+    mechanism = MECHANISMS.get(mode, "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
+    hint = f"set mechanism: {mechanism}, username, and password: {{env: NAME}} or {{file: PATH}}"
+    return [metadata.reporter.lost(metadata.place_of("sasl"), "secrets are never copied", hint, names=("password",))]

@@ -182,6 +182,7 @@ READERS: Final[Mapping[str, Reader]] = {
     "cpu": _resource,
     "cron": _cron,
     "gcp-pubsub": gcp_pubsub,
+    "kafka": brokers.kafka,
     "memory": _resource,
     "metrics-api": services.metrics_api,
     "postgresql": services.postgresql,

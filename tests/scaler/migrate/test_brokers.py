@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from scaler.clouds.tls import Tls
+from scaler.config.kinds.kafka import Kafka
 from scaler.config.kinds.rabbitmq import RabbitMq
 from scaler.config.kinds.redis import Redis
 from scaler.config.problems import ConfigError
@@ -122,4 +123,54 @@ def test_rabbitmq_queue_length_is_the_old_name_of_its_target(tmp_path: Path) -> 
 def test_rabbitmq_parts_without_counterpart_are_named(tmp_path: Path, metadata: dict[str, Any], rule: str) -> None:
     with pytest.raises(ConfigError) as error:
         import_trigger(tmp_path, RABBIT, **metadata)
+    assert rule in str(error.value)
+
+
+KAFKA: dict[str, Any] = {
+    "type": "kafka",
+    "metadata": {
+        "bootstrapServers": "kafka-0:9092, kafka-1:9092",
+        "topic": "prompts",
+        "consumerGroup": "llm",
+        "lagThreshold": "50",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "settings"),
+    [
+        ({}, {}),
+        ({"offsetResetPolicy": "latest", "tls": "disable"}, {}),
+        ({"offsetResetPolicy": "earliest", "tls": "enable"}, {"without_commit": "earliest", "tls": Tls()}),
+    ],
+)
+def test_kafka_imports_brokers_topic_group_and_target(
+    tmp_path: Path, metadata: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    result, spec = import_trigger(tmp_path, KAFKA, activationLagThreshold="3", **metadata)
+    (source,) = spec.sources.values()
+    assert source == Kafka(bootstrap_servers=("kafka-0:9092", "kafka-1:9092"), topic="prompts", group="llm", **settings)
+    trigger = trigger_of(spec)
+    assert (trigger.quantities, trigger.target, trigger.activation) == (("visible",), 50, 3)
+    assert not result.findings.lost
+
+
+def test_kafka_password_is_named_with_its_mechanism(tmp_path: Path) -> None:
+    result, _ = import_trigger(tmp_path, KAFKA, sasl="scram_sha512", username="u", password="hunter2-xyz")
+    (omission,) = result.findings.lost
+    assert (omission.names, "mechanism: SCRAM-SHA-512" in omission.hint) == (("password",), True)
+    assert "hunter2" not in result.text
+
+
+@pytest.mark.parametrize(
+    ("metadata", "rule"),
+    [
+        ({"topic": ...}, "topic: is required"),
+        ({"bootstrapServers": ..., "bootstrapServersFromEnv": "K"}, "names a variable of the target's container"),
+    ],
+)
+def test_kafka_without_topic_or_brokers_is_reported(tmp_path: Path, metadata: dict[str, Any], rule: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        import_trigger(tmp_path, KAFKA, **metadata)
     assert rule in str(error.value)
