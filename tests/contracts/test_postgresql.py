@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import asyncpg
 import pytest
@@ -33,7 +34,7 @@ class Rig(SourceRig):
 
     async def open(self, context: AdapterContext) -> Source:
         query = "SELECT waiting AS visible FROM queue"
-        server = {"host": "127.0.0.1", "database": "postgres", "username": "scaler"}
+        server: dict[str, Any] = {"host": "127.0.0.1", "database": "postgres", "username": "scaler"}
         return await open_source(PostgreSql(**server, port=self._wire.port, query=query), context)
 
     async def execute(self, *statements: str) -> None:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
@@ -95,7 +96,11 @@ async def rabbitmq() -> AsyncIterator[RabbitServer]:
             "RABBITMQ_ENABLED_PLUGINS_FILE": f"{name}/plugins",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"+S 1:1 +sbwt none -rabbit quorum_tick_interval {COUNTED_MS}",
         }
-        silent = {"stdout": asyncio.subprocess.DEVNULL, "stderr": asyncio.subprocess.DEVNULL, "env": environment}
+        silent: dict[str, Any] = {
+            "stdout": asyncio.subprocess.DEVNULL,
+            "stderr": asyncio.subprocess.DEVNULL,
+            "env": environment,
+        }
         # The name service of Erlang: the broker would leave its own running.
         names = await asyncio.create_subprocess_exec("epmd", "-port", str(epmd_port), **silent)
         broker = await asyncio.create_subprocess_exec(BINARY, **silent)
