@@ -163,16 +163,19 @@ class KafkaSource:
     def _port_error(self, failure: Exception) -> PortError:
         """Return the port error of a refusal or of a failed connection."""
         error = failure.args[0] if isinstance(failure, KafkaException) else None
-        name = error.name() if isinstance(error, KafkaError) else ""
+        name = error.name() if error is not None else ""
+        text = one_line(error.str()) if error is not None else f"no response within {self._limit_s:.3g} s"
         if name in UNKNOWN_TOPIC:
             return Misconfigured(f"{self._what} does not exist; create it, or correct topic")
         if name in PERMANENT:
-            return Misconfigured(f"{self._what}: {one_line(error)}")
+            return Misconfigured(f"{self._what}: {text}")
         connection = self._cluster.connection_error()
-        if connection is not None and connection.name() in PERMANENT:
-            return Misconfigured(f"{self._what}: {one_line(connection)}; check tls, mechanism, username and password")
-        text = f"no response within {self._limit_s:.3g} s" if error is None else one_line(error)
-        return Unavailable(f"{self._what}: {text}" + (f" ({one_line(connection)})" if connection else ""))
+        if connection is None:
+            return Unavailable(f"{self._what}: {text}")
+        reason = one_line(connection.str())
+        if connection.name() in PERMANENT:
+            return Misconfigured(f"{self._what}: {reason}; check tls, mechanism, username and password")
+        return Unavailable(f"{self._what}: {text} ({reason})")
 
 
 def _settings(spec: Kafka) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Redis:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if bool(self.list_key) == bool(self.stream_key):
-            yield "", "requires either list_key or stream_key"
+            yield "", "requires either list_key or stream_key, and not both"
         if self.processing_key is not None and not self.list_key:
             yield "processing_key", "requires list_key; a stream's group reports its messages in flight itself"
         if self.group is not None and not self.stream_key:
