@@ -19,9 +19,11 @@ from scaler.shared_resources import AdapterContext, Resources
 
 EXTRAS: Final = {
     "aiobotocore": "aws",
+    "asyncpg": "postgresql",
     "azure": "azure",
     "botocore": "aws",
     "cmaes": "tune",
+    "confluent_kafka": "kafka",
     "distributed": "tune",
     "google": "gcp",
     "grpc": "gcp",
@@ -29,6 +31,7 @@ EXTRAS: Final = {
     "llvmlite": "sim",
     "numba": "sim",
     "optuna": "tune",
+    "redis": "redis",
 }
 """The distribution's extra that installs each top-level package."""
 IMPORT_LOCK: Final = threading.Lock()

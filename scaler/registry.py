@@ -59,8 +59,15 @@ SOURCES: Final = _kinds(
         "cloudwatch": Kind(
             "scaler.config.kinds.aws_sources:CloudWatch", "scaler.sources.cloudwatch:open_cloudwatch", "aws"
         ),
+        "http_json": Kind("scaler.config.kinds.http_json:HttpJson", "scaler.sources.http_json:open_http_json"),
+        "kafka": Kind("scaler.config.kinds.kafka:Kafka", "scaler.sources.kafka:open_kafka", "kafka"),
+        "postgresql": Kind(
+            "scaler.config.kinds.postgresql:PostgreSql", "scaler.sources.postgresql:open_postgresql", "postgresql"
+        ),
         "prometheus": Kind("scaler.config.kinds.prometheus:Prometheus", "scaler.sources.prometheus:open_prometheus"),
         "pubsub": Kind("scaler.config.kinds.gcp_sources:PubSub", "scaler.sources.pubsub:open_pubsub", "gcp"),
+        "rabbitmq": Kind("scaler.config.kinds.rabbitmq:RabbitMq", "scaler.sources.rabbitmq:open_rabbitmq"),
+        "redis": Kind("scaler.config.kinds.redis:Redis", "scaler.sources.redis:open_redis", "redis"),
         "scrape": Kind("scaler.config.kinds.engines:Scrape", "scaler.sources.scrape:open_scrape"),
         "service_bus": Kind(
             "scaler.config.kinds.azure_sources:ServiceBus", "scaler.sources.service_bus:open_service_bus", "azure"

@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Final
 
 from yarl import URL
 
-from policies.model.field_metadata import FieldMetadata
+from policies.model.field_metadata import FieldMetadata, Pattern
 from scaler.config.secret import Secret
 from scaler.masking import is_harmless_header, is_secret_name, remember
+
+BASE_URL: Final = Pattern(
+    r"^https?://[^/@\s?#]+(/[^\s?#]*)?$", "an http:// or https:// URL without user, password and query"
+)
 
 
 @dataclass(frozen=True, kw_only=True)

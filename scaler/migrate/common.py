@@ -12,7 +12,12 @@ from scaler.migrate.yaml_writer import Block
 SYNC_S: Final = 15
 """Default of ``--horizontal-pod-autoscaler-sync-period``, which is not in a manifest. Seconds."""
 DEADLINE_S: Final = 5
-NAMES: Final = {"prometheus": "prometheus", "cloudwatch": "cloudwatch"}
+NAMES: Final = {
+    "cloudwatch": "cloudwatch",
+    "http_json": "service",
+    "postgresql": "database",
+    "prometheus": "prometheus",
+}
 """Names of sources by kind. All other kinds are queues."""
 
 

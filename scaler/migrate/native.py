@@ -13,7 +13,7 @@ from scaler.migrate.findings import Remark
 from scaler.migrate.metric_detection import PresetReading, named_mean, recognize
 from scaler.migrate.yaml_writer import Block
 
-QUEUES: Final = frozenset({"sqs", "pubsub", "service_bus"})
+QUEUES: Final = frozenset({"kafka", "pubsub", "rabbitmq", "redis", "service_bus", "sqs"})
 AGE: Final = "oldest_age_s"
 """The quantity of a queue that is not a count of messages."""
 

@@ -63,7 +63,7 @@ def sqs(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> Trigger
     quantities += ["in_flight"] if metadata.flag("scaleOnInFlight", default=True) else []
     quantities += ["delayed"] if metadata.flag("scaleOnDelayed") else []
     source = SourceDraft("sqs", tuple(settings), tuple(remarks))
-    return _queue(trigger, metadata, source, quantities, SQS), []
+    return queue_signal(trigger, metadata, source, quantities, SQS), []
 
 
 def by_role(metadata: Cursor, statement: str) -> list[Remark]:
@@ -89,7 +89,9 @@ def by_role(metadata: Cursor, statement: str) -> list[Remark]:
     return remarks
 
 
-def _queue(trigger: Cursor, metadata: Cursor, source: SourceDraft, quantities: list[str], keys: TargetKeys) -> Signal:
+def queue_signal(
+    trigger: Cursor, metadata: Cursor, source: SourceDraft, quantities: list[str], keys: TargetKeys
+) -> Signal:
     """Return the signal of a queue's messages per replica."""
     return Signal(
         place=trigger.place,
@@ -132,7 +134,7 @@ def gcp_pubsub(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> 
     metadata.skip("value" if is_old_form else "subscriptionSize")
     keys = TargetKeys("subscriptionSize" if is_old_form else "value", 10.0, "activationValue")
     source = SourceDraft("pubsub", (("project", {"id": project}), ("subscription", name)), tuple(remarks))
-    return _queue(trigger, metadata, source, [MODES[mode]], keys), []
+    return queue_signal(trigger, metadata, source, [MODES[mode]], keys), []
 
 
 def _subscription(metadata: Cursor) -> tuple[str, str]:
@@ -180,7 +182,7 @@ def azure_servicebus(trigger: Cursor, metadata: Cursor, options: MigrationOption
         settings.append(("account", {"cloud": CLOUDS[cloud]}))
     metadata.skip("connection", "connectionFromEnv", "operation", "cloud", "endpointSuffix")
     source = SourceDraft("service_bus", tuple(settings), tuple(remarks))
-    return _queue(trigger, metadata, source, ["visible"], BUS), []
+    return queue_signal(trigger, metadata, source, ["visible"], BUS), []
 
 
 def _namespace(metadata: Cursor) -> str:

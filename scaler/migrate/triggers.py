@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from scaler.migrate import cron, promql
+from scaler.migrate import brokers, cron, promql, services
 from scaler.migrate.autoscaler_ir import CronSchedule, Signal, SourceDraft
 from scaler.migrate.cloud_metrics import cloudwatch
 from scaler.migrate.findings import Remark, Unsupported
@@ -182,7 +182,13 @@ READERS: Final[Mapping[str, Reader]] = {
     "cpu": _resource,
     "cron": _cron,
     "gcp-pubsub": gcp_pubsub,
+    "kafka": brokers.kafka,
     "memory": _resource,
+    "metrics-api": services.metrics_api,
+    "postgresql": services.postgresql,
     "prometheus": _prometheus,
+    "rabbitmq": brokers.rabbitmq,
+    "redis": brokers.redis,
+    "redis-streams": brokers.redis_streams,
 }
 """The reader of each type of trigger. To add a type, write a function here or in another module and add its row."""

@@ -38,7 +38,9 @@ from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.rest import BearerTokens, Request, Rest, session
 from scaler.config.kinds.azure_sources import ServiceBus
 from scaler.config.kinds.engines import Scrape
+from scaler.config.kinds.http_json import HttpJson
 from scaler.config.kinds.prometheus import Prometheus
+from scaler.config.kinds.rabbitmq import RabbitMq
 from scaler.config.secret import Secret
 from scaler.ports import PortError
 from scaler.shared_resources import AdapterContext, Resources
@@ -86,6 +88,15 @@ async def prometheus_past(site: Site) -> Read:
 async def scrape(site: Site) -> Read:
     spec = Scrape(urls=(f"{site.server.url}/metrics",), preset="vllm")
     return (await open_source(spec, site.context)).sample
+
+
+async def http_json(site: Site) -> Read:
+    spec = HttpJson(url=f"{site.server.url}/stats", values={"visible": "/waiting", "in_flight": ""}, measured_at="/at")
+    return (await open_source(spec, site.context)).sample
+
+
+async def rabbitmq(site: Site) -> Read:
+    return (await open_source(RabbitMq(url=site.server.url, queue="prompts"), site.context)).sample
 
 
 async def engine_load(site: Site) -> Read:
@@ -221,6 +232,8 @@ PLAIN: Final[dict[str, Callable[[Site], Awaitable[Read]]]] = {
     "prometheus": prometheus,
     "prometheus past": prometheus_past,
     "scrape": scrape,
+    "http json": http_json,
+    "rabbitmq": rabbitmq,
     "engine load": engine_load,
     "sleep mode": sleep_mode,
     "azure": azure_rest,

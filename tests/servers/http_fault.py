@@ -53,7 +53,7 @@ class Front:
             status, text = self.respond(str((await request.post()).get("query", "")))
             return web.Response(status=status, body=text)
         path = request.path_qs.removeprefix(self.prefix)
-        headers = {k: v for k, v in request.headers.items() if k in {"Accept", "Content-Type"}}
+        headers = {k: v for k, v in request.headers.items() if k in {"Accept", "Authorization", "Content-Type"}}
         async with session.request(
             request.method, self.target + path, data=await request.read(), headers=headers
         ) as answered:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from policies.model.field_metadata import FieldMetadata, Pattern
+from policies.model.field_metadata import FieldMetadata
 from scaler.clouds.engines import presets
-from scaler.clouds.http_access import Access
+from scaler.clouds.http_access import BASE_URL, Access
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +19,7 @@ class Prometheus:
         str,
         FieldMetadata(
             "Base URL of the server, with its path prefix if it has one.",
-            pattern=Pattern(
-                r"^https?://[^/@\s?#]+(/[^\s?#]*)?$", "an http:// or https:// URL without user, password and query"
-            ),
+            pattern=BASE_URL,
             example="http://prometheus.monitoring:9090",
         ),
     ]

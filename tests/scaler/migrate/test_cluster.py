@@ -26,7 +26,7 @@ needs_plane = pytest.mark.skipif(bool(why_not()), reason=why_not() or "there is 
 CPU = changed(HPA, apiVersion="autoscaling/v1", spec__metrics=..., spec__targetCPUUtilizationPercentage=60)
 """An HPA of the version that every API server serves."""
 JOB: dict[str, Any] = {"apiVersion": KEDA_API, "kind": "ScaledJob", "metadata": {"name": "batch"}, "spec": {}}
-KAFKA: dict[str, Any] = {"type": "kafka", "metadata": {"topic": "events"}}
+NATS: dict[str, Any] = {"type": "nats-jetstream", "metadata": {"stream": "events"}}
 DAY: dict[str, Any] = {"timezone": "UTC", "start": "0 0 * * *", "end": "59 23 * * *", "desiredReplicas": "3"}
 
 
@@ -186,7 +186,7 @@ async def test_unreachable_cluster_is_an_error(run: Any, tmp_path: Path) -> None
 async def test_three_scaled_objects_are_imported_checked_and_run_next_to_the_real_api_server(
     place: KubeNamespace, tmp_path: Path
 ) -> None:
-    """SQS with Prometheus, Kafka, and cron alone: imported from a pipe, checked, and run without writes."""
+    """SQS with Prometheus, NATS, and cron alone: imported from a pipe, checked, and run without writes."""
     async with aws() as account, prometheus([]) as server:
         queue = await account.queue("prompts")
         await account.send(queue, 12)
@@ -195,7 +195,7 @@ async def test_three_scaled_objects_are_imported_checked_and_run_next_to_the_rea
         query = {"serverAddress": server.url, "query": "sum(vector(17))", "threshold": "5"}
         triggers = {
             "llm": [{"type": "aws-sqs-queue", "metadata": sqs}, {"type": "prometheus", "metadata": query}],
-            "events": [KAFKA],
+            "events": [NATS],
             "night": [{"type": "cron", "metadata": DAY}],
         }
         objects = [

@@ -46,10 +46,10 @@ def test_import_prints_workloads_that_pass_check(tmp_path: Path, capsys: pytest.
 def test_import_writes_a_manifest_folder_to_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     workload_file = tmp_path / "made.yaml"
     code, out, err = run(capsys, "import", MANIFESTS, "--prometheus", SERVER, "--out", workload_file)
-    assert (code, out) == (1, ""), "one manifest has an unsupported kafka trigger"
+    assert (code, out) == (1, ""), "one manifest has an unsupported nats-jetstream trigger"
     next_step = f"Next: forescale check {workload_file}, then forescale run --dry-run {workload_file}"
     assert err.endswith(
-        f"To accept what is not carried over: --skip kafka\n5 of 5 autoscalers imported.\n{next_step}\n"
+        f"To accept what is not carried over: --skip nats-jetstream\n5 of 5 autoscalers imported.\n{next_step}\n"
     )
     assert "Not carried over:" in err
     assert sorted(load([workload_file]).workloads) == ["embedder", "gemma-server", "llm-workers", "vllm", "vllm-llama"]

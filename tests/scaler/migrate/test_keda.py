@@ -78,7 +78,7 @@ def test_triggers_of_several_kinds_share_one_workload(tmp_path: Path) -> None:
     assert policy.behavior.scale_down.stabilization_window_s == 120
     (lost,) = result.findings.lost
     assert (lost.path, lost.line) == ("items[1].spec.triggers[4].type", 48)
-    assert "kafka" in lost.rule
+    assert "nats-jetstream" in lost.rule
 
 
 def test_omitted_scaled_object_fields_have_keda_defaults(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ NOT_IN = "autoscaling.keda.sh/paused-scale-in"
         ({"spec__advanced": FORMULA}, "spec.advanced.scalingModifiers.formula"),
         ({"spec__fallback": BY_FORMULA}, "spec.fallback.behavior"),
         ({"spec__somethingNew": 1}, "spec.somethingNew"),
-        ({"spec__triggers": [SQS, {"type": "rabbitmq", "metadata": {"host": "x"}}]}, "spec.triggers[1].type"),
+        ({"spec__triggers": [SQS, {"type": "activemq", "metadata": {"host": "x"}}]}, "spec.triggers[1].type"),
         ({"metadata__annotations": {NOT_IN: "true"}}, f"metadata.annotations.{NOT_IN}"),
     ],
     ids=["formula", "fallback by formula", "unknown key", "trigger", "paused one way"],

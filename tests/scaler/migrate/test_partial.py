@@ -13,9 +13,9 @@ from scaler.cli import main
 from scaler.config.load import load
 from tests.scaler.migrate.importing import HPA, KEDA, SQS, changed
 
-KAFKA = {
-    "type": "kafka",
-    "metadata": {"bootstrapServers": "kafka:9092", "topic": "prompts", "sasl": "plaintext", "password": "hunter2-xyz"},
+NATS = {
+    "type": "nats-jetstream",
+    "metadata": {"natsServerMonitoringEndpoint": "nats:8222", "stream": "prompts", "password": "hunter2-xyz"},
 }
 CRON = {
     "type": "cron",
@@ -28,7 +28,7 @@ def scaled_object(name: str, *triggers: dict[str, Any], **changes: Any) -> dict[
     return changed(KEDA, **{**named, **changes})
 
 
-CHAT, EVENTS, NIGHT = scaled_object("chat", SQS), scaled_object("events", KAFKA), scaled_object("night", CRON)
+CHAT, EVENTS, NIGHT = scaled_object("chat", SQS), scaled_object("events", NATS), scaled_object("night", CRON)
 
 
 @pytest.fixture
@@ -47,16 +47,19 @@ def imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
 def test_unsupported_trigger_leaves_the_other_autoscalers_importable(imported: Any, tmp_path: Path) -> None:
     code, files, err = imported([CHAT, EVENTS, NIGHT])
     assert (code, files) == (1, ["chat.yaml", "night.yaml"])
-    assert f"{tmp_path}/today.yaml:25: spec.triggers[0].type: 'kafka' is not a supported trigger (export it to" in err
+    assert (
+        f"{tmp_path}/today.yaml:25: spec.triggers[0].type: 'nats-jetstream' is not a supported trigger (export it to"
+        in err
+    )
     assert "no workload is made of it" in err
-    assert "--skip kafka" in err
+    assert "--skip nats-jetstream" in err
     assert "2 of 3 autoscalers imported." in err
     assert f"Next: forescale check {tmp_path}/out/, then forescale run --dry-run {tmp_path}/out/" in err
     assert sorted(load([tmp_path / "out"]).workloads) == ["chat", "night"]
 
 
 def test_supported_trigger_next_to_an_unsupported_one_is_imported(imported: Any, tmp_path: Path) -> None:
-    code, files, _ = imported([scaled_object("chat", SQS, KAFKA)])
+    code, files, _ = imported([scaled_object("chat", SQS, NATS)])
     assert (code, files) == (1, ["chat.yaml"])
     assert "NOT CARRIED OVER: spec.triggers[1].type" in (tmp_path / "out/chat.yaml").read_text()
 
@@ -64,14 +67,14 @@ def test_supported_trigger_next_to_an_unsupported_one_is_imported(imported: Any,
 @pytest.mark.parametrize(
     ("documents", "skip"),
     [
-        ([CHAT, EVENTS], ["kafka"]),
+        ([CHAT, EVENTS], ["nats-jetstream"]),
         ([CHAT, EVENTS], ["events"]),
         ([CHAT, EVENTS], ["llm/events"]),
-        ([scaled_object("chat", SQS, KAFKA)], ["kafka"]),
+        ([scaled_object("chat", SQS, NATS)], ["nats-jetstream"]),
         ([changed(CHAT, spec__wat=1)], ["wat"]),
         ([changed(CHAT, spec__advanced={"scalingModifiers": {"formula": "a"}})], ["formula"]),
         ([CHAT, {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledJob", "metadata": {"name": "j"}}], ["ScaledJob"]),
-        ([CHAT, scaled_object("events", KAFKA, {"type": "redis", "metadata": {}})], ["kafka", "redis"]),
+        ([CHAT, scaled_object("events", NATS, {"type": "activemq", "metadata": {}})], ["nats-jetstream", "activemq"]),
         ([CHAT, changed(CHAT, metadata__name="second")], ["llm/second"]),
         ([CHAT, changed(NIGHT, spec__minReplicaCount=-1)], ["night"]),
         ([CHAT, {**HPA, "metadata": {"name": "own", "labels": {"scaledobject.keda.sh/name": "gone"}}}], ["own"]),
@@ -98,20 +101,20 @@ def test_trigger_type_next_to_a_supported_one_has_both_remedies(imported: Any) -
 
 
 def test_one_of_two_names_accepts_no_object_with_both(imported: Any) -> None:
-    documents = [CHAT, scaled_object("events", KAFKA, {"type": "redis", "metadata": {}})]
-    code, _, err = imported(documents, "--skip", "kafka")
+    documents = [CHAT, scaled_object("events", NATS, {"type": "activemq", "metadata": {}})]
+    code, _, err = imported(documents, "--skip", "nats-jetstream")
     assert code == 1
-    assert "To accept what is not carried over: --skip redis --skip kafka" in err
+    assert "To accept what is not carried over: --skip activemq --skip nats-jetstream" in err
 
 
 def test_skip_without_a_match_is_reported(imported: Any) -> None:
-    code, _, err = imported([CHAT, EVENTS], "--skip", "kafak")
+    code, _, err = imported([CHAT, EVENTS], "--skip", "nats-jetsteam")
     assert code == 1
-    assert "--skip kafak: nothing was left out under this name. did you mean 'kafka'?" in err
+    assert "--skip nats-jetsteam: nothing was left out under this name. did you mean 'nats-jetstream'?" in err
 
 
 def test_skip_of_everything_is_an_error(imported: Any) -> None:
-    code, files, err = imported([EVENTS], "--skip", "kafka")
+    code, files, err = imported([EVENTS], "--skip", "nats-jetstream")
     assert (code, files) == (2, [])
     assert "--skip: leaves nothing to import" in err
 
@@ -183,23 +186,23 @@ def test_existing_file_is_replaced_with_force_only(imported: Any, tmp_path: Path
 def test_json_output_lists_each_kind_of_finding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = tmp_path / "today.yaml"
     manifest.write_text(yaml.safe_dump_all([CHAT, EVENTS, changed(NIGHT, metadata__name=...)]))
-    assert main(["import", str(manifest), "--json", "--skip", "kafka"]) == 1
+    assert main(["import", str(manifest), "--json", "--skip", "nats-jetstream"]) == 1
     report = json.loads(capsys.readouterr().out)
     assert [w["workload"] for w in report["workloads"]] == ["chat"]
     assert [p["path"] for p in report["not_imported"]] == ["metadata.name"]
-    assert {tuple(p["names"]) for p in report["accepted"]} == {("kafka",)}
+    assert {tuple(p["names"]) for p in report["accepted"]} == {("nats-jetstream",)}
     assert report["not_carried_over"] == []
 
 
-@pytest.mark.parametrize("option", [(), ("--native",), ("--skip", "kafka"), ("--json",)])
+@pytest.mark.parametrize("option", [(), ("--native",), ("--skip", "nats-jetstream"), ("--json",)])
 def test_no_output_contains_a_secret(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, ...]
 ) -> None:
     password = "hunter2-xyz"
     inline = changed(SQS, metadata__awsAccessKeyID="AKIA2XYZ7EXAMPLE9ABC", metadata__awsSecretAccessKey=password)
     documents = [
-        scaled_object("chat", inline, KAFKA, {"type": password, "metadata": {}}),
-        scaled_object("events", KAFKA),
+        scaled_object("chat", inline, NATS, {"type": password, "metadata": {}}),
+        scaled_object("events", NATS),
         scaled_object("wrong", changed(SQS, metadata__queueLength=password, metadata__pasword=password)),
         changed(NIGHT, metadata__annotations={"kubectl.kubernetes.io/last-applied-configuration": password}),
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"password": password}},

@@ -1,49 +1,14 @@
-"""A private PostgreSQL and a Dask cluster as processes on free ports, which can be killed and restarted."""
+"""A Dask cluster as processes on free ports, which can be killed and restarted."""
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
-
-import pytest
 
 from tests.servers.tcp_fault import free_port
-from tests.simulators.tune.small import wait_until
-
-INITDB: Final = shutil.which("initdb")
-needs_postgres = pytest.mark.skipif(INITDB is None, reason="no initdb on PATH (Debian: apt install postgresql)")
-
-
-@contextmanager
-def postgres() -> Iterator[str]:
-    """Start a database and yield its URL. PostgreSQL refuses to run as root; it then runs as nobody."""
-    port = free_port()
-    user = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        os.chown(folder, user.pw_uid, user.pw_gid)
-        data = Path(folder) / "data"
-        created = ["initdb", "-D", str(data), "-U", "tune", "-A", "trust", "--no-sync", "-E", "UTF8"]
-        subprocess.run(created, check=True, user=user.pw_uid, capture_output=True, cwd=folder)
-        server = subprocess.Popen(
-            ["postgres", "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-F"],
-            user=user.pw_uid, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        try:
-            probe = ["pg_isready", "-h", "127.0.0.1", "-p", str(port), "-q"]
-            wait_until(lambda: subprocess.run(probe, check=False).returncode == 0, "the database answers")
-            yield f"postgresql://tune@127.0.0.1:{port}/postgres"
-        finally:
-            server.send_signal(signal.SIGINT)
-            server.wait(30)
 
 
 class Cluster:

@@ -18,8 +18,9 @@ from simulators.tune.executor import LocalExecutor
 from simulators.tune.search import SearchListener, run_all
 from simulators.tune.study_inputs import study_inputs
 from simulators.tune.trial import TrialJob, run_job
+from tests.servers.postgresql import needs_postgres, postgres
 from tests.simulators.tune import small
-from tests.simulators.tune.servers import cluster, needs_postgres, postgres
+from tests.simulators.tune.servers import cluster
 
 pytestmark = pytest.mark.slow
 TRIALS = 16

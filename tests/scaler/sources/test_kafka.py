@@ -1,0 +1,98 @@
+"""Kafka on librdkafka's mock cluster: lag over partitions, groups without a commit, names in errors, TLS."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.model import Absent, Fresh
+from scaler.adapters import open_source
+from scaler.clock import SystemClock
+from scaler.clouds.tls import Tls
+from scaler.config.kinds.kafka import Kafka
+from scaler.config.secret import Secret
+from scaler.ports import Misconfigured, Unavailable
+from scaler.shared_resources import AdapterContext, Resources
+from tests.servers.certificate import self_signed
+from tests.servers.kafka import KafkaMock, kafka_mock
+from tests.servers.tcp_fault import free_port
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def mock() -> Iterator[KafkaMock]:
+    with kafka_mock() as cluster:
+        cluster.create("prompts", 3)
+        cluster.produce("prompts", 0, 10)
+        cluster.produce("prompts", 1, 5)
+        yield cluster
+
+
+async def read(address: str, deadline_s: float = 5.0, **settings: Any) -> Fresh[float] | Absent:
+    async with Resources() as resources:
+        spec = Kafka(**{"bootstrap_servers": (address,), "topic": "prompts", "group": "llm", **settings})
+        return (await (await open_source(spec, AdapterContext(resources, SystemClock(), deadline_s))).sample())[
+            "visible"
+        ]
+
+
+async def test_lag_is_the_sum_over_partitions(mock: KafkaMock) -> None:
+    await asyncio.to_thread(mock.commit, "llm", "prompts", {0: 4, 1: 5})
+    reading = await read(mock.address)
+    assert isinstance(reading, Fresh)
+    assert (reading.value, reading.missing) == (6, ""), "partition 2 has no messages, so it needs no commit"
+
+
+async def test_partition_without_a_commit_makes_the_lag_a_lower_bound(mock: KafkaMock) -> None:
+    await asyncio.to_thread(mock.commit, "llm", "prompts", {0: 4})
+    reading = await read(mock.address)
+    assert isinstance(reading, Fresh)
+    assert reading.value == 6
+    assert reading.missing == "1 of 3 partitions have no committed offset of group 'llm'"
+
+
+async def test_group_that_never_committed_is_an_error_or_has_all_messages(mock: KafkaMock) -> None:
+    with pytest.raises(Misconfigured, match=r"consumer group 'lm' has committed no offset.*without_commit: earliest"):
+        await read(mock.address, group="lm")
+    reading = await read(mock.address, group="lm", without_commit="earliest")
+    assert isinstance(reading, Fresh)
+    assert (reading.value, reading.missing) == (15, "")
+
+
+async def test_missing_topic_is_named_and_not_created(mock: KafkaMock) -> None:
+    for _ in range(2):
+        with pytest.raises(Misconfigured, match="topic 'promts' does not exist"):
+            await read(mock.address, topic="promts")
+
+
+async def test_failed_connection_has_its_reason() -> None:
+    with pytest.raises(Unavailable, match="Connection refused"):
+        await read(f"127.0.0.1:{free_port()}", deadline_s=1.0)
+
+
+async def test_certificate_is_verified(tmp_path: Path) -> None:
+    context, ca_file = self_signed(tmp_path)
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    with pytest.raises(Misconfigured, match=r"certificate verify failed.*check tls"):
+        await read(address, deadline_s=2.0, tls=Tls())
+    with pytest.raises(Unavailable):
+        await read(address, deadline_s=2.0, tls=Tls(ca_file=ca_file))
+    server.close()
+
+
+async def test_password_is_never_shown(mock: KafkaMock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_PASSWORD", "hunter2-but-longer")
+    login = {"mechanism": "PLAIN", "username": "forescale", "password": Secret(env="KAFKA_PASSWORD")}
+    with pytest.raises((Misconfigured, Unavailable)) as error:
+        await read(mock.address, deadline_s=2.0, **login)
+    assert "hunter2" not in str(error.value)
