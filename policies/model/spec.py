@@ -319,9 +319,9 @@ class WorkloadSpec:
     slo_violation_cost_ratio: Annotated[
         float,
         FieldMetadata(
-            "Cost of one replica equivalent of waiting work, divided by the cost of one idle replica. The default of"
-            " 19 covers the 0.95 quantile of demand: 19 / (19 + 1). Raise it for fewer SLO violations at a higher cost."
-            " Ratio.",
+            "Cost of one replica equivalent of waiting work, divided by the cost of one idle replica. The size covers"
+            " at most that quantile of the largest demand: 19 / (19 + 1) = 0.95 by default. Raise it for fewer SLO"
+            " violations at a higher cost. Ratio.",
             gt=0,
             le=1e6,
         ),

@@ -92,9 +92,9 @@ class PredictiveParameters:
     quantile: Annotated[
         float | None,
         FieldMetadata(
-            "The size covers this quantile of the largest demand within the lead time. null derives it from"
-            " slo_violation_cost_ratio, and lowers it while the measured SLO attainment allows that. Set it for a fixed"
-            " margin. Share.",
+            "The size covers this quantile of the largest demand within the lead time. null sizes by the late requests"
+            " that the SLO allows, at most by the quantile of slo_violation_cost_ratio. Set it for a fixed margin."
+            " Share.",
             gt=0,
             lt=1,
             example=0.95,
@@ -145,8 +145,8 @@ class PredictiveParameters:
     slo_correction: Annotated[
         bool,
         FieldMetadata(
-            "Correct size and margin slowly by the share of SLO violations. The default of true compensates for a"
-            " wrong capacity model; false keeps the full margin."
+            "Correct the size slowly by the share of SLO violations, and plan for fewer late requests while the error"
+            " budget burns. The default of true compensates for a wrong capacity model; false does neither."
         ),
     ] = True
     slo_correction_time_s: Annotated[
