@@ -7,6 +7,7 @@ from typing import Final
 POLICIES: Final = {
     "concurrency": "policies.recommend.threshold:Concurrency",
     "dynamo_easy": "policies.recommend.peers.dynamo:DynamoEasy",
+    "dynamo_sla": "policies.recommend.peers.dynamo_sla:DynamoSla",
     "gpu_utilization": "policies.recommend.threshold:GpuUtilization",
     "headroom": "policies.recommend.threshold:Headroom",
     "hpa": "policies.recommend.peers.hpa:Hpa",
