@@ -44,14 +44,14 @@ class Trial:
     def label(self) -> str:
         return f"{self.cell.label}, {self.share:.1%}, seed {self.seed}"
 
-    def job(self, contender: str) -> Job:
+    def job(self, contender: str, data: Path) -> Job:
         """Return a contender's run. Only ours and the oracle know the share."""
         if contender == OURS:
             return Job(self.cell, "test", "self", self.share, self.seed, policy_code())
         if contender == ORACLE:
             return Job(self.cell, "test", ORACLE, self.share, self.seed)
-        (text,) = (rival.text for rival in recommended.rivals() if rival.name == contender)
-        return Job(self.cell, "test", text, MAIN, self.seed)
+        (rival,) = (rival for rival in recommended.RIVALS if rival.name == contender)
+        return Job(self.cell, "test", rival.text(self.cell, data), MAIN, self.seed)
 
 
 Results = Mapping[str, Mapping[Trial, Outcome]]
@@ -92,7 +92,7 @@ class Row:
 
 
 def names() -> list[str]:
-    return [OURS, *(rival.name for rival in recommended.rivals()), ORACLE]
+    return [OURS, *(rival.name for rival in recommended.RIVALS), ORACLE]
 
 
 def trials(selected: Sequence[UntunedCell], seeds: int, shares: Sequence[float] = SHARES) -> list[Trial]:
@@ -103,9 +103,9 @@ def results(runs: Runs, todo: Sequence[Trial], simulated: Sequence[str]) -> Resu
     """Return every known outcome, after simulating some contenders. Prints progress to standard error."""
     for name in simulated:
         for k, cell in enumerate(dict.fromkeys(trial.cell for trial in todo), 1):
-            runs.get([trial.job(name) for trial in todo if trial.cell == cell])
+            runs.get([trial.job(name, runs.data) for trial in todo if trial.cell == cell])
             print(f"{name}: {k} {cell.label}", file=sys.stderr, flush=True)
-    stored = {name: {trial: runs.stored(trial.job(name)) for trial in todo} for name in names()}
+    stored = {name: {trial: runs.stored(trial.job(name, runs.data)) for trial in todo} for name in names()}
     return {name: {t: o for t, o in known.items() if o is not None} for name, known in stored.items()}
 
 

@@ -121,10 +121,12 @@ class DynamoSla(AveragingPolicy):
     def size(self, tick: PeerTick) -> PeerSize:
         memory = recall(DynamoMemory, tick.memory)
         waited_s = 0.0 if memory.waited_s is None else memory.waited_s + elapsed_s(tick.context)
-        active = any(value > 0 for value in tick.values.values())
+        active = tick.desired > 0 and any(value > 0 for value in tick.values.values())
         hold = float(tick.desired)
-        if waited_s < self.adjustment_interval_s - JITTER_S or len(tick.values) < len(self.needs()):
+        is_due = waited_s >= self.adjustment_interval_s - JITTER_S
+        if not is_due or len(tick.values) < len(self.needs()):
             reason = f"decides every {self.adjustment_interval_s:g} s, last {waited_s:g} s ago"
+            reason += "; readings are missing" if is_due else ""
             kept = record(DynamoMemory(waited_s, memory.prompt_tokens, memory.output_tokens))
             return PeerSize(hold, hold, active, reason, kept)
         traffic = self._traffic(tick, memory)

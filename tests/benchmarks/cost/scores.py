@@ -13,6 +13,7 @@ import numpy as np
 from simulators.engine.models.worth import saturation_rates
 from simulators.experiments.oracle.lower_bound import work_s
 from simulators.experiments.run import traffic_of
+from simulators.experiments.scenario import Case
 from tests.benchmarks.cost.cells import Cell
 from tests.benchmarks.cost.families import OURS, Family, families
 from tests.benchmarks.cost.tuning import ORACLE, SEED, Job, Outcome, Runs, cost_at, curve, tuned
@@ -132,11 +133,16 @@ def contenders(runs: Runs, cell: Cell) -> list[Family]:
     """Return all families, with rates that fit the engines and the requests of the first third."""
     case = cell.case(runs.data, "train")
     (model,) = case.models.values()
-    trace = traffic_of(case, SEED)
-    work = work_s(model, trace)
-    peak_load = float((np.bincount((trace.arrival_s / 60.0).astype(np.int64), work) / 60.0).max())
+    rps = 1.0 / float(work_s(model, traffic_of(case, SEED)).mean())
     prompt_rate = saturation_rates(model).prompt_tokens_per_s
-    return list(families(1.0 / float(work.mean()), peak_load, cell.source.in_work, prompt_rate).values())
+    return list(families(rps, busiest_minute(case), cell.source.in_work, prompt_rate).values())
+
+
+def busiest_minute(case: Case) -> float:
+    """Return the load of the busiest minute, in saturated engines."""
+    (model,) = case.models.values()
+    trace = traffic_of(case, SEED)
+    return float((np.bincount((trace.arrival_s / 60.0).astype(np.int64), work_s(model, trace)) / 60.0).max())
 
 
 def _curve(runs: Runs, cell: Cell, family: Family, share: float = MAIN) -> Curve:
