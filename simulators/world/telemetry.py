@@ -218,7 +218,7 @@ class EngineTelemetry:
         requests = self._kernel.requests[self._open_slots(RequestMoment.FIRST_TOKEN, window_ps)]
         entered, first_token = requests.at_ps(RequestMoment.ENTERED), requests.at_ps(RequestMoment.FIRST_TOKEN)
         waits = (
-            (entered >= 0) & (entered <= at_ps) & ((first_token > at_ps) | ((first_token < 0) & ~requests.has_failed))
+            (entered >= 0) & (entered < at_ps) & ((first_token > at_ps) | ((first_token < 0) & ~requests.has_failed))
         )
         return float(requests.prompt_tokens[waits].sum())
 

@@ -146,12 +146,15 @@ class DynamoSla(AveragingPolicy):
         """Return the traffic of the last interval. Without completed requests, their lengths are the last known."""
         names = dict(zip(self.needs(), signal_names(self.source, self.needs()), strict=True))
 
-        def series(*quantities: str) -> list[float]:
+        def series(window_s: float, *quantities: str) -> list[float]:
             values = {names[quantity]: tick.values[names[quantity]] for quantity in quantities}
-            return [float(v) for v in totals(tick.context, values, self.adjustment_interval_s)]
+            return [float(v) for v in totals(tick.context, values, window_s)]
 
-        completed, prompt, output = (math.fsum(s) / len(s) for s in map(series, self.needs()[:3]))
-        in_work = series("running", "waiting")
+        rates = (series(self.adjustment_interval_s, quantity) for quantity in self.needs()[:3])
+        completed, prompt, output = (math.fsum(values) / len(values) for values in rates)
+        in_work = series(
+            self.adjustment_interval_s + JITTER_S, "running", "waiting"
+        )  # with the interval's first moment
         started = max(0.0, completed + (in_work[-1] - in_work[0]) / self.adjustment_interval_s)
         if completed > 0:
             return Traffic(started, prompt / completed, output / completed)
