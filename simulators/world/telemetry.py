@@ -210,7 +210,7 @@ class EngineTelemetry:
         return self._durations_s[key]
 
     def unanswered_prompt_tokens(self, last: ScrapedTotals) -> float:
-        """Return the prompt tokens of the requests that an engine has, without a first token, at a scrape."""
+        """Return the prompt tokens of the requests at engines, without a first token, at a scrape."""
         at_ps = round(last.at_s * PS_PER_S)
         window_ps = max(
             -1, at_ps - round(self.telemetry.rate_window_s * PS_PER_S)

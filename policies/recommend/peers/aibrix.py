@@ -24,7 +24,7 @@ MAX_GROWTH: Final = 4.0
 
 @dataclass(frozen=True, kw_only=True)
 class AibrixApa(AveragingPolicy):
-    """AIBrix's APA as a policy: the HPA's quotient with tolerances, a limit per decision, and a line forecast.
+    """AIBrix's APA as a policy: a quotient with tolerances and limits, and a line forecast.
 
     minReplicas and maxReplicas are the workload's min_replicas and max_replicas. AIBrix decides every 10 s.
 
@@ -124,7 +124,9 @@ class AibrixApa(AveragingPolicy):
         return size
 
     def _with_pending(self, proposal: int, value: float, ready: int, size: int) -> int:
-        """Return the proposal with the replicas that start: without load for growth, at their target otherwise.
+        """Return the proposal corrected for the replicas that start.
+
+        They have no load for growth, and are at their target for a scale-in.
 
         Example: 8 replicas, 2 of them ready at twice the target: 16 are proposed. With six idle ones it is
         2 * 2 = 4 replicas of load, so the size stays at 8.
@@ -137,7 +139,7 @@ class AibrixApa(AveragingPolicy):
         return max(min(whole_replicas((value * ready + self.target * pending) / self.target), size), proposal)
 
     def _forecast(self, tick: PeerTick, values: NDArray[np.float64]) -> float | None:
-        """Return the value of a line through the window's samples at the horizon, if there are enough of them."""
+        """Return the line through the window's samples at the horizon; None for too few samples."""
         (name,) = signal_names(self.source, self.needs())
         since = tick.context.at - self.observe_window_s
         times, _ = tick.context.history.signal(name, since)

@@ -20,7 +20,7 @@ MAX_CANDIDATES: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Traffic of one interval: requests per second, and mean tokens of a prompt and of an answer."""
+    """Traffic of one interval: started requests, and mean tokens of a prompt and an answer."""
 
     requests_per_s: float
     prompt_tokens: float
@@ -29,9 +29,9 @@ class Traffic:
 
 @dataclass(frozen=True, kw_only=True)
 class DynamoSla(AveragingPolicy):
-    """Dynamo's planner in SLA mode as a policy, for aggregate workers: expected requests over an engine's capacity.
+    """Dynamo's planner in SLA mode as a policy: expected requests over an engine's capacity.
 
-    min_endpoint is the workload's min_replicas, max_gpu_budget its max_replicas.
+    The workers are aggregate ones. min_endpoint is the workload's min_replicas, max_gpu_budget its max_replicas.
 
     Source: ai-dynamo/dynamo 1.6.1, ``components/src/dynamo/planner/core/throughput_scaling.py`` and
     ``core/perf_model/engine_query.py``; defaults in ``config/defaults.py``. Every 180 s the planner expects the next
@@ -42,9 +42,10 @@ class DynamoSla(AveragingPolicy):
     that start; here these are the completed ones and the growth of those in work. The queue itself is not part of the
     demand (issue 10528).
 
-    Two parts are left out. The default predictor, ARIMA, selects its order on the first five intervals, by a search of
-    pmdarima that is not restated; this policy expects the last interval's traffic, as the predictor `constant` does.
-    The load loop (enable_load_scaling) is off by default, and off here.
+    Two parts are left out. The default predictor, ARIMA, selects its order once, on the first five intervals, by a
+    search of pmdarima that is not restated. This policy expects the last interval's traffic, as the predictor
+    `constant` does, which is kinder: on a sine of 900 s, ARIMA selects the mean of all intervals. The load loop
+    (enable_load_scaling) is off by default, and off here.
 
     Example: 50 requests/s at 12 requests/s per engine are 4.2, so 5 replicas; from 20 ready ones it goes to 12 first.
     """
@@ -143,7 +144,7 @@ class DynamoSla(AveragingPolicy):
         return PeerSize(float(proposal), float(proposal), active, reason, kept)
 
     def _traffic(self, tick: PeerTick, memory: DynamoMemory) -> Traffic:
-        """Return the traffic of the last interval. Without completed requests, their lengths are the last known."""
+        """Return the traffic of the last interval, with the last known lengths if nothing completed."""
         names = dict(zip(self.needs(), signal_names(self.source, self.needs()), strict=True))
 
         def series(window_s: float, *quantities: str) -> list[float]:
@@ -152,18 +153,18 @@ class DynamoSla(AveragingPolicy):
 
         rates = (series(self.adjustment_interval_s, quantity) for quantity in self.needs()[:3])
         completed, prompt, output = (math.fsum(values) / len(values) for values in rates)
-        in_work = series(
-            self.adjustment_interval_s + JITTER_S, "running", "waiting"
-        )  # with the interval's first moment
+        whole_interval_s = self.adjustment_interval_s + JITTER_S  # with its first moment
+        in_work = series(whole_interval_s, "running", "waiting")
         started = max(0.0, completed + (in_work[-1] - in_work[0]) / self.adjustment_interval_s)
         if completed > 0:
             return Traffic(started, prompt / completed, output / completed)
         return Traffic(started, memory.prompt_tokens or 0.0, memory.output_tokens or 0.0)
 
     def capacity_rps(self, prompt_tokens: float, output_tokens: float) -> float | None:
-        """Return the largest request rate of one replica within both targets, or the largest one if none is.
+        """Return the largest request rate of one replica within both targets.
 
-        None means that the lengths are unknown, or that not even one request fits.
+        If no rate meets them, it is the largest one. None means that the lengths are unknown, or that not even one
+        request fits.
         """
         prompt, output = math.ceil(prompt_tokens), max(1, math.ceil(output_tokens))
         if prompt <= 0 or output_tokens <= 0:
@@ -184,7 +185,7 @@ class DynamoSla(AveragingPolicy):
         return self.step_s + self.prompt_token_s * prompt_tokens + self.kv_token_s * cached_tokens
 
     def _prefill_s(self, tokens: int, cached_tokens: int) -> float:
-        """Return the time of the steps that process so many prompt tokens, next to the running requests."""
+        """Return the time of the steps that process these prompt tokens, with the cached ones."""
         full, rest = divmod(tokens, self.max_step_tokens)
         time_s = full * self._step_s(self.max_step_tokens, cached_tokens)
         return time_s + (self._step_s(rest, cached_tokens) if rest else 0.0)

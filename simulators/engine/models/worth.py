@@ -50,10 +50,10 @@ PROFILED_CONTEXTS: Final = (300, 1200, 4000)
 
 
 def engine_profile(model: ServiceModel) -> dict[str, float]:
-    """Return limits and step times of an engine, as a profiler fits them: a line over prompt and cached tokens.
+    """Return limits and step times of an engine, as a profiler fits them.
 
-    The keys are those of a planner that works with a profile. The fit is by least squares over steps with prompts of
-    up to a full step next to 1 to 128 running requests.
+    A step is a line over prompt and cached tokens, by least squares over steps with prompts of up to a full step next
+    to 1 to 128 running requests. The keys are the parameters of a planner that works with a profile.
     """
     steps = [
         (share * model.max_step_tokens, float(batch), float(batch * context))

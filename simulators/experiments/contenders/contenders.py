@@ -139,7 +139,7 @@ def _workload_mapping(path: Path) -> Document:
 
 
 def _filled_template(case: Case, name: str, template: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a peer's template with the scenario's bounds, interval and pools, and its smallest engine's profile."""
+    """Return a peer's template with the scenario's bounds, interval, pools and smallest engine."""
     own = case.workload.document
     profile = engine_profile(min(case.models.values(), key=lambda model: model.kv_tokens))
     policies = {

@@ -13,7 +13,7 @@ from tests.benchmarks import out_of_the_box
 from tests.benchmarks.cost import recommended, untuned
 from tests.benchmarks.cost.cells import Cell
 from tests.benchmarks.cost.families import CONCURRENCIES, OURS, SETTINGS, STEPS, Family, families
-from tests.benchmarks.cost.scores import Curve, Score
+from tests.benchmarks.cost.scores import Curve, Score, busiest_minute
 from tests.benchmarks.cost.tuning import ORACLE, Job, Outcome, Runs
 from tests.benchmarks.cost.untuned import UntunedCell
 from tests.simulators.experiments.test_cost_market import FULL, data
@@ -114,7 +114,7 @@ def test_every_recommended_rival_runs_and_names_its_source(rival: recommended.Ri
 
 def test_static_is_sized_for_the_busiest_minute_before(folder: Path) -> None:
     (static,) = (rival for rival in recommended.RIVALS if rival.name == "static")
-    peak = recommended.busiest_minute(CELL.case(folder, untuned.DAY_BEFORE))
+    peak = busiest_minute(CELL.case(folder, untuned.DAY_BEFORE))
     assert static.text(CELL, folder) == f"static:replicas={math.ceil(peak / 0.7)}"
     assert CELL.before().test == CELL.source.train
     assert UntunedCell("nasa", 90).before().test == tuple(t - 86_400 for t in UntunedCell("nasa", 90).source.test)

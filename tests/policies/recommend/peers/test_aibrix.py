@@ -59,13 +59,13 @@ RISING = [0.30, 0.32, 0.34, 0.36, 0.38, 0.40, 0.42]
 
 def test_the_forecast_extends_the_line_of_the_window() -> None:
     """Five samples have a mean of 0.34 and rise by 0.002 per second: 0.58 after 120 s, and 4 * 0.58 / 0.5 = 4.6."""
-    settings = {"observe_window_s": 80.0, "scale_down_tolerance": 0.5}
+    settings: dict[str, Any] = {"observe_window_s": 80.0, "scale_down_tolerance": 0.5}
     assert sizes(RISING, **settings)[-1] == 4
     assert sizes(RISING[:5], **settings, horizon_s=120.0) == [4, 4, 4, 4, 5]
 
 
 def test_the_forecast_needs_half_of_its_window() -> None:
-    settings = {"scale_down_tolerance": 0.5, "horizon_s": 120.0}
+    settings: dict[str, Any] = {"scale_down_tolerance": 0.5, "horizon_s": 120.0}
     assert sizes(RISING[:4], observe_window_s=80.0, **settings) == [4, 4, 4, 4], "three intervals are 30 of 80 s"
     assert sizes(RISING[:4], observe_window_s=60.0, **settings)[-1] > 4
 
@@ -77,5 +77,5 @@ def test_the_forecast_never_lowers_the_size() -> None:
 
 def test_the_forecast_is_at_most_four_times_the_mean() -> None:
     spike = [0.01, 0.01, 0.01, 0.01, 0.2]
-    settings = {"observe_window_s": 80.0, "scale_down_tolerance": 0.99, "max_scale_up_rate": 100.0}
+    settings: dict[str, Any] = {"observe_window_s": 80.0, "scale_down_tolerance": 0.99, "max_scale_up_rate": 100.0}
     assert sizes(spike, **settings, horizon_s=3600.0)[-1] == 4, "4 * 0.048 is below the target"
