@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
-from tests.benchmarks.cost import recommended
+from tests.benchmarks.cost import page, recommended
 from tests.benchmarks.cost.scores import MAIN, SHARES, geometric_mean
 from tests.benchmarks.cost.tuning import ORACLE, SEED, Job, Outcome, Runs
 from tests.benchmarks.cost.untuned import UntunedCell, cells, policy_code
@@ -142,13 +142,36 @@ def figures(table_: Sequence[Row]) -> Iterator[Figure]:
 
 
 def table(table_: Sequence[Row]) -> Iterator[str]:
-    """Yield a line for each contender, the most reliable first."""
+    """Yield a line for each contender."""
     yield f"{'contender':28} {'SLO met':>14} {'to oracle':>10} {'by day':>8} {'worst':>8}"
-    for row in sorted(table_, key=lambda r: (-r.kept, r.to_oracle)):
-        met = f"{len(row.ratios) - len(row.missed)} of {len(row.ratios)}"
-        values = (row.to_oracle, row.to_oracle_by_day, row.worst)
-        ratios = ("unknown" if math.isnan(v) else f"{v:.3f}" for v in values)
-        yield f"{row.name:28} {met:>14} " + " ".join(f"{r:>{w}}" for r, w in zip(ratios, (10, 8, 8), strict=True))
+    for row in _ranked(table_):
+        to_oracle, by_day, worst = _ratios(row)
+        yield f"{row.name:28} {_met(row):>14} {to_oracle:>10} {by_day:>8} {worst:>8}"
+
+
+def page_lines(table_: Sequence[Row]) -> Iterator[str]:
+    """Yield the Markdown table of the results page, with the source of each recommendation."""
+    sources = {rival.name: rival.source for rival in recommended.RIVALS}
+    yield page.provenance()
+    yield "| contender | SLO met | cost to the oracle | day-long traces | worst case | as recommended by |"
+    yield "|---|---|---|---|---|---|"
+    for row in _ranked(table_):
+        cells_ = (row.name, _met(row), *_ratios(row), sources.get(row.name, "nothing but the SLO is set"))
+        yield f"| {' | '.join(cells_)} |"
+
+
+def _ranked(table_: Sequence[Row]) -> list[Row]:
+    """Return the rows, the most reliable first."""
+    return sorted(table_, key=lambda r: (-r.kept, r.to_oracle))
+
+
+def _met(row: Row) -> str:
+    return f"{len(row.ratios) - len(row.missed)} of {len(row.ratios)}"
+
+
+def _ratios(row: Row) -> tuple[str, ...]:
+    values = (row.to_oracle, row.to_oracle_by_day, row.worst)
+    return tuple("unknown" if math.isnan(v) else f"{v:.3f}" for v in values)
 
 
 def details(name: str, known: Mapping[Trial, Outcome], oracle: Mapping[Trial, Outcome]) -> Iterator[str]:
@@ -197,6 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=SEEDS, help="seeds of each cell (default: 2)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default: 2)")
     parser.add_argument("--memory", type=Path, default=MEMORY, help="file of finished runs")
+    parser.add_argument("--page", type=Path, metavar="DOCS", help="write the table to this folder's lab/results.md too")
     args = parser.parse_args(arguments)
     simulated = [name for name in args.only.split(",") if name] or names()
     if unknown := sorted(set(simulated) - set(names())):
@@ -214,6 +238,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(*table(table_), sep="\n")
     for figure in figures(table_):
         print(figure.line())
+    if args.page is not None:
+        page.put(args.page, "out_of_the_box", page_lines(table_))
     return 0
 
 

@@ -55,7 +55,7 @@ class Source:
     """A trace: its file, its scale, and its training and test parts as (start, end) in the file's seconds.
 
     `maximum` is the workload's maximum, `initial` the replicas at the start (ample; the first 300 s do not count), and
-    `in_work` the concurrent requests per replica that rivals are tuned over.
+    `in_work` the concurrent requests per replica that rivals are tuned over. `ttft_s` and `itl_s` are the SLO.
     """
 
     file: str
@@ -67,6 +67,11 @@ class Source:
     maximum: int = 100
     initial: int = 12
     in_work: tuple[float, ...] = CONCURRENCIES
+    ttft_s: float = 1.0
+    itl_s: float = 0.05
+
+    def slo(self, share: float) -> dict[str, float]:
+        return {"ttft_s": self.ttft_s, "itl_s": self.itl_s, "share": share}
 
     def traffic(self, data: Path, part: str) -> dict[str, Any]:
         start_s, end_s = self.train if part == "train" else self.test
@@ -152,7 +157,7 @@ def scenario(cell: Cell, data: Path, part: str, share: float) -> dict[str, Any]:
         "initial_replicas": {"gpus": source.initial},
         "warm_up_s": 300,
         "settle_s": 120,
-        "slo": {"ttft_s": 1.0, "itl_s": 0.05, "share": share},
+        "slo": source.slo(share),
     }
 
 
@@ -174,7 +179,7 @@ def ours(rates: SaturationRates, cell: Cell, share: float) -> dict[str, Any]:
         "max_replicas": cell.source.maximum,
         "interval_s": 15,
         "tolerance": 0.0,
-        "slo": {"ttft_s": 1.0, "itl_s": 0.05, "share": share},
+        "slo": cell.source.slo(share),
         "scale_up": {"max_replicas": 300},
         "scale_down": {"window_s": 60, "max_replicas": 300},
         "sources": {"engines": {**engines, "read": [*read, *QUANTITIES]}},

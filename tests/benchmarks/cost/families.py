@@ -58,7 +58,7 @@ CACHE_USES: Final = (0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.55, 1.0)
 DYNAMO: Final = tuple(f"optimize=load;scale_down_at={share}x" for share in (0.35, 0.5))
 ITL_S: Final = (0.012, 0.016, 0.02, 0.025, 0.03, 0.04, 0.055, 0.08)
 """Targets of the planner's SLA mode for the time between tokens, around the SLO's 0.05 s."""
-DYNAMO_SLA: Final = ("adjustment_interval_s=180", "adjustment_interval_s=60")
+DYNAMO_SLA: Final = ("ttft_s=1;adjustment_interval_s=180", "ttft_s=1;adjustment_interval_s=60")
 """The planner's default and the interval of its own documentation's replays."""
 
 

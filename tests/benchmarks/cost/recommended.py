@@ -59,6 +59,10 @@ def _llmd_token(cell: UntunedCell, _: Path) -> str:
     return f"llm-d-token:peak_prefill_tokens_per_s={rates.prompt_tokens_per_s:.0f}"
 
 
+def _dynamo_sla(cell: UntunedCell, _: Path) -> str:
+    return f"dynamo-sla:ttft_s={cell.source.ttft_s:g};itl_s={cell.source.itl_s:g}"
+
+
 @cache
 def _static(cell: UntunedCell, data: Path) -> str:
     peak = busiest_minute(cell.case(data, DAY_BEFORE))
@@ -122,7 +126,7 @@ RIVALS: Final = (
     ),
     Rival(
         "dynamo sla",
-        _same("dynamo-sla:ttft_s=1.0;itl_s=0.05"),
+        _dynamo_sla,
         "ai-dynamo 1.6.1: throughput-based scaling every 180 s, 'the primary mode for production deployments', with the"
         " SLO as its targets and a profile of the engine",
     ),

@@ -10,7 +10,7 @@ import pytest
 from policies.recommend.predictive.policy import Predictive
 from simulators.experiments.contenders.contenders import contenders
 from tests.benchmarks import out_of_the_box
-from tests.benchmarks.cost import recommended, untuned
+from tests.benchmarks.cost import page, recommended, untuned
 from tests.benchmarks.cost.cells import Cell
 from tests.benchmarks.cost.families import CONCURRENCIES, OURS, SETTINGS, STEPS, Family, families
 from tests.benchmarks.cost.scores import Curve, Score, busiest_minute
@@ -170,6 +170,20 @@ def test_the_table_lists_the_most_reliable_contender_first(table: list[out_of_th
     lines = list(out_of_the_box.table(table))
     assert [line.split()[0] for line in lines] == ["contender", "ours", "knative", "hpa"]
     assert lines[1].split()[1:] == ["8", "of", "8", "1.100", "unknown", "1.100"]
+
+
+def test_the_results_page_names_the_source_of_each_recommendation(
+    table: list[out_of_the_box.Row], tmp_path: Path
+) -> None:
+    results = tmp_path / "lab" / "results.md"
+    results.parent.mkdir()
+    results.write_text("before\n<!-- out_of_the_box: begin -->\nold\n<!-- out_of_the_box: end -->\nafter\n")
+    page.put(tmp_path, "out_of_the_box", out_of_the_box.page_lines(table))
+    written = results.read_text()
+    assert "| knative | 4 of 8 | 2.000 | unknown | 2.000 | Knative's config-autoscaler" in written
+    assert (written.startswith("before\n"), written.endswith("after\n"), "old" in written) == (True, True, False)
+    with pytest.raises(ValueError, match="has no place for the tables"):
+        page.put(tmp_path, "another", [])
 
 
 @pytest.mark.parametrize(
