@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 POLICIES: Final = {
+    "aibrix_apa": "policies.recommend.peers.aibrix:AibrixApa",
     "concurrency": "policies.recommend.threshold:Concurrency",
     "dynamo_easy": "policies.recommend.peers.dynamo:DynamoEasy",
+    "dynamo_sla": "policies.recommend.peers.dynamo_sla:DynamoSla",
     "gpu_utilization": "policies.recommend.threshold:GpuUtilization",
     "headroom": "policies.recommend.threshold:Headroom",
     "hpa": "policies.recommend.peers.hpa:Hpa",

@@ -85,6 +85,8 @@ class ScrapedTotals:
     missing: str = ""
 
 
+SATURATED_QUEUE, SATURATED_CACHE = 5.0, 0.8
+"""Waiting requests and KV-cache usage at which llm-d's router counts an engine as saturated."""
 BLOCK: Final = 4096
 """Requests that `_open_slots` examines at once."""
 
@@ -221,6 +223,19 @@ class EngineTelemetry:
             self._durations_s = {k: v for k, v in self._durations_s.items() if k[0] == last.at_s} | {key: durations}
         return self._durations_s[key]
 
+    def unanswered_prompt_tokens(self, last: ScrapedTotals) -> float:
+        """Return the prompt tokens of the requests at engines, without a first token, at a scrape."""
+        at_ps = round(last.at_s * PS_PER_S)
+        window_ps = max(
+            -1, at_ps - round(self.telemetry.rate_window_s * PS_PER_S)
+        )  # as the latencies: it moves forward
+        requests = self._kernel.requests[self._open_slots(RequestMoment.FIRST_TOKEN, window_ps)]
+        entered, first_token = requests.at_ps(RequestMoment.ENTERED), requests.at_ps(RequestMoment.FIRST_TOKEN)
+        waits = (
+            (entered >= 0) & (entered < at_ps) & ((first_token > at_ps) | ((first_token < 0) & ~requests.has_failed))
+        )
+        return float(requests.prompt_tokens[waits].sum())
+
     def _open_slots(self, end: RequestMoment, since_ps: int) -> NDArray[np.int64] | slice:
         """Return the slots of arrived requests, from the first one open in the window.
 
@@ -322,6 +337,11 @@ def buckets(durations_s: Floats, bounds_s: Floats) -> dict[float, float]:
     )
 
 
+def _pool_saturation(_: EngineTelemetry, window: ScrapeWindow) -> float:
+    last = window.last
+    return max(last.waiting / last.replicas / SATURATED_QUEUE, last.kv_cache_usage / SATURATED_CACHE)
+
+
 def _mean(field: str) -> Reader:
     """Return a reader of a total divided by the replicas, like a pods metric of the HPA."""
     return lambda _, window: float(getattr(window.last, field)) / window.last.replicas
@@ -332,10 +352,12 @@ QUANTITIES: Final[Mapping[str, tuple[bool, Reader]]] = {
     "e2e_mean_s": (False, _mean_of(_e2e)),
     "e2e_p95_s": (False, _p95(_e2e, REQUEST_BOUNDS_S)),
     "generation_tokens_per_s": (True, _rate("generation_tokens")),
+    "inflight_tokens": (True, lambda engines, window: engines.unanswered_prompt_tokens(window.last)),
     "itl_late_share": (False, _late_share(_itl, "itl_s", TOKEN_BOUNDS_S)),
     "itl_mean_s": (False, _mean_of(_itl)),
     "itl_p95_s": (False, _p95(_itl, TOKEN_BOUNDS_S)),
     "kv_cache_usage": (False, _gauge("kv_cache_usage")),
+    "pool_saturation": (False, _pool_saturation),
     "preemptions_per_s": (True, _rate("preemptions")),
     "prompt_tokens_per_s": (True, _rate("prompt_tokens")),
     "queue_time_p95_s": (False, _p95(_queue_time, REQUEST_BOUNDS_S)),

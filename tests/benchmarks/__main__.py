@@ -24,6 +24,7 @@ BENCHMARKS: Final = (
     "spot",
     "queue_deadline",
     "cost_at_slo",
+    "out_of_the_box",
     "cost_with_market",
     "ablation",
     "tune",

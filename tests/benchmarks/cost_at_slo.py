@@ -1,4 +1,4 @@
-"""Cost at equal SLO: ours, every rival and the clairvoyant oracle on the shared traces, all tuned by the same grid.
+"""Cost at equal SLO: ours, every rival and the clairvoyant oracle on the shared traces, all tuned by equal grids.
 
 Takes some hours on two cores; runs are cached in ``build/cost_runs.jsonl`` and not repeated.
 ``python -m tests.benchmarks.cost_at_slo`` also writes the tables and plots of ``docs/lab/results.md``.
@@ -36,6 +36,7 @@ def run(data: Path) -> Iterator[Figure]:
 
 def figures(scores_: list[Score]) -> Iterator[Figure]:
     """Yield the ratios to the best rival and to the oracle, over all cells where a contender meets the SLO."""
+    yield _narrow_grids(scores_)
     for share in SHARES:
         at_share = [s for s in scores_ if s.share == share]
         rivals = [s.to_rival for s in at_share if s.to_rival is not None]
@@ -53,6 +54,13 @@ def figures(scores_: list[Score]) -> Iterator[Figure]:
             )
             oracle = [s.to_oracle for s in at_share if s.to_oracle is not None]
             yield Figure("cost_at_slo", "cost of ours to the oracle at 99%", geometric_mean(oracle), "", MAX_TO_ORACLE)
+
+
+def _narrow_grids(scores_: list[Score]) -> Figure:
+    """Return the number of grids whose best member is at an edge, with their names."""
+    edges = [f"{s.cell.label}, {s.share:.1%}: {', '.join(s.edges)}" for s in scores_ if s.edges]
+    count = float(sum(len(s.edges) for s in scores_))
+    return Figure("cost_at_slo", "grids whose best member is at an edge", count, "", 0.0, note="; ".join(edges))
 
 
 def main() -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from policies.recommend.peers.aibrix import AibrixApa
 from policies.recommend.peers.dynamo import DynamoEasy
+from policies.recommend.peers.dynamo_sla import DynamoSla
 from policies.recommend.peers.hpa import Hpa, HpaMetric
 from policies.recommend.peers.keda import Keda, Trigger
 from policies.recommend.peers.kpa import Kpa
@@ -112,6 +114,22 @@ class TestDynamoEasy(PolicyContract):
 class TestDynamoEasyPrefill(PolicyContract):
     policy = DynamoEasy(source="e", kv_tokens=100_000, mode="prefill")
     busy = {"e.waiting": 40.0}
+
+
+class TestDynamoSla(PolicyContract):
+    policy = DynamoSla(source="e", kv_tokens=100_000, step_s=0.01, prompt_token_s=2e-5, kv_token_s=5e-8)
+    busy = {
+        "e.requests_per_s": 50.0,
+        "e.prompt_tokens_per_s": 60_000.0,
+        "e.generation_tokens_per_s": 10_000.0,
+        "e.running": 300.0,
+        "e.waiting": 5.0,
+    }
+
+
+class TestAibrixApa(PolicyContract):
+    policy = AibrixApa(source="e", horizon_s=120.0)
+    busy = {"e.kv_cache_usage": 0.9}
 
 
 class TestStatic(PolicyContract):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Final, Literal
 
 from policies.model import Evidence, PolicyName, Recommendation
 from policies.model.field_metadata import FieldMetadata
 from policies.recommend.context import SOURCE, PolicyContext
 from policies.recommend.peers.hpa_behavior import (
-    DOWNSCALE_STABILIZATION_S,
     Behavior,
     ScaleDownRules,
     ScaleUpRules,
@@ -30,7 +29,7 @@ ONE_BY_ONE: Final = Behavior(
     scale_up=ScaleUpRules(policies=(ScalingPolicy(type="pods", value=1, period_s=180.0),)),
     scale_down=ScaleDownRules(policies=(ScalingPolicy(type="pods", value=1, period_s=300.0),)),
 )
-"""The HPA behavior of the recipe token. The scale-down window is the HPA's default of 300 s in all recipes."""
+"""The HPA behavior of the recipe token, without the scale-down window."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +109,15 @@ class LlmD:
             le=3600,
         ),
     ] = 300.0
+    scale_down_window_s: Annotated[
+        float,
+        FieldMetadata(
+            "Scale in only to the largest recommendation of this window, for all recipes. The default of 300 is"
+            " llm-d's; lower it to save cost. Seconds.",
+            ge=0,
+            le=3600,
+        ),
+    ] = 300.0
     peak_prefill_tokens_per_s: Annotated[
         float,
         FieldMetadata(
@@ -136,14 +144,16 @@ class LlmD:
     @property
     def behavior(self) -> Behavior:
         """The HPA behavior of the recipe."""
+        down_s = self.scale_down_window_s
         if self.recipe == "token":
-            return ONE_BY_ONE
-        window_s = self.scale_up_window_s if self.recipe in WITH_WINDOW else 0.0
-        return Behavior(scale_up=ScaleUpRules(stabilization_window_s=window_s, policies=DOUBLING))
+            return replace(ONE_BY_ONE, scale_down=replace(ONE_BY_ONE.scale_down, stabilization_window_s=down_s))
+        up_s = self.scale_up_window_s if self.recipe in WITH_WINDOW else 0.0
+        scale_up = ScaleUpRules(stabilization_window_s=up_s, policies=DOUBLING)
+        return Behavior(scale_up=scale_up, scale_down=ScaleDownRules(stabilization_window_s=down_s))
 
     @property
     def lookback_s(self) -> float:
-        return max(DOWNSCALE_STABILIZATION_S, self.behavior.lookback_s)
+        return max(self.scale_down_window_s, self.behavior.lookback_s)
 
     def needs(self) -> tuple[str, ...]:
         match self.recipe:
@@ -171,7 +181,7 @@ class LlmD:
                 name, None, evidence, active, f"{reason}; no scale-in while readings are missing", used
             )
         memory = behavior_memory(context, size, self.lookback_s, disabled_at_zero=True)
-        replicas, limit_reason = stabilized_size(proposal, size, memory, self.behavior, DOWNSCALE_STABILIZATION_S)
+        replicas, limit_reason = stabilized_size(proposal, size, memory, self.behavior, self.scale_down_window_s)
         reason = f"{reason}; {limit_reason}" if limit_reason else reason
         return Recommendation(name, float(replicas), evidence, active, reason, used, unstabilized=float(proposal))
 

@@ -51,7 +51,20 @@ class KedaMemory:
     idle_s: float | None = None
 
 
-M = TypeVar("M", KpaMemory, MoveMemory, KedaMemory)
+@dataclass(frozen=True, slots=True)
+class DynamoMemory:
+    """The memory of Dynamo's planner in SLA mode.
+
+    `waited_s` is the time since the last decision, `prompt_tokens` and `output_tokens` the mean lengths at it. None
+    before the first.
+    """
+
+    waited_s: float | None = None
+    prompt_tokens: float | None = None
+    output_tokens: float | None = None
+
+
+M = TypeVar("M", KpaMemory, MoveMemory, KedaMemory, DynamoMemory)
 
 
 def recall(kind: type[M], numbers: Mapping[str, float]) -> M:
@@ -59,7 +72,7 @@ def recall(kind: type[M], numbers: Mapping[str, float]) -> M:
     return kind(**{f.name: numbers[f.name] for f in fields(kind) if f.name in numbers})
 
 
-def record(memory: KpaMemory | MoveMemory | KedaMemory) -> dict[str, float]:
+def record(memory: KpaMemory | MoveMemory | KedaMemory | DynamoMemory) -> dict[str, float]:
     """Return the memory as numbers, without the fields that are None.
 
     Example: KpaMemory(1.0, idle_s=30.0) is {started: 1, idle_s: 30}.

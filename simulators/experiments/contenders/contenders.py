@@ -23,6 +23,7 @@ from scaler.config.document import Document, value_in
 from scaler.config.load import Workload, workload_from
 from scaler.config.problems import ConfigError, Problem
 from scaler.registry import REGISTRIES, did_you_mean, kind_of, resolve
+from simulators.engine.models.worth import engine_profile
 from simulators.experiments.scenario import Case, workload_document
 from simulators.world import ports
 
@@ -139,12 +140,13 @@ def _workload_mapping(path: Path) -> Document:
 
 
 def _filled_template(case: Case, name: str, template: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a peer's template with the scenario's bounds, interval, pools and KV cache size."""
+    """Return a peer's template with the scenario's bounds, interval, pools and smallest engine."""
     own = case.workload.document
-    policies = copy.deepcopy(template["policies"])
-    for policy in policies.values():
-        if "kv_tokens" in policy and policy["kv_tokens"] is None:
-            policy["kv_tokens"] = min(model.kv_tokens for model in case.models.values())
+    profile = engine_profile(min(case.models.values(), key=lambda model: model.kv_tokens))
+    policies = {
+        key: {k: profile[k] if v is None and k in profile else v for k, v in policy.items()}
+        for key, policy in copy.deepcopy(template["policies"]).items()
+    }
     inherited = {key: own[key] for key in INHERITED}
     return {"workload": name, **inherited, **template, "policies": policies, "pools": own["pools"]}
 

@@ -44,6 +44,7 @@ GENERATORS: Final[Mapping[str, str]] = {
     "poisson": "simulators.world.traffic.shapes:Poisson",
     "ramp": "simulators.world.traffic.shapes:Ramp",
     "rates": "simulators.world.traffic.shapes:Rates",
+    "sine": "simulators.world.traffic.shapes:Sine",
     "steps": "simulators.world.traffic.shapes:RateSteps",
     "trace": "simulators.world.traffic.generate:TraceFile",
 }

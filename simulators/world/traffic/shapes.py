@@ -122,6 +122,25 @@ class Ramp(Synthetic):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sine(Synthetic):
+    """A sine wave between two rates, as Dynamo's load generator sends it."""
+
+    min_rps: Annotated[float, FieldMetadata("Lowest rate. Requests per second.", ge=0, le=MAX_RPS)] = 1.0
+    max_rps: Annotated[float, FieldMetadata("Highest rate. Requests per second.", ge=0, le=MAX_RPS)] = 10.0
+    period_s: Annotated[float, FieldMetadata("Duration of one wave. Seconds.", gt=0)] = 900.0
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield each reason why the wave is impossible, as (key, rule broken)."""
+        if self.max_rps < self.min_rps:
+            yield "max_rps", f"must be at least min_rps, {self.min_rps:g}"
+
+    def rate_rps(self, t_s: Floats) -> Floats:
+        """Return the rate at times since the start, which begins at the lowest rate."""
+        wave = (1 - np.cos(2 * np.pi * np.asarray(t_s) / self.period_s)) / 2
+        return np.asarray(self.min_rps + (self.max_rps - self.min_rps) * wave)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RateSteps(Synthetic):
     """One rate after another; the last one stays."""
 

@@ -19,6 +19,7 @@ from policies.signals.latency_quantities import QUANTITIES
 from simulators.engine.models import catalogue
 from simulators.engine.models.worth import SaturationRates, saturation_rates
 from simulators.experiments.scenario import Case, load
+from tests.benchmarks.cost.families import CONCURRENCIES
 
 H100_USD_PER_HOUR: Final = 6.88
 """AWS p5.4xlarge, us-east-1, on demand, 2026 (the shared price catalogue)."""
@@ -54,7 +55,7 @@ class Source:
     """A trace: its file, its scale, and its training and test parts as (start, end) in the file's seconds.
 
     `maximum` is the workload's maximum, `initial` the replicas at the start (ample; the first 300 s do not count), and
-    `in_work` the concurrent requests per replica that rivals are tuned over: from few to the engines' own limit.
+    `in_work` the concurrent requests per replica that rivals are tuned over. `ttft_s` and `itl_s` are the SLO.
     """
 
     file: str
@@ -65,7 +66,12 @@ class Source:
     rates: bool = False
     maximum: int = 100
     initial: int = 12
-    in_work: tuple[float, ...] = (9.0, 13.0, 20.0, 30.0, 45.0, 68.0)
+    in_work: tuple[float, ...] = CONCURRENCIES
+    ttft_s: float = 1.0
+    itl_s: float = 0.05
+
+    def slo(self, share: float) -> dict[str, float]:
+        return {"ttft_s": self.ttft_s, "itl_s": self.itl_s, "share": share}
 
     def traffic(self, data: Path, part: str) -> dict[str, Any]:
         start_s, end_s = self.train if part == "train" else self.test
@@ -88,7 +94,7 @@ SOURCES: Final[Mapping[str, Source]] = {
         "requests/azure2023_conv.csv.gz", SMALL, 100, (0, 1166), (1166, 3499), maximum=200, initial=70
     ),
     "azure-code": Source(
-        "requests/azure2023_code.csv.gz", SMALL, 4, (0, 1142), (1142, 3428), in_work=(0.5, 1, 2, 4, 9, 20)
+        "requests/azure2023_code.csv.gz", SMALL, 4, (0, 1142), (1142, 3428), in_work=(0.4, 0.8, 1.5, 3, 6, 12, 25, 50)
     ),
     "servegen-small": _day("rates/servegen_m-small_10min_clean.csv.gz", 0.015, 8),
     "servegen-mid": _day("rates/servegen_m-mid_10min_clean.csv.gz", 0.012, 9),
@@ -151,7 +157,7 @@ def scenario(cell: Cell, data: Path, part: str, share: float) -> dict[str, Any]:
         "initial_replicas": {"gpus": source.initial},
         "warm_up_s": 300,
         "settle_s": 120,
-        "slo": {"ttft_s": 1.0, "itl_s": 0.05, "share": share},
+        "slo": source.slo(share),
     }
 
 
@@ -173,7 +179,7 @@ def ours(rates: SaturationRates, cell: Cell, share: float) -> dict[str, Any]:
         "max_replicas": cell.source.maximum,
         "interval_s": 15,
         "tolerance": 0.0,
-        "slo": {"ttft_s": 1.0, "itl_s": 0.05, "share": share},
+        "slo": cell.source.slo(share),
         "scale_up": {"max_replicas": 300},
         "scale_down": {"window_s": 60, "max_replicas": 300},
         "sources": {"engines": {**engines, "read": [*read, *QUANTITIES]}},

@@ -18,7 +18,7 @@ from simulators.world.infrastructure.supply import read
 from tests.benchmarks.clairvoyant import Floats, cheapest_usd
 from tests.benchmarks.cost import deployment, market, scores, tuning
 from tests.benchmarks.cost.cells import Cell
-from tests.benchmarks.cost.families import OURS, Family
+from tests.benchmarks.cost.families import OURS, SKYSERVE, Family
 from tests.benchmarks.cost.market import ON_DEMAND, SPOT, MarketCell
 from tests.benchmarks.cost.tuning import ORACLE, SEED, Job, Outcome, Runs
 
@@ -34,7 +34,6 @@ RIVALS: Final = ("hpa", "skyserve", "llm-d")
 """The cheapest two and the most widely used. KEDA equals HPA here; Knative and Ray Serve cost 1.5 times as much."""
 BEST: Final = ("skyserve", "llm-d")
 FALLBACK: Final = f"spot_pool={SPOT};on_demand_pool={ON_DEMAND};dynamic_ondemand_fallback=true"
-SHORT: Final = "upscale_delay_s=0;downscale_delay_s=300"
 OURS_DRAINED: Final = "ours, drained"
 NOT_RIVALS: Final = frozenset({OURS, OURS_DRAINED, *(f"{name}, forewarned" for name in BEST)})
 """The contenders that are not rivals: ours, and rivals with features that they lack in reality."""
@@ -47,7 +46,7 @@ def families(runs: Runs, cell: Cell) -> list[Family]:
     Ours; rivals on demand only, with spot first, and forewarned; SkyServe's own fallback with and without a spare.
     """
     by_name = {family.name: family for family in scores.contenders(runs, cell)}
-    settings = tuple(f"{SHORT};{FALLBACK};num_overprovision={spares}" for spares in (0, 1))
+    settings = tuple(f"{SKYSERVE[1]};{FALLBACK};num_overprovision={spares}" for spares in (0, 1))
     return [
         by_name[OURS],
         *(by_name[name] for name in RIVALS),

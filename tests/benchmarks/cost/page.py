@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,18 @@ MISSED: Final = (0.1, 0.0005)
 
 def write(scores: Sequence[Score], folder: Path, name: str = "cost_at_slo") -> None:
     """Write the tables and the plot. Raises `ValueError` if the page has no marks for the benchmark."""
+    put(folder, name, [provenance(), *_tables(scores)])
+    (folder / "images" / f"{name.replace('_', '-')}.svg").write_text(_plot([s for s in scores if s.share == MAIN]))
+
+
+def provenance() -> str:
+    """Return the date, commit and machine of figures that were taken now."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return f"Taken {datetime.now(UTC):%Y-%m-%d}, commit {commit.stdout.strip() or 'unknown'}, {machine()}.\n"
+
+
+def put(folder: Path, name: str, lines: Iterable[str]) -> None:
+    """Write lines between a benchmark's marks of the page. Raises `ValueError` if it has none."""
     page = folder / "lab" / "results.md"
     begin, end = (f"<!-- {name}: {mark} -->" for mark in ("begin", "end"))
     text = page.read_text()
@@ -34,14 +46,10 @@ def write(scores: Sequence[Score], folder: Path, name: str = "cost_at_slo") -> N
     _, end_mark, after = rest.partition(end)
     if not (start_mark and end_mark):
         raise ValueError(f"{page} has no place for the tables: insert the lines {begin} and {end}")
-    tables = "\n".join(_tables(scores))
-    page.write_text(f"{before}{begin}\n{tables}\n{end}{after}")
-    (folder / "images" / f"{name.replace('_', '-')}.svg").write_text(_plot([s for s in scores if s.share == MAIN]))
+    page.write_text(f"{before}{begin}\n{chr(10).join(lines)}\n{end}{after}")
 
 
 def _tables(scores: Sequence[Score]) -> Iterator[str]:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    yield f"Taken {datetime.now(UTC):%Y-%m-%d}, commit {commit.stdout.strip() or 'unknown'}, {machine()}.\n"
     names = [name for name in scores[0].costs if name != OURS]
     for share in dict.fromkeys(s.share for s in scores):
         at_share = [s for s in scores if s.share == share]

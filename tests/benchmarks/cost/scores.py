@@ -10,14 +10,18 @@ from typing import Final
 
 import numpy as np
 
+from simulators.engine.models.worth import saturation_rates
 from simulators.experiments.oracle.lower_bound import work_s
 from simulators.experiments.run import traffic_of
+from simulators.experiments.scenario import Case
 from tests.benchmarks.cost.cells import Cell
 from tests.benchmarks.cost.families import OURS, Family, families
 from tests.benchmarks.cost.tuning import ORACLE, SEED, Job, Outcome, Runs, cost_at, curve, tuned
 
 SHARES: Final = (0.95, 0.99, 0.999)
 MAIN: Final = 0.99
+SAME_COST: Final = 0.01
+"""Costs that differ by less are equal."""
 FIXED: Final = "static"
 NOT_RIVALS: Final = frozenset({OURS, FIXED})
 """The contenders that are not rivals: ours, and a fixed size, which is known only in hindsight."""
@@ -34,6 +38,21 @@ class Curve:
     setting: str
     points: tuple[Outcome, ...]
     chosen: Outcome
+
+    def edge(self, share: float, maximum: int) -> str:
+        """Return the edge of the grid at which a further step could be better, empty if there is none.
+
+        ``cheap``: the last step still meets the SLO, and is over 1 % cheaper than the one before. Otherwise the size
+        has reached its minimum, and a further step changes nothing. ``expensive``: no step meets the SLO, the first
+        has fewer late requests than the second, and the size has not reached its `maximum`.
+        """
+        first, second, *_ = self.points
+        *_, before, last = self.points
+        if last["attainment"] >= share:
+            return "cheap" if last["cost_usd"] < (1.0 - SAME_COST) * before["cost_usd"] else ""
+        if any(p["attainment"] >= share for p in self.points) or first["replicas_max"] >= maximum:
+            return ""
+        return "expensive" if first["attainment"] > second["attainment"] else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +92,12 @@ class Score:
         return self.ours / fixed if self.ours is not None and fixed is not None else None
 
     @property
+    def edges(self) -> list[str]:
+        """Return the contenders whose grid is too narrow, each with its edge."""
+        found = {name: curve.edge(self.share, self.cell.source.maximum) for name, curve in self.curves.items()}
+        return [f"{name} ({edge})" for name, edge in found.items() if edge]
+
+    @property
     def to_oracle(self) -> float | None:
         cost = self.oracle.get("cost_usd", math.nan)
         return self.ours / cost if self.ours is not None and math.isfinite(cost) and self.share == MAIN else None
@@ -108,10 +133,16 @@ def contenders(runs: Runs, cell: Cell) -> list[Family]:
     """Return all families, with rates that fit the engines and the requests of the first third."""
     case = cell.case(runs.data, "train")
     (model,) = case.models.values()
+    rps = 1.0 / float(work_s(model, traffic_of(case, SEED)).mean())
+    prompt_rate = saturation_rates(model).prompt_tokens_per_s
+    return list(families(rps, busiest_minute(case), cell.source.in_work, prompt_rate).values())
+
+
+def busiest_minute(case: Case) -> float:
+    """Return the load of the busiest minute, in saturated engines."""
+    (model,) = case.models.values()
     trace = traffic_of(case, SEED)
-    work = work_s(model, trace)
-    peak_load = float((np.bincount((trace.arrival_s / 60.0).astype(np.int64), work) / 60.0).max())
-    return list(families(1.0 / float(work.mean()), peak_load, cell.source.in_work).values())
+    return float((np.bincount((trace.arrival_s / 60.0).astype(np.int64), work_s(model, trace)) / 60.0).max())
 
 
 def _curve(runs: Runs, cell: Cell, family: Family, share: float = MAIN) -> Curve:

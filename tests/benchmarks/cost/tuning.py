@@ -24,16 +24,22 @@ ORACLE: Final = "oracle"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run: a part of a cell under a contender."""
+    """One run: a part of a cell under a contender.
+
+    `code` identifies the code that the run depends on, where a stored run must not outlive a change of it.
+    """
 
     cell: Cell
     part: str
     contender: str
     share: float = 0.99
+    seed: int = SEED
+    code: str = ""
 
     @property
     def key(self) -> str:
-        return f"{self.cell.mark}|{self.part}|{self.contender}|{self.share:g}"
+        key = f"{self.cell.mark}|{self.part}|{self.contender}|{self.share:g}"
+        return "|".join([key, *([f"seed {self.seed}"] if self.seed != SEED else []), *filter(None, [self.code])])
 
 
 Outcome = dict[str, float]
@@ -42,15 +48,15 @@ Outcome = dict[str, float]
 
 def run(job: Job, data: Path) -> Outcome:
     case = job.cell.case(data, job.part, job.share)
-    trace = traffic_of(case, SEED)
+    trace = traffic_of(case, job.seed)
     if job.contender == ORACLE:
         try:
-            planned = plan(case, SEED, trace)
+            planned = plan(case, job.seed, trace)
         except SloUnreachable:
             return {"cost_usd": math.nan, "attainment": math.nan, "bound_usd": math.nan}
         return {"cost_usd": planned.cost_usd, "attainment": planned.attainment, "bound_usd": planned.bound_usd}
     (contender,) = contenders(case, [job.contender], with_self=False)
-    return outcome(simulate(contender.case, SEED, trace))
+    return outcome(simulate(contender.case, job.seed, trace))
 
 
 def outcome(run: SimulationRun) -> Outcome:
@@ -88,6 +94,10 @@ class Runs:
                 ):
                     self._remember(job, outcome)
         return [self.outcomes[job.key] for job in jobs]
+
+    def stored(self, job: Job) -> Outcome | None:
+        """Return the outcome of a finished run."""
+        return self.outcomes.get(job.key)
 
     def _remember(self, job: Job, outcome: Outcome) -> None:
         self.outcomes[job.key] = outcome

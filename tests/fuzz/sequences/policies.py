@@ -190,13 +190,26 @@ def _dynamo(rng: Rng, source: str, _: int) -> Document:
     return {**document, "optimize": rng.choice(("throughput", "latency"))}
 
 
+def _dynamo_sla(rng: Rng, source: str, _: int) -> Document:
+    limits = {"kv_tokens": rng.randint(1_000, 1_000_000), "max_seqs": rng.choice((8, 256))}
+    times = {"step_s": 0.01, "prompt_token_s": rng.share(0.0, 1e-4), "kv_token_s": rng.share(0.0, 1e-6)}
+    return {"source": source, **limits, **times, "adjustment_interval_s": rng.choice((30.0, 180.0))}
+
+
+def _aibrix(rng: Rng, source: str, _: int) -> Document:
+    windows = {"observe_window_s": rng.choice((30.0, 180.0)), "scale_down_window_s": rng.choice((0.0, 300.0))}
+    return {"source": source, "target": rng.share(0.1, 1.0), "horizon_s": rng.choice((None, 120.0)), **windows}
+
+
 def _static(rng: Rng, _: str, maximum: int) -> Document:
     return {"replicas": rng.randint(0, maximum + 2)}
 
 
 POLICIES: Final[Mapping[str, Make]] = {
+    "aibrix_apa": _aibrix,
     "concurrency": _concurrency,
     "dynamo_easy": _dynamo,
+    "dynamo_sla": _dynamo_sla,
     "gpu_utilization": _share,
     "headroom": _headroom,
     "hpa": _hpa,
@@ -212,7 +225,8 @@ POLICIES: Final[Mapping[str, Make]] = {
     "skyserve_request_rate": _skyserve,
     "static": _static,
 }
-PEERS: Final = ("dynamo_easy", "hpa", "keda", "kpa", "llmd", "ray_serve", "skyserve_request_rate", "static")
+RIVALS: Final = ("hpa", "keda", "kpa", "llmd", "ray_serve", "skyserve_request_rate", "static")
+PEERS: Final = ("aibrix_apa", "dynamo_easy", "dynamo_sla", *RIVALS)
 """Kinds with their own windows and limits, which must be the only policy of a workload."""
 OWN: Final = tuple(kind for kind in POLICIES if kind not in PEERS)
 MEASURING: Final = tuple(kind for kind in OWN if kind not in {"headroom", "schedule"})

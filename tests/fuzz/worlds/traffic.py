@@ -12,7 +12,7 @@ from tests.fuzz.worlds.rng import WorldRng, rounded
 
 MAX_REQUESTS: Final = 20_000
 """Approximate maximum of one world. They take some hundredths of a second."""
-SHAPED: Final = ("daily", "flash_crowd", "on_off", "poisson", "ramp", "rates", "steps", "trace")
+SHAPED: Final = ("daily", "flash_crowd", "on_off", "poisson", "ramp", "rates", "sine", "steps", "trace")
 """Kinds of traffic of the clients of a mix."""
 
 
@@ -95,6 +95,11 @@ def _on_off(rng: WorldRng, load: Load) -> dict[str, Any]:
     return {"on_rps": load.rps, "off_rps": rng.choice((0.0, 0.1 * load.rps)), **spans, **_shared(rng, load)}
 
 
+def _sine(rng: WorldRng, load: Load) -> dict[str, Any]:
+    period_s = round(rng.scale(20, load.duration_s))
+    return {"min_rps": 0.1 * load.rps, "max_rps": load.rps, "period_s": period_s, **_shared(rng, load)}
+
+
 def _poisson(rng: WorldRng, load: Load) -> dict[str, Any]:
     return {"rps": load.rps, **_shared(rng, load)}
 
@@ -150,6 +155,7 @@ TRAFFIC: Final[Mapping[str, Maker]] = {
     "poisson": _poisson,
     "ramp": _ramp,
     "rates": _rates,
+    "sine": _sine,
     "steps": _steps,
     "trace": _trace,
 }

@@ -28,7 +28,9 @@ from policies.model.pool import Pool
 from policies.model.spec import WorkloadSpec
 from policies.pipeline import decide
 from policies.recommend.need_bounds import bounded_recommendation, max_need
+from policies.recommend.peers.aibrix import AibrixApa
 from policies.recommend.peers.dynamo import DynamoEasy
+from policies.recommend.peers.dynamo_sla import DynamoSla
 from policies.recommend.peers.hpa import Hpa, HpaMetric
 from policies.recommend.peers.keda import Keda, Trigger
 from policies.recommend.peers.kpa import Kpa
@@ -47,7 +49,9 @@ from tests.policies.allocate.worlds import FixedRecommendation
 DEPTH = QueueDepth(source="s", target_per_replica=1e-3)
 KINDS: Mapping[str, Mapping[str, Any]] = {
     "concurrency": {"p": Concurrency(source="s", target_per_replica=1e-3)},
+    "aibrix_apa": {"p": AibrixApa(source="s", target=0.001, horizon_s=120.0)},
     "dynamo_easy": {"p": DynamoEasy(source="s", kv_tokens=1)},
+    "dynamo_sla": {"p": DynamoSla(source="s", kv_tokens=1, step_s=10.0, prompt_token_s=0.0, kv_token_s=0.0)},
     "gpu_utilization": {"p": GpuUtilization(source="s")},
     "headroom": {"p": DEPTH, "room": Headroom(share=0.999999)},
     "hpa": {"p": Hpa(source="s", metrics=(HpaMetric(quantities=("visible",), target=0.001),))},

@@ -49,7 +49,7 @@ def test_minimal_document_gets_all_defaults(tmp_path: Path) -> None:
     ("change", "path", "line", "rule", "hint"),
     [
         pytest.param(("max_replicas: 8", "max_replica: 8"), "max_replica", 2, "unknown key", "did you mean 'max_replicas'?", id="a mistyped key"),
-        pytest.param(("{kind: queue_depth}", "{kind: queue_dept}"), "policies.depth.kind", 6, "must be one of concurrency", "did you mean 'queue_depth'?", id="a mistyped kind"),
+        pytest.param(("{kind: queue_depth}", "{kind: queue_dept}"), "policies.depth.kind", 6, "must be one of aibrix_apa, concurrency", "did you mean 'queue_depth'?", id="a mistyped kind"),
         pytest.param(("{kind: queue_depth}", "{kind: queue_depth, target: 5}"), "policies.depth.target", 6, "unknown key", "did you mean 'target_per_replica'?", id="a key of another kind"),
         pytest.param(("{kind: queue_depth}", "{}"), "policies.depth.kind", 6, "is required; must be one of", "", id="no kind"),
         pytest.param(("max_replicas: 8", "max_replicas: '8'"), "max_replicas", 2, "must be a whole number", "without quotes: 8", id="a number in quotes"),

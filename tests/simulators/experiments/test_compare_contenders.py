@@ -9,10 +9,12 @@ import pytest
 import yaml
 
 from policies.recommend.peers.dynamo import DynamoEasy
+from policies.recommend.peers.dynamo_sla import DynamoSla
 from policies.recommend.peers.hpa import Hpa
 from policies.recommend.peers.kpa import Kpa
 from policies.recommend.peers.static import Static
 from scaler.config.problems import ConfigError
+from simulators.engine.models.worth import engine_profile
 from simulators.experiments.compare import compare
 from simulators.experiments.contenders.contenders import TEMPLATES, Contender, contenders, peer_names, split_texts
 from simulators.experiments.scenario import Case, load
@@ -64,7 +66,9 @@ def test_every_template_documents_its_target_and_sets_only_two_keys(name: str) -
     assert yaml.safe_load(text).keys() == {"sources", "policies"}
 
 
-@pytest.mark.parametrize("name", [n for n in peer_names() if n not in {"static", "hpa", "hpa-value", "dynamo"}])
+@pytest.mark.parametrize(
+    "name", [n for n in peer_names() if n not in {"static", "hpa", "hpa-value", "dynamo", "dynamo-sla"}]
+)
 def test_peer_templates_set_only_the_target(case: Case, name: str) -> None:
     """A template sets only its target: all else is the policy's default."""
     document = yaml.safe_load((TEMPLATES / f"{name}.yaml").read_text(encoding="utf-8"))
@@ -76,6 +80,20 @@ def test_dynamo_gets_the_scenarios_kv_cache_size(case: Case) -> None:
     planner = policy(contender_of(case, "dynamo"))
     assert isinstance(planner, DynamoEasy)
     assert planner.kv_tokens == min(m.kv_tokens for m in case.models.values())
+
+
+def test_dynamo_sla_gets_the_profile_of_the_scenarios_engine(case: Case) -> None:
+    planner = policy(contender_of(case, "dynamo-sla:step_s=0.5"))
+    assert isinstance(planner, DynamoSla)
+    (model,) = case.models.values()
+    profile = engine_profile(model)
+    assert (planner.kv_tokens, planner.max_seqs, planner.max_step_tokens) == (
+        model.kv_tokens,
+        model.max_seqs,
+        model.max_step_tokens,
+    )
+    assert (planner.prompt_token_s, planner.kv_token_s) == (profile["prompt_token_s"], profile["kv_token_s"])
+    assert planner.step_s == 0.5, "a setting replaces the profile"
 
 
 def test_a_setting_replaces_the_existing_key_of_its_name(case: Case) -> None:

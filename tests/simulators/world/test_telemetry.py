@@ -84,10 +84,12 @@ def test_rates_and_latencies_match_hand_computed_window_values() -> None:
             "e2e_mean_s": 0.11,
             "e2e_p95_s": 0.285,
             "generation_tokens_per_s": 11.0,
+            "inflight_tokens": 0.0,
             "itl_late_share": 0.0,
             "itl_mean_s": 0.01,
             "itl_p95_s": 0.0095,
             "kv_cache_usage": 0.0,
+            "pool_saturation": 0.0,
             "preemptions_per_s": 0.0,
             "prompt_tokens_per_s": 10.0,
             "queue_time_p95_s": 0.285,
@@ -107,6 +109,29 @@ def test_rates_and_latencies_match_hand_computed_window_values() -> None:
 def test_a_mean_per_replica_is_the_total_divided_by_the_replicas() -> None:
     simulated = world(trace(*[(0.0, 10, 1000)] * 6), replicas=3, telemetry=Telemetry(scrape_interval_s=1))
     assert readings_at(simulated, 5.5, "running", "running_per_replica") == [Fresh(6.0, 1005.0), Fresh(2.0, 1005.0)]
+
+
+def test_tokens_in_flight_are_the_prompts_without_a_first_token() -> None:
+    """Four requests run for ten seconds, and two of 1,000 and 300 tokens wait for them."""
+    rows = [(0.0, 500, 1000)] * 4 + [(0.5, 1000, 10), (1.5, 300, 10)]
+    simulated = world(trace(*rows), telemetry=Telemetry(scrape_interval_s=1, rate_window_s=5))
+    assert [value(simulated, at_s, "inflight_tokens") for at_s in (1.0, 1.9, 2.0, 9.0, 12.0)] == [
+        1000,
+        1000,
+        1300,
+        1300,
+        0,
+    ]
+
+
+def test_pool_saturation_is_the_larger_of_queue_and_cache() -> None:
+    """Saturated means 5 waiting requests or 80 % of the cache per engine. Two requests wait in the first world."""
+    queued = world(trace(*[(0.0, 16, 1000)] * 6), telemetry=Telemetry(scrape_interval_s=1))
+    assert value(queued, 1.0, "pool_saturation") == pytest.approx(0.4)
+    cached = world(trace(*[(0.0, 3000, 800)] * 2), telemetry=Telemetry(scrape_interval_s=1))
+    usage = value(cached, 5.0, "kv_cache_usage")
+    assert value(cached, 5.0, "pool_saturation") == pytest.approx(usage / 0.8)
+    assert usage > 0.4
 
 
 def test_unfinished_and_rejected_requests_contribute_no_latency() -> None:
@@ -183,6 +208,8 @@ def test_a_partial_scrape_gives_lower_bound_totals_and_no_means() -> None:
             assert isinstance(reading, Fresh)
             assert reading.value == (quantity == "running")
             assert "did not respond" in reading.missing
+        elif quantity == "inflight_tokens":
+            assert isinstance(reading, Fresh), "the router counts them"
         else:  # a rate needs one complete scrape as its start
             assert isinstance(reading, Absent), quantity
             assert total or "did not respond" in reading.reason or "no data for" in reading.reason

@@ -16,7 +16,9 @@ from policies.model import Evidence, Fresh, PolicyName, SignalName
 from policies.model.spec import WorkloadSpec
 from policies.pipeline import decide
 from policies.recommend.context import PolicyContext
+from policies.recommend.peers.aibrix import AibrixApa
 from policies.recommend.peers.dynamo import DynamoEasy
+from policies.recommend.peers.dynamo_sla import DynamoSla
 from policies.recommend.peers.hpa import Hpa, HpaMetric
 from policies.recommend.peers.hpa_behavior import Behavior, ScaleDownRules, ScaleUpRules
 from policies.recommend.peers.keda import Fallback, Keda, Trigger
@@ -69,6 +71,10 @@ PEERS: tuple[Any, ...] = (
     LlmD(source="engine", recipe="saturation", pool_saturation="busy_share"),
     DynamoEasy(source="engine", kv_tokens=50_000),
     DynamoEasy(source="engine", kv_tokens=50_000, mode="prefill", optimize="latency"),
+    DynamoSla(
+        source="engine", kv_tokens=50_000, step_s=0.02, prompt_token_s=2e-5, kv_token_s=1e-7, adjustment_interval_s=45.0
+    ),
+    AibrixApa(source="engine", quantity="busy_share", observe_window_s=60.0, horizon_s=120.0),
     Static(replicas=3),
 )
 

@@ -74,6 +74,15 @@ def test_llmd_token_recipe_adds_one_replica_in_three_minutes() -> None:
     assert [sizes.index(n) for n in (2, 3, 4)] == [0, 12, 24]
 
 
+def test_llmd_scale_down_window_may_be_shorter() -> None:
+    def sizes(window_s: float) -> list[int]:
+        ticks = PeerTicks(LlmD(source="r", recipe="queue_guard", scale_down_window_s=window_s), 6)
+        ticks.run(4, {"r.waiting": 0, "r.running": 96})
+        return ticks.run(24, {"r.waiting": 0, "r.running": 16})
+
+    assert (sizes(60.0).index(1), sizes(300.0).index(1)) == (3, 19)
+
+
 def test_llmd_does_not_scale_in_on_partial_evidence() -> None:
     ticks = PeerTicks(LlmD(source="r"), 6)
     assert set(ticks.run(40, {"r.waiting": 0, "r.running": ABSENT})) == {6}

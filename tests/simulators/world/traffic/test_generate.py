@@ -21,7 +21,7 @@ from simulators.world.traffic.arrivals import arrivals, renewal
 from simulators.world.traffic.describe import describe
 from simulators.world.traffic.generate import CHUNK_S, GENERATORS, Mix, TraceFile
 from simulators.world.traffic.lengths import Lengths
-from simulators.world.traffic.shapes import Daily, FlashCrowd, OnOff, Poisson, Ramp, Rates, RateSteps
+from simulators.world.traffic.shapes import Daily, FlashCrowd, OnOff, Poisson, Ramp, Rates, RateSteps, Sine
 from simulators.world.traffic.trace import TraceError, joined
 from simulators.world.traffic.writers import write
 from tests.laws import law
@@ -35,6 +35,7 @@ SYNTHETIC: dict[str, Any] = {
     "on_off": OnOff(on_rps=30.0, on_s=100.0, off_s=50.0, duration_s=9000.0),
     "poisson": Poisson(rps=10.0),
     "ramp": Ramp(to_rps=20.0),
+    "sine": Sine(min_rps=1.0, max_rps=24.0, period_s=900.0),
     "steps": RateSteps(rates_rps=(5.0, 0.0, 25.0)),
 }
 
