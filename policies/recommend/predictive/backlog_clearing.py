@@ -52,20 +52,23 @@ def backlog_need(waiting: WaitingWork, rate: float, ready: float, size: float, s
     While requests wait in the engines, every arriving request is late. E extra replicas clear B replica-seconds in B /
     E seconds. That costs ``ratio * rate * B / E`` for late requests and ``E * (lead + lifetime)`` for the replicas; the
     sum is smallest at ``E = sqrt(ratio * rate * B / (lead + lifetime))``. B is the backlog when the next replicas
-    serve. If the requested size clears it within a lead time, no more is added, and nothing is removed before it is
-    cleared.
+    serve. If the requested size clears it before others could serve, no more is added, and nothing is removed before it
+    is cleared.
 
     Example: 1,000 requests of 0.1 replica-seconds wait, so B = 100. The rate is 4 and 4 replicas are ready. With a
     ratio of 19, a lead time of 100 s and a lifetime of 100 s: sqrt(19 * 4 * 100 / 200) = 6.2 replicas. If 8 are already
-    requested, they clear (8 - 4) * 100 = 400 replica-seconds within a lead time, so 8 - 4 = 4 extra are enough.
+    requested and serve in 20 s, they clear (8 - 4) * (100 - 20) = 320 replica-seconds before others could serve, so
+    8 - 4 = 4 extra are enough. If they serve in 80 s, they clear only 80 of 100, and 6.2 are needed.
     """
     if waiting.requests <= 0:
         return BacklogNeed(0.0)
     next_s = supply.next_s if size > ready else supply.lead_s
-    backlog_s = waiting.requests * waiting.service_time_s + max(0.0, rate - ready) * next_s
+    waiting_s = waiting.requests * waiting.service_time_s
+    backlog_s = waiting_s + max(0.0, rate - ready) * next_s
     cost_ratio = supply.violation_cost_ratio * rate * backlog_s / (supply.lead_s + supply.min_lifetime_s)
     extra = min(math.sqrt(cost_ratio), backlog_s / MIN_CLEAR_S)
-    if backlog_s <= (size - rate) * supply.lead_s:
+    left_s = max(0.0, waiting_s + (rate - ready) * next_s) - (size - rate) * (supply.lead_s - next_s)
+    if left_s <= 0.0:
         extra = min(extra, size - rate)
     reason = (
         f"{waiting.requests:g} requests wait in the engines: clearing the backlog of {backlog_s:.0f} replica-seconds"
