@@ -217,10 +217,13 @@ def reduced_split(pools: Mapping[PoolName, int], size: int) -> Mapping[PoolName,
 def enforce(state: DecisionState) -> None:
     """Apply every limit to the pools' targets. Full replicas keep no pool if the size falls."""
     context, allocation = state.context, state.allocation
+    targets = {**allocation.headroom, **allocation.targets}
+    if all(context.desired[name] == target for name, target in targets.items()):
+        return  # a limit only moves a target towards the current size
     planned = min(float(state.size), equivalents(context.spec, {**context.sizes, **allocation.targets}))
     full_reason = "" if state.size < context.current else context.full_reason
     context = dataclasses.replace(context, full_reason=full_reason, abandoned=allocation.abandoned, planned=planned)
-    steps, allowed = enforce_targets({**allocation.headroom, **allocation.targets}, context)
+    steps, allowed = enforce_targets(targets, context)
     state.allocation = allocation.corrected(context, steps, allowed)
 
 

@@ -29,7 +29,8 @@ from policies.model import (
 )
 from policies.model.readings import grade
 from policies.pipeline import decide
-from policies.signals.plausibility import implausible, implausible_size, quantity_of
+from policies.signals.plausibility import implausible, implausible_size
+from policies.signals.zero_suspicion import source_of
 from scaler.adapter_faults import Fault
 from scaler.config.load import Workload
 from scaler.masking import masked_reading, masked_status
@@ -56,6 +57,7 @@ MAX_WAIT_S: Final = 300.0
 """Maximum `Retry-After` that is obeyed: a mistaken header must not stop readings for a day. Seconds."""
 POOL_MAX_AGE_S: Final = 60.0
 """Maximum age of a pool's status for a write: a shared watch may be silent for this long. Seconds."""
+NOT_RETURNED: Final = Absent("the source did not return it")
 NO_CONTEXT: Final = contextlib.nullcontext()
 MAX_FAILED_TICKS: Final = 3
 """Consecutive ticks that fail by an exception of the core before it ends the loop: a bad observation may pass."""
@@ -256,11 +258,10 @@ class Controller:
         self._apply_clock_step()
         now = self._clock.now()
         readings: dict[SignalName, Reading[float]] = {}
-        for (name, spec), sample in zip(setup.workload.spec.sources.items(), samples, strict=True):
-            for quantity, max_age_s in spec.quantities().items():
-                signal = SignalName(f"{name}.{quantity}")
-                value = sample.get(quantity, Absent("the source did not return it")) if sample is not None else None
-                readings[signal] = self._grade(signal, value, max_age_s, now, f"source {name} could not be read")
+        for name, sample in zip(setup.sources, samples, strict=True):
+            for signal, quantity, max_age_s in setup.signals[name]:
+                value = None if sample is None else sample.get(quantity, NOT_RETURNED)
+                readings[signal] = self._grade(signal, quantity, value, max_age_s, now)
         pools: dict[PoolName, Reading[PoolStatus]] = {}
         for name, status in zip(setup.actuators, statuses, strict=True):
             if status is not None and (reason := implausible_size(status.value)):
@@ -274,7 +275,7 @@ class Controller:
         return Observation(setup.workload.name, now, readings, pools, source_errors, pool_errors, None, budget)
 
     def _grade(
-        self, signal: SignalName, sample: Fresh[float] | Absent | None, max_age_s: float, now: float, error: str
+        self, signal: SignalName, quantity: str, sample: Fresh[float] | Absent | None, max_age_s: float, now: float
     ) -> Reading[float]:
         """Return the reading of a sample by its age.
 
@@ -284,11 +285,11 @@ class Controller:
         if isinstance(sample, Fresh):
             if sample.measured_at > now + MAX_AHEAD_S:
                 return Absent(f"measured {sample.measured_at - now:.0f} s in the future: the clocks differ")
-            if reason := implausible(quantity_of(signal), sample.value):
+            if reason := implausible(quantity, sample.value):
                 return Absent(reason)
             self._last_samples[signal] = sample
-            return grade(sample, max_age_s, now, error, failed=False)
-        reason = sample.reason if isinstance(sample, Absent) else error
+            return grade(sample, max_age_s, now, "", failed=False)
+        reason = sample.reason if sample is not None else f"source {source_of(signal)} could not be read"
         return grade(self._last_samples.get(signal), max_age_s, now, reason, failed=True)
 
     async def _read(

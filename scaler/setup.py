@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from policies.model import PoolName
+from policies.model import PoolName, SignalName
 from scaler.adapter_faults import Faults
 from scaler.config.load import Workload
 from scaler.ports import Actuator, Source
@@ -31,6 +31,16 @@ class Setup:
     """The event by which adapters request a tick at once; None where no adapter does."""
     faults: Faults | None = None
     """The handler of adapters' unexpected exceptions; None lets them pass, as in a simulation."""
+
+    signals: Mapping[str, tuple[tuple[SignalName, str, float], ...]] = field(init=False)
+    """The signals of each source: name, quantity, and the age from which it is stale. Seconds."""
+
+    def __post_init__(self) -> None:
+        signals = {
+            name: tuple((SignalName(f"{name}.{q}"), q, max_age_s) for q, max_age_s in source.quantities().items())
+            for name, source in self.workload.spec.sources.items()
+        }
+        object.__setattr__(self, "signals", signals)
 
     def register(self) -> None:
         """Register the workload and its specification with the fleet's ledger."""

@@ -77,9 +77,10 @@ def serving_supply(spec: WorkloadSpec, history: History, observation: Observatio
         return ServingSupply(sizes, None, None)
     ready = whole_replicas(sum(status.ready * pools[n].work_per_replica for n, status in statuses.items()))
     current = replica_equivalents(spec, sizes)
-    last_target = history.column(TARGET)[-1:]
-    if candidates.differ_in_cost(spec) and last_target.size and last_target[0] >= 0:  # NaN where no size was known
-        current = min(current, max(1, int(last_target[0])))
+    if candidates.differ_in_cost(spec):
+        last_target = history.column(TARGET)[-1:]
+        if last_target.size and last_target[0] >= 0:  # NaN where no size was known
+            current = min(current, max(1, int(last_target[0])))
     return ServingSupply(sizes, current, ready)
 
 
@@ -139,7 +140,7 @@ def _in_order(
         for n in pools
         if (why := candidates.unavailable_reason(n, pools, context.observation.pools, memories, now))
     }
-    has_no_alternative = not pools.keys() - unmanaged - unavailable.keys()
+    has_no_alternative = bool(unavailable) and not pools.keys() - unmanaged - unavailable.keys()
     if has_no_alternative:
         unavailable = {n: why for n, why in unavailable.items() if memories.of(n).backoff.is_recent_quota_error(now)}
     if not unavailable:

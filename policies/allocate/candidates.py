@@ -79,9 +79,9 @@ class PoolCandidate:
         return self.pool.market == "spot"
 
 
-def serving_pools(spec: WorkloadSpec) -> dict[PoolName, Pool]:
+def serving_pools(spec: WorkloadSpec) -> Mapping[PoolName, Pool]:
     """Return the pools that serve, without the headroom tiers."""
-    return {name: pool for name, pool in spec.pools.items() if pool.tier == "serving"}
+    return spec.serving_pools
 
 
 def differ_in_cost(spec: WorkloadSpec) -> bool:

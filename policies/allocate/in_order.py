@@ -35,6 +35,8 @@ def allocate(
     current = sum(sizes.values())
     managed = {name: pool for name, pool in pools.items() if name not in unmanaged}
     result = {name: sizes[name] for name in managed}
+    if current == target <= max_replicas and all(result[name] >= pool.min_replicas for name, pool in managed.items()):
+        return result
     max_growth = max(0, max_replicas - current)
     for name, pool in managed.items():
         added = quantum.growth(result[name], pool.min_replicas - result[name], max_growth, pool.quantum)

@@ -148,11 +148,11 @@ def unmanaged_pools(spec: WorkloadSpec, pools: Mapping[PoolName, Reading[PoolSta
     """Return the pools that must keep their size in this tick, and why."""
     reasons: dict[PoolName, str] = {}
     for name, pool in spec.pools.items():
-        match pools[name]:
-            case Fresh(PoolStatus(other_writer=str(writer))) if pool.on_other_writer == "yield":
-                reasons[name] = f"{name} is not resized (on_other_writer: yield): {writer}"
-            case Stale(_, _, age_s):
-                reasons[name] = f"{name} keeps its size, which was last read {age_s:.0f} s ago"
+        reading = pools[name]
+        if isinstance(reading, Stale):
+            reasons[name] = f"{name} keeps its size, which was last read {reading.age_s:.0f} s ago"
+        elif isinstance(reading, Fresh) and reading.value.other_writer is not None and pool.on_other_writer == "yield":
+            reasons[name] = f"{name} is not resized (on_other_writer: yield): {reading.value.other_writer}"
     return reasons
 
 

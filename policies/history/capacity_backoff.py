@@ -86,8 +86,19 @@ class CapacityBackoff:
 
     def decayed(self, passed_s: float) -> CapacityBackoff:
         """Return the backoff with grants and refusals decayed over `passed_s`."""
+        if not (self.grants or self.refusals):
+            return self
         weight = 0.5 ** (passed_s / HALF_LIFE_S)
-        return replace(self, grants=self.grants * weight, refusals=self.refusals * weight)
+        return CapacityBackoff(
+            self.since,
+            self.until,
+            self.wait_s,
+            self.reason,
+            self.quota_spec,
+            self.quota_error_at,
+            self.grants * weight,
+            self.refusals * weight,
+        )
 
     def shifted(self, step_s: float) -> CapacityBackoff:
         return replace(

@@ -41,6 +41,8 @@ class CapacityCeiling:
 
     def aged(self, passed_s: float) -> CapacityCeiling:
         """Return the ceiling `passed_s` later; after `FORGET_S` it is forgotten."""
+        if self.held is None:
+            return self
         age_s = self.age_s + passed_s
         return CapacityCeiling() if age_s > FORGET_S else replace(self, age_s=age_s)
 

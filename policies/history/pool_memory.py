@@ -166,7 +166,9 @@ class PoolMemories:
         self._pools = {n: m for n, m in self._pools.items() if n in tick.observation.pools}
         for name, reading in tick.observation.pools.items():
             if isinstance(reading, Fresh):
-                memory = self._pools.setdefault(name, PoolMemory(name))
+                memory = self._pools.get(name)
+                if memory is None:
+                    memory = self._pools[name] = PoolMemory(name)
                 abandoned = tick.decision.abandoned.get(name, 0)
                 memory.note(tick.decision.at, reading.value, outcomes.get(name), abandoned, tick.spec)
 

@@ -6,6 +6,7 @@ signals that a recommendation retains (`Recommendation.retained_signals`).
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -135,6 +136,14 @@ class History:
         start = self._start if since is None else self._index(since)
         return self._rows[column, start : self._end]
 
+    def column_to_now(self, column: int, since: float, value: float) -> NDArray[np.float64]:
+        """Return a copy of a column's values since `since`, with this tick's `value` at the end."""
+        past = self.column(column, since)
+        values = np.empty(past.size + 1)
+        values[:-1] = past
+        values[-1] = value
+        return values
+
     def signal(self, name: SignalName, since: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the times and values of a retained signal since `since`, oldest first.
 
@@ -176,15 +185,16 @@ class History:
         The tick at `now`, which is being decided, counts as true. Example: true values at 0, 15, 75 and 90 s leave 60 s
         in [10, 100], and 15 s in [80, 100], where the last true value before the window starts the count.
         """
-        true_at = self.column(AT)[self.column(column) > 0]
-        first = int(true_at.searchsorted(since, side="right")) - 1
-        if first < 0:
-            return float("inf")
-        inside = true_at[first:]
-        return float(max((inside[1:] - inside[:-1]).max(initial=0.0), now - inside[-1]))
+        at, is_true = self.column(AT), self.column(column) > 0
+        before = int(at.searchsorted(since, side="right"))
+        first = before - 1 - int(is_true[:before][::-1].argmax()) if before else -1
+        if first < 0 or not is_true[first]:
+            return math.inf
+        inside = at[first:][is_true[first:]]
+        return float(max(np.maximum.reduce(inside[1:] - inside[:-1], initial=0.0), now - inside[-1]))
 
     def _index(self, since: float) -> int:
-        return self._start + int(np.searchsorted(self._rows[AT, self._start : self._end], since, side="left"))
+        return self._start + int(self._rows[AT, self._start : self._end].searchsorted(since))
 
 
 @lru_cache(maxsize=64)

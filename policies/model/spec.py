@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any
 
 from policies.model import PolicyName, PoolName
@@ -362,6 +363,11 @@ class WorkloadSpec:
     maintenance: Annotated[
         Maintenance, FieldMetadata("Weekly windows in which the size must not change, rise or fall.")
     ] = field(default_factory=Maintenance)
+
+    @cached_property
+    def serving_pools(self) -> Mapping[PoolName, Any]:
+        """The pools that serve, without the headroom tiers."""
+        return {name: pool for name, pool in self.pools.items() if pool.tier == "serving"}
 
     @property
     def slo_limits_s(self) -> dict[str, float]:

@@ -56,8 +56,8 @@ def evaluate(
         measured, full_reason = readiness.with_lost_replicas(measured, missing, context, spec)
     winner = largest(measured.values())
     demand = None if winner is None else winner.need
-    shaped = _shaped(context, spec, demand, maximum)
-    recommendations = tuple({**measured, **shaped}[n] for n in spec.policies)
+    by_policy = {**measured, **_shaped(context, spec, demand, maximum)}
+    recommendations = tuple(by_policy[n] for n in spec.policies)
     without_latency = None
     if any(r.latency_driven for r in recommendations):
         without_latency = _need_without_latency(measured, context, spec, maximum)
@@ -78,11 +78,13 @@ def _shaped(
     context: PolicyContext, spec: WorkloadSpec, demand: float | None, maximum: float
 ) -> dict[PolicyName, Recommendation]:
     """Return the recommendations of the post-demand policies for a demand."""
+    policies = {n: p for n, p in spec.policies.items() if p.post_demand}
+    if not policies:
+        return {}
     post_demand = dataclasses.replace(context, demand=demand)
     return {
         n: bounded_recommendation(p.recommend(n, post_demand), maximum, context.history.memory(n))
-        for n, p in spec.policies.items()
-        if p.post_demand
+        for n, p in policies.items()
     }
 
 

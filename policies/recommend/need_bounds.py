@@ -39,8 +39,11 @@ def bounded_recommendation(
     If a need is not finite, the recommendation has no need. `last_memory` is the policy's memory before this tick. It
     replaces a memory with a value that is not finite.
     """
-    memory = recommendation.memory if all(map(math.isfinite, recommendation.memory.values())) else last_memory
     needs = [n for n in (recommendation.replicas, recommendation.unstabilized) if n is not None]
+    has_needs_only = recommendation.work is None and not (recommendation.memory or recommendation.peaks)
+    if has_needs_only and all(-math.inf < n <= maximum for n in needs):
+        return recommendation
+    memory = recommendation.memory if all(map(math.isfinite, recommendation.memory.values())) else last_memory
     if not all(map(math.isfinite, needs)):
         reason = f"no recommendation: the need is not a finite number ({recommendation.reason})"
         return replace(

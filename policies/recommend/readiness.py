@@ -97,17 +97,19 @@ def not_ready(spec: WorkloadSpec, history: History, observation: Observation, re
     statuses = [r.value for r in observation.pools.values() if not isinstance(r, Absent)]
     desired, ready_replicas = sum(s.desired for s in statuses), sum(s.ready for s in statuses)
     size = whole_replicas(work)
-    past_ready = history.column(READY, observation.at - max(LOST_S, spec.scale_down.window_s))
-    rows = len(history) - past_ready.size
-    past_desired = np.append(history.column(DESIRED)[rows:], float(desired))
+    since = observation.at - max(LOST_S, spec.scale_down.window_s)
+    past_desired = history.column_to_now(DESIRED, since, desired)
     recent = int(desired - np.fmin.reduce(past_desired))
-    past_replicas = np.append(history.column(READY_REPLICAS)[rows:], float(ready_replicas))
-    lost_replicas = int(_expected_ready(past_replicas, past_desired)) - ready_replicas
+    past_replicas = history.column_to_now(READY_REPLICAS, since, ready_replicas)
+    lost_replicas = 0
+    if np.fmax.reduce(past_replicas) > ready_replicas:
+        lost_replicas = int(_expected_ready(past_replicas, past_desired)) - ready_replicas
+    past_ready = history.column(READY, since)
     if 0 < np.fmax.reduce(past_ready, initial=0.0) <= ready:
         return NotReady(missing, requested, recent, lost_replicas, 0.0, 0.0, size)
     max_work = max(1.0, *(pool.work_per_replica for pool in spec.pools.values()))
-    expected = _expected_ready(np.append(past_ready, float(ready)), past_desired, max_work)
-    demand = history.column(DEMAND)[rows:][past_ready >= expected]
+    expected = _expected_ready(history.column_to_now(READY, since, ready), past_desired, max_work)
+    demand = history.column(DEMAND, since)[past_ready >= expected]
     demand_before = float(np.fmax.reduce(demand, initial=0.0))
     return NotReady(missing, requested, recent, lost_replicas, max(0.0, expected - ready), demand_before, size)
 
@@ -119,12 +121,13 @@ def _expected_ready(ready: NDArray[np.float64], desired: NDArray[np.float64], ma
     capacity of one replica, in the unit of `ready`. Example: 10 of 12 ready replicas are lost, and then the size is
     lowered to 11: 12 are still expected. Had all 12 been ready, 11 would be.
     """
-    known = ~np.isnan(ready + desired)
-    ready, desired = np.minimum(ready, desired * max_work)[known], desired[known]
+    ready = np.minimum(ready, desired * max_work)
+    known = ~np.isnan(ready)
+    ready, desired = ready[known], desired[known]
     pending = np.maximum(desired[:-1] - ready[:-1], 0.0)
-    removed = np.cumsum(np.maximum(desired[:-1] - desired[1:] - pending, 0.0))
+    removed = np.maximum(desired[:-1] - desired[1:] - pending, 0.0).cumsum()
     total = removed[-1] if removed.size else 0.0
-    return float(max(ready[-1], np.max(ready[1:] + removed, initial=0.0) - total, ready[0] - total))
+    return float(max(ready[-1], np.maximum.reduce(ready[1:] + removed, initial=0.0) - total, ready[0] - total))
 
 
 def with_lost_replicas(
@@ -151,8 +154,8 @@ def with_lost_replicas(
 
 def _measures_empty_queue(policy: Any, recommendation: Recommendation) -> bool:
     """Return whether a policy reads a queue before the replicas, and that queue is empty."""
-    is_upstream = "visible" in policy.needs() and not hasattr(policy, "filled")
-    return is_upstream and recommendation.evidence is Evidence.FULL and recommendation.need == 0.0
+    measures_nothing = recommendation.evidence is Evidence.FULL and recommendation.need == 0.0
+    return measures_nothing and "visible" in policy.needs() and not hasattr(policy, "filled")
 
 
 def _with_empty_queue(recommendation: Recommendation, context: PolicyContext) -> Recommendation:

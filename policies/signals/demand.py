@@ -6,6 +6,7 @@ Demand is the number of ready replicas that meet the target. It may be a fractio
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, Recommendation, SignalName, Stale
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from policies.model.spec import WorkloadSpec
 
 
+NEVER_READ: Final = Absent("never read")
 EPSILON: Final = 1e-9
 """Tolerance for rounding noise: a demand of 10.000000000000002 replicas counts as 10. Replicas."""
 
@@ -47,7 +49,8 @@ def work_of_share(share: float, ready: int, target: float) -> float:
 
 def equivalents(spec: WorkloadSpec, sizes: Mapping[PoolName, int]) -> float:
     """Return the capacity of the serving pools at these sizes, in replica equivalents."""
-    return float(sum(n * spec.pools[p].work_per_replica for p, n in sizes.items() if spec.pools[p].tier == "serving"))
+    pools = spec.serving_pools
+    return float(sum([n * pools[p].work_per_replica for p, n in sizes.items() if p in pools]))
 
 
 def replica_equivalents(spec: WorkloadSpec, sizes: Mapping[PoolName, int]) -> int:
@@ -92,21 +95,22 @@ def fresh_values(
     values: dict[SignalName, float] = {}
     problems: list[str] = []
     for name in names:
-        match readings.get(name, Absent("never read")):
-            case Fresh(value, _, missing):
-                values[name] = value
-                if missing:
-                    problems.append(f"{name} is a lower bound: {missing}")
-            case Stale(_, _, age_s):
-                problems.append(f"{name} is {age_s:.0f} s old")
-            case Absent(reason):
-                problems.append(f"{name} is absent ({reason})")
+        reading = readings.get(name, NEVER_READ)
+        if isinstance(reading, Fresh):
+            values[name] = reading.value
+            if reading.missing:
+                problems.append(f"{name} is a lower bound: {reading.missing}")
+        elif isinstance(reading, Stale):
+            problems.append(f"{name} is {reading.age_s:.0f} s old")
+        else:
+            problems.append(f"{name} is absent ({reading.reason})")
     if not problems:
         return values, Evidence.FULL, ""
     return values, Evidence.PARTIAL if values else Evidence.BLIND, "; ".join(problems)
 
 
-def signal_names(source: str | None, quantities: Iterable[str]) -> tuple[SignalName, ...]:
+@lru_cache(maxsize=1024)
+def signal_names(source: str | None, quantities: tuple[str, ...]) -> tuple[SignalName, ...]:
     """Return the signal names of these quantities of a source: ``engines.running``."""
     return tuple(SignalName(f"{source}.{quantity}") for quantity in quantities)
 

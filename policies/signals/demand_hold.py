@@ -29,9 +29,8 @@ def demand_to_hold(demand: NDArray[np.float64], recent_ticks: int) -> float:
     Example: 56 ticks at 4.0 replicas and a last minute (4 ticks) at 0.1. The mean is 3.74, and 0.1 is less than
     0.35 * 3.74 = 1.31: a collapse. The 0.9 quantile is held: 4.0 replicas.
     """
-    recent = demand[-recent_ticks:]
-    recent = recent[~np.isnan(recent)]
-    known = demand[~np.isnan(demand)]
+    is_known = ~np.isnan(demand)
+    recent, known = demand[-recent_ticks:][is_known[-recent_ticks:]], demand[is_known]
     if not recent.size or known.size <= recent.size or float(recent.mean()) >= COLLAPSE_SHARE * float(known.mean()):
         return 0.0
     return float(np.quantile(known, HELD_QUANTILE))

@@ -54,6 +54,8 @@ LIMITS: Final[Mapping[str, float]] = {
 """The largest plausible value of each quantity that a source provides by default."""
 ANY_LIMIT: Final = 1e18
 """The largest plausible value of a quantity that the configuration defines. It may count bytes: 1e18 is an exabyte."""
+COUNTED: Final = ("desired", "ready", "interruption_pending", "failed")
+"""The fields of a pool's status that count replicas."""
 MAX_PLAUSIBLE_REPLICAS: Final = 1_000_000
 """The largest plausible size of a pool: ten times the upper bound of `max_replicas`."""
 
@@ -77,13 +79,8 @@ def implausible(quantity: str, value: float) -> str:
 
 def implausible_size(status: PoolStatus) -> str:
     """Return why a pool cannot have this size; empty if it can."""
-    counts = {
-        "desired": status.desired,
-        "ready": status.ready,
-        "interruption_pending": status.interruption_pending,
-        "failed": status.failed,
-    }
-    for name, count in counts.items():
+    for name in COUNTED:
+        count = getattr(status, name)
         if not 0 <= count <= MAX_PLAUSIBLE_REPLICAS:
             return f"{name} is {short_number(count)}; plausible are 0 to {MAX_PLAUSIBLE_REPLICAS} replicas"
     return ""

@@ -59,8 +59,8 @@ def _need_duration_s(need: float, ready: int, context: RuleContext) -> float:
     Example: a need of 14 that falls by one in 30 s reaches 4 ready replicas in ``(14 - 4) * 30 = 300`` s.
     """
     since = context.now - max(context.spec.scale_down.window_s, MIN_WINDOW_S)
-    at = np.append(context.history.column(AT, since), context.now)
-    needs = np.append(context.history.column(CAPPED_NEED, since), whole_replicas(need))
+    at = context.history.column_to_now(AT, since, context.now)
+    needs = context.history.column_to_now(CAPPED_NEED, since, whole_replicas(need))
     known = ~np.isnan(needs)
     deviation_s = at[known] - at[known].mean()
     falling = -float(deviation_s @ needs[known])

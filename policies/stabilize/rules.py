@@ -17,8 +17,6 @@ from policies.signals.demand import EPSILON
 from policies.stabilize.pending import keep_pending
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from policies.recommend.context import RuleContext, SizeRule
 
 
@@ -86,8 +84,8 @@ def apply_scale_up_window(size: int, context: RuleContext) -> Step | None:
     window_s = context.spec.scale_up.window_s
     if size <= context.current or window_s == 0:
         return None
-    needs = _known(context.history.column(CAPPED_NEED, context.now - window_s))
-    lowest = max(context.current, min(size, int(np.min(needs)))) if needs.size else size
+    needs = context.history.column(CAPPED_NEED, context.now - window_s)
+    lowest = max(context.current, int(np.fmin.reduce(needs, initial=size)))
     if lowest < size:
         return Step(RuleId.SCALE_UP_WINDOW, lowest, f"the smallest need in the last {window_s:g} s is {lowest}")
     return None
@@ -108,8 +106,8 @@ def apply_scale_down_window(size: int, context: RuleContext) -> Step | None:
             context.current,
             f"fresh readings do not cover the last {window_s:g} s: no scale-in",
         )
-    needs = _known(context.history.column(CAPPED_NEED, since))
-    highest = min(context.current, max(size, int(np.max(needs)))) if needs.size else size
+    needs = context.history.column(CAPPED_NEED, since)
+    highest = min(context.current, int(np.fmax.reduce(needs, initial=size)))
     if highest > size:
         return Step(RuleId.SCALE_DOWN_WINDOW, highest, f"the largest need in the last {window_s:g} s is {highest}")
     return None
@@ -128,26 +126,22 @@ def limit_step(size: int, context: RuleContext) -> Step | None:
     since = context.now - rule.period_s
     # The first tick of a process observes the size from before it, so its observed size counts too.
     observed = context.history.column(CURRENT, since + spec.interval_s)
-    sizes = _known(np.append(context.history.column(TARGET, since), observed))
+    sizes = np.concatenate((context.history.column(TARGET, since), observed))
     if size > current:
-        start = min(current, int(np.min(sizes))) if sizes.size else current
+        start = int(np.fmin.reduce(sizes, initial=current))
         limit = max(current, start + max(rule.max_replicas, math.ceil(start * rule.max_share)))
         reason = f"scale_up adds at most {limit - start} replicas in {rule.period_s:g} s"
         limit = max(limit, context.ready or 0)
         if size > limit:
             return Step(RuleId.STEP, limit, reason)
     else:
-        start = max(current, int(np.max(sizes))) if sizes.size else current
+        start = int(np.fmax.reduce(sizes, initial=current))
         quantum = quanta.largest(spec.pools.values())
         limit = min(current, start - max(rule.max_replicas, quantum, math.ceil(start * rule.max_share)))
         if size < limit:
             reason = f"scale_down removes at most {start - limit} replicas in {rule.period_s:g} s"
             return Step(RuleId.STEP, limit, reason)
     return None
-
-
-def _known(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return values[~np.isnan(values)]
 
 
 def _has_evidence_gap(since: float, context: RuleContext) -> bool:

@@ -51,6 +51,7 @@ class World:
         folder: Path = Path(),
     ) -> None:
         self.epoch_s = epoch_s
+        self.now_ps = 0
         self.kernel = Kernel(list(models.values()), router, seed, slots)
         self.queue = queue
         self.lost_requests = 0
@@ -79,10 +80,6 @@ class World:
     # --- time
 
     @property
-    def now_ps(self) -> int:
-        return self.kernel.now_ps
-
-    @property
     def now(self) -> float:
         """The present as a Unix time."""
         return self.epoch_s + self.now_ps / PS_PER_S
@@ -102,6 +99,7 @@ class World:
 
     def _advance_to(self, t: int) -> None:
         self.kernel.advance(t)
+        self.now_ps = t
         for pool in self.pools.values():
             event = pool.next_event_ps()
             if event is not None and event <= t:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from policies.history.ticks import History
@@ -21,11 +23,14 @@ from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.dashboard.workload_facts import LiveWorkloads
 from scaler.telemetry.health import Health
 from scaler.telemetry.metrics import Metrics
-from tests.benchmarks.figure import Figure, microseconds, quantile
+from simulators.experiments.run import simulate, traffic_of
+from tests.benchmarks.figure import Figure, cpu_us, microseconds, quantile
 from tests.factories import MAIN, NOW, fresh, queue, seen, spec, tick_of
 from tests.fakes import FakeActuator, FakeSource, ManualClock
+from tests.golden.runs import SCENARIOS, short
 
 HOUR_OF_TICKS = 240
+PREDICTIVE_S = 6 * 3600.0
 TICKS = 2000
 
 
@@ -36,6 +41,10 @@ def run(_data: Path) -> Iterator[Figure]:
         "decide", "median of decide()", quantile(times_us, 0.5), "us", 100, note="3 policies, an hour of history"
     )
     yield Figure("decide", "p99 of decide()", quantile(times_us, 0.99), "us")
+    times_us = predictive_us()
+    note = f"{len(times_us):,} ticks of the scenario chat, each with a new forecast"
+    yield Figure("decide", "median of decide() with predictive", quantile(times_us, 0.5), "us", 250, note=note)
+    yield Figure("decide", "p99 of decide() with predictive", quantile(times_us, 0.99), "us")
     yield asyncio.run(overhead())
 
 
@@ -62,6 +71,23 @@ def an_hour() -> tuple[WorkloadSpec, History, Observation]:
         if i:
             history.append(tick_of(observation, decide(workload, history, observation)))
     return workload, history, observation
+
+
+def predictive_us() -> list[float]:
+    """Return the sorted times of the decisions on a recorded run, after its first hour. Microseconds.
+
+    Each decision reads the history of the ticks before it, so that the forecast of each tick is computed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        workload = SCENARIOS / "workloads" / "chat-predictive.yaml"
+        case = short("chat", Path(folder), PREDICTIVE_S, workload=str(workload))
+    ticks: list[Tick] = []
+    simulate(case, case.scenario.seed, traffic_of(case, case.scenario.seed), record=[ticks.append])
+    history, times_us = History(), []
+    for tick in ticks:
+        times_us.append(cpu_us(partial(decide, case.workload.spec, history, tick.observation)))
+        history.append(tick)
+    return sorted(times_us[HOUR_OF_TICKS:])
 
 
 async def overhead() -> Figure:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-from scaler.clock import stopwatch_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +41,17 @@ class Figure:
 
 
 def microseconds(work: Callable[[], object], repeats: int = 2000, warm_up: int = 200) -> list[float]:
-    """Return the sorted times of `repeats` calls. Microseconds."""
+    """Return the sorted CPU times of `repeats` calls. Microseconds."""
     for _ in range(warm_up):
         work()
-    times_us = []
-    for _ in range(repeats):
-        start_s = stopwatch_s()
-        work()
-        times_us.append((stopwatch_s() - start_s) * 1e6)
-    return sorted(times_us)
+    return sorted(cpu_us(work) for _ in range(repeats))
+
+
+def cpu_us(work: Callable[[], object]) -> float:
+    """Return the CPU time of one call, which other processes do not delay. Microseconds."""
+    start_ns = time.thread_time_ns()
+    work()
+    return (time.thread_time_ns() - start_ns) / 1e3
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:

@@ -85,6 +85,7 @@ def run(data: Path) -> Iterator[Figure]:
         yield Figure(
             "simulate", "requests with scrapes and ticks", len(trace) / best_s, "1/s", 200_000, ">=", note=note
         )
+        yield _tick(folder)
         conversation = data / "requests" / "azure2023_conv.csv.gz"
         if conversation.exists():
             yield from _conversation(folder, conversation)
@@ -105,15 +106,31 @@ def _conversation(folder: Path, file: Path) -> Iterator[Figure]:
     yield Figure("simulate", "requests with scrapes and ticks", len(trace) / best_s, "1/s", 200_000, ">=", note=note)
 
 
+def _tick(folder: Path) -> Figure:
+    """Return the time of a simulated tick on a day with few requests, without the kernel's part."""
+    case_ = case(folder, {"kind": "poisson", "rps": 1.0, "duration_s": DAY_S})
+    trace = running.traffic_of(case_, 1)
+    best_s, run_ = timed(case_, trace)
+    ticks = len(run_.timeline.at_s)
+    value = (best_s - _kernel_s(case_, trace, run_)) / ticks * 1e6
+    note = f"{ticks:,} ticks, 1 request/s"
+    return Figure("simulate", "time of a simulated tick, without its requests", value, "us", 130.0, note=note)
+
+
+def _kernel_s(case_: Case, trace: RequestTrace, run_: SimulationRun) -> float:
+    """Return the time of the kernel with the first replicas alone: about its part of a run."""
+    world = running.build_world(case_, 1, trace)
+    start_s = stopwatch_s()
+    world.kernel.advance(run_.world.now_ps)
+    return stopwatch_s() - start_s
+
+
 def _fortnight(folder: Path, file: Path) -> Iterator[Figure]:
     case_ = case(folder, {"kind": "trace", "file": str(file.resolve())})
     trace = running.traffic_of(case_, 1)
     best_s, run_ = timed(case_, trace)
     ticks = len(run_.timeline.at_s)
-    world = running.build_world(case_, 1, trace)
-    start_s = stopwatch_s()
-    world.kernel.advance(run_.world.now_ps)  # no replica starts after the first: an upper bound of the kernel's part
-    kernel = stopwatch_s() - start_s
+    kernel = _kernel_s(case_, trace, run_)
     note = f"{len(trace):,} requests, {ticks:,} ticks"
     yield Figure("simulate", "fourteen days of ServeGen", best_s, "s", 20.0, note=note)
     yield Figure(

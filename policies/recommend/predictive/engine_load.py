@@ -157,50 +157,53 @@ def engine_load(
     growth_per_s = _growth_per_s(context, gauges, in_system, since)
     if waiting > SURGE * (context.ready or 0):
         growth_per_s = max(growth_per_s, _growth_per_s(context, gauges, in_system, context.at - SURGE_S))
-    ready = np.append(context.history.column(READY, since - 30.0), float(context.ready or 0))
+    ready = context.history.column_to_now(READY, since - 30.0, context.ready or 0)
     window = ready[2:] if ready.size > 3 else ready
-    if (context.ready or 0) < min(float(np.nanmax(window)), context.desired or 0):
+    window = window[~np.isnan(window)]
+    most_ready = float(window.max())
+    if (context.ready or 0) < min(most_ready, context.desired or 0):
         growth_per_s = max(0.0, growth_per_s)  # the requests of lost replicas are gone and not completed
     ratio = 1.0 + growth_per_s / requests_per_s if requests_per_s > 0 else 1.0
-    waiting_before = context.history.signal(used[1], since)[1]
+    at, queued = context.history.signal(used[1], context.at - max(UNEVEN_QUEUE_S, window_s + 1.0))
+    starts = (since, context.at - SURGE_S, context.at - UNEVEN_QUEUE_S)
+    in_window, in_surge, in_uneven = (queued[at.searchsorted(start) :].tolist() for start in starts)
     return EngineLoad(
         processed=processed,
         arriving=processed * min(MAX_ARRIVAL_RATIO, max(1.0 / MAX_ARRIVAL_RATIO, ratio)),
         requests_per_s=requests_per_s,
         in_work=in_work,
         waiting=waiting,
-        ready=float(np.nanmean(window)),
-        is_steady=bool(np.nanmax(window) == np.nanmin(window)),
-        sustained_waiting=min([waiting, *context.history.signal(used[1], context.at - SURGE_S)[1][-1:]]),
-        is_backed_up=min([waiting, *waiting_before]) > BACKED_UP_PER_REPLICA * float(np.nanmax(window)),
-        is_uneven=_is_uneven(context, used[1], waiting),
+        ready=float(window.mean()),
+        is_steady=bool(most_ready == window.min()),
+        sustained_waiting=min([waiting, *in_surge[-1:]]),
+        is_backed_up=min([waiting, *in_window]) > BACKED_UP_PER_REPLICA * most_ready,
+        is_uneven=_is_uneven(context, max([waiting, *in_uneven])),
         window_s=window_s,
     )
 
 
-def _is_uneven(context: PolicyContext, signal: SignalName, waiting: float) -> bool:
-    """Return whether a replica was added recently while a long queue stood.
-
-    `signal` reports the queue.
-    """
-    since = context.at - UNEVEN_QUEUE_S
-    ready = np.append(context.history.column(READY, since), float(context.ready or 0))
-    longest = max([waiting, *context.history.signal(signal, since)[1]])
-    return bool((np.diff(ready) > 0).any() and longest > BACKED_UP_PER_REPLICA * max(1.0, float(np.nanmin(ready))))
+def _is_uneven(context: PolicyContext, longest_queue: float) -> bool:
+    """Return whether a replica was added recently while a long queue stood."""
+    if longest_queue <= BACKED_UP_PER_REPLICA:
+        return False
+    ready = context.history.column_to_now(READY, context.at - UNEVEN_QUEUE_S, context.ready or 0)
+    was_added = bool((ready[1:] > ready[:-1]).any())
+    return was_added and longest_queue > BACKED_UP_PER_REPLICA * max(1.0, float(np.fmin.reduce(ready)))
 
 
 def _growth_per_s(context: PolicyContext, gauges: tuple[SignalName, ...], in_system: float, since: float) -> float:
     """Return the growth of the requests in the system per second.
 
-    It is measured from the first ticks after `since` to now. `gauges` are the signals whose sum is the requests in the
-    system, `in_system` is their sum now. The larger of the first two ticks counts, so that a single reading of 0 is no
-    growth. Example: the first two ticks read 0 and 80, 60 s and 45 s ago, and now there are 140: (140 - 80) / 60 = 1
-    per s.
+    It is measured from one of the first two ticks after `since` to now. `gauges` are the signals whose sum is the
+    requests in the system, `in_system` is their sum now. The tick with more requests counts, so that a single reading
+    of 0 is no growth. Example: the first two ticks read 0 and 80, 60 s and 45 s ago, and now there are 140:
+    (140 - 80) / 45 = 1.3 per s.
     """
     series = [context.history.signal(signal, since) for signal in gauges]
     times, lengths = series[0][0], {values.size for _, values in series}
-    if not times.size or len(lengths) > 1 or times[0] >= context.at:
+    if not times.size or len(lengths) > 1:
         return 0.0
-    return (in_system - float(np.sum([values[:2] for _, values in series], axis=0).max())) / (
-        context.at - float(times[0])
-    )
+    first_two: list[float] = [sum(tick) for tick in zip(*(values[:2].tolist() for _, values in series), strict=True)]
+    start = first_two.index(max(first_two))
+    elapsed_s = context.at - float(times[start])
+    return (in_system - first_two[start]) / elapsed_s if elapsed_s > 0.0 else 0.0

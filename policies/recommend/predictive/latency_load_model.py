@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 NOISE: Final = 0.15
@@ -113,11 +114,12 @@ class LoadLine:
         """
         bounds = PACE_SIGMA**2 / self.pace_variance, SATURATION_SIGMA**2 / self.saturation_variance
         growth = max(1.0, min(1.0 / (1.0 - forget), *bounds))
-        return replace(
-            self,
-            pace_variance=self.pace_variance * growth,
-            covariance=self.covariance * growth,
-            saturation_variance=self.saturation_variance * growth,
+        return LoadLine(
+            self.pace,
+            self.saturation,
+            self.pace_variance * growth,
+            self.covariance * growth,
+            self.saturation_variance * growth,
         )
 
     @property
@@ -147,7 +149,7 @@ class LoadLine:
     def memory(self, name: str) -> dict[str, float]:
         """Return the line as numbers for the policy's memory."""
         values = (self.pace, self.saturation, self.pace_variance, self.covariance, self.saturation_variance)
-        return {f"{name}.{key}": value for key, value in zip(KEYS, values, strict=True)}
+        return dict(zip(_names(name), values, strict=True))
 
     @staticmethod
     def from_memory(name: str, memory: Mapping[str, float], latency_s: float) -> LoadLine:
@@ -155,7 +157,7 @@ class LoadLine:
 
         The prior is used if no line is recorded, or if the record cannot have been learned.
         """
-        pace, saturation, pp, ps, ss = (memory.get(f"{name}.{key}", math.nan) for key in KEYS)
+        pace, saturation, pp, ps, ss = [memory.get(key, math.nan) for key in _names(name)]
         is_bounded = MIN_PACE <= pace <= MAX_PACE and 1.0 / MAX_FACTOR <= saturation <= MAX_FACTOR
         is_covariance = (
             0.0 < pp <= 2.0 * PACE_SIGMA**2 and 0.0 < ss <= 2.0 * SATURATION_SIGMA**2 and ps * ps <= 1.001 * pp * ss
@@ -164,3 +166,9 @@ class LoadLine:
 
 
 KEYS: Final = ("pace", "saturation", "pp", "ps", "ss")
+
+
+@lru_cache(maxsize=64)
+def _names(latency: str) -> tuple[str, ...]:
+    """Return the names of a line's numbers in the policy's memory: ``itl_s.pace``."""
+    return tuple(f"{latency}.{key}" for key in KEYS)

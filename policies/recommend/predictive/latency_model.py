@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from policies.model import Fresh, SignalName
+from policies.model import Fresh
 from policies.recommend.predictive.latency_load_model import LoadLine
 from policies.recommend.predictive.latency_tail import LatencyTail
+from policies.signals.demand import signal_names
 from policies.signals.latency_quantities import ITL, LATENCIES
 
 if TYPE_CHECKING:
@@ -157,8 +158,7 @@ def recall_latencies(memory: Mapping[str, float], mix: float = 0.0) -> dict[str,
 def slo_limits_s(spec: WorkloadSpec | None) -> dict[str, float]:
     """Return the SLO of each latency that has one. Seconds."""
     slo = spec.slo if spec is not None else None
-    limits_s = {key: getattr(slo, key, None) for key in LATENCIES}
-    return {key: limit_s for key, limit_s in limits_s.items() if limit_s is not None}
+    return {key: limit_s for key in LATENCIES if (limit_s := getattr(slo, key, None)) is not None}
 
 
 def observed_latencies(
@@ -182,7 +182,8 @@ def observed_latencies(
 
 
 def _fresh(context: PolicyContext, source: str | None, quantity: str) -> float | None:
-    match context.readings.get(SignalName(f"{source}.{quantity}")):
-        case Fresh(value, _, missing) if value >= 0 and math.isfinite(value) and not missing:
-            return value
+    (signal,) = signal_names(source, (quantity,))
+    reading = context.readings.get(signal)
+    if isinstance(reading, Fresh) and not reading.missing and 0.0 <= reading.value < math.inf:
+        return reading.value
     return None

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 SPREAD_SIGMA: Final = 0.5
@@ -103,12 +103,13 @@ class LatencyTail:
         bounded_spread = max(
             self.prior_spread / MAX_FACTOR, min(self.prior_spread * MAX_FACTOR, self.max_spread, spread)
         )
-        return replace(self, spread=bounded_spread, variance=max(variance, MIN_VARIANCE))
+        return LatencyTail(bounded_spread, self.prior_spread, self.max_spread, max(variance, MIN_VARIANCE))
 
     def faded(self, forget: float) -> LatencyTail:
         """Return the tail with a larger variance and a spread nearer to the prior."""
         spread = self.spread * (self.prior_spread / self.spread) ** (forget / DECAY_RATIO)
-        return replace(self, spread=spread, variance=min(self.variance / (1.0 - forget), SPREAD_SIGMA**2))
+        variance = min(self.variance / (1.0 - forget), SPREAD_SIGMA**2)
+        return LatencyTail(spread, self.prior_spread, self.max_spread, variance)
 
     def memory(self, name: str) -> dict[str, float]:
         """Return the tail as numbers for the policy's memory.

@@ -152,8 +152,9 @@ class FleetPool:
             problem = f"missed an event at {to_s(due_ps):g} s, advanced to {to_s(now_ps):g} s"
             raise ValueError(f"pool {self.name}: {problem}: stop the world at next_event_ps()")
         self._replicas.now_ps = now_ps
-        while self.next_event_ps() == now_ps:
+        while due_ps == now_ps:
             self._handle(self._timetable.pop())
+            due_ps = self.next_event_ps()
         self._fill()
 
     def resize(self, replicas: int, now_ps: int) -> None:

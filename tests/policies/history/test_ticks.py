@@ -28,6 +28,16 @@ def test_column_since_a_time_includes_that_time() -> None:
     assert history.column(TARGET, since=46).tolist() == []
 
 
+def test_column_to_now_ends_with_the_value_of_this_tick() -> None:
+    history = History()
+    for at in (0.0, 15.0, 30.0):
+        append_tick(history, at)
+    values = history.column_to_now(AT, 15.0, 45.0)
+    values[0] = -1.0
+    assert values.tolist() == [-1.0, 30.0, 45.0]
+    assert history.column(AT).tolist() == [0.0, 15.0, 30.0]
+
+
 @pytest.mark.slow
 def test_history_keeps_its_span() -> None:
     history = History(span_s=600)
