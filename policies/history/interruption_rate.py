@@ -14,14 +14,11 @@ import math
 from typing import Final
 
 EVENTS: Final = 0.5
-HOURS: Final = 1.0
-"""The prior's events and hours: 0.5 per pool-hour, as in the middle of 9 zones of AWS V100 spot (0.1 to 1.4). Weak on
-purpose: AWS's own yearly figures are three orders of magnitude lower, and a few quiet hours show which one holds."""
+HOURS: Final = 1.5
+NEW_EVENTS: Final = 1.0
+NEW_HOURS: Final = 0.5
 HALF_LIFE_S: Final = 6 * 3600.0
-"""After this time an interruption or a quiet hour counts for half: markets change within the day."""
 UNHELD_HALF_LIFE_S: Final = 3600.0
-"""The same while a pool that is worse than the prior holds no replicas. No tick shows then that the market has become
-quiet, and without a faster decay the pool would be judged by its worst hours for days."""
 AT_RISK: Final = 2.0
 """Weight in replicas of the prior that an interruption takes all replicas of the pool."""
 MAX_GAP_S: Final = 600.0
@@ -34,31 +31,39 @@ class InterruptionRate:
     def __init__(self) -> None:
         self._events = 0.0
         self._hours = 0.0
+        self._new = 0.0
         self._lost = 0.0
         self._at_risk = 0.0
         self._noticed_s = 0.0
 
     def note(self, passed_s: float, replicas: int, lost: int, notice_s: float) -> None:
         """Record the time since the last tick, the replicas, those lost since, and their notice."""
-        is_unobserved = not replicas and self.per_hour > EVENTS / HOURS
-        weight = 0.5 ** (passed_s / (UNHELD_HALF_LIFE_S if is_unobserved else HALF_LIFE_S))
+        weight = 0.5 ** (passed_s / HALF_LIFE_S)
         self._events *= weight
-        self._hours *= weight
         self._lost *= weight
         self._at_risk *= weight
         self._noticed_s *= weight
         if replicas:
             self._hours += min(passed_s, MAX_GAP_S) / 3600.0
+        else:
+            unheld = 0.5 ** (passed_s / UNHELD_HALF_LIFE_S)
+            self._hours *= unheld
+            self._new *= unheld
         if lost:
             self._events += 1.0
             self._lost += lost
             self._at_risk += max(replicas, lost)
             self._noticed_s += notice_s
+            self.renew()
+
+    def renew(self) -> None:
+        """Start a new spell of capacity: replicas were lost, or arrived after a shortage."""
+        self._hours, self._new = 0.0, 1.0
 
     @property
     def per_hour(self) -> float:
         """Interruptions per hour while the pool holds replicas."""
-        return (EVENTS + self._events) / (HOURS + self._hours)
+        return self._new * NEW_EVENTS / (NEW_HOURS + self._hours) + (1.0 - self._new) * EVENTS / (HOURS + self._hours)
 
     @property
     def share(self) -> float:
