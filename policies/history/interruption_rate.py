@@ -16,7 +16,7 @@ from typing import Final
 EVENTS: Final = 0.5
 HOURS: Final = 1.5
 NEW_EVENTS: Final = 1.0
-NEW_HOURS: Final = 0.5
+NEW_HOURS: Final = 0.6
 HALF_LIFE_S: Final = 6 * 3600.0
 UNHELD_HALF_LIFE_S: Final = 3600.0
 AT_RISK: Final = 2.0
@@ -32,6 +32,7 @@ class InterruptionRate:
         self._events = 0.0
         self._hours = 0.0
         self._new = 0.0
+        self._age_h = 0.0
         self._lost = 0.0
         self._at_risk = 0.0
         self._noticed_s = 0.0
@@ -43,6 +44,7 @@ class InterruptionRate:
         self._lost *= weight
         self._at_risk *= weight
         self._noticed_s *= weight
+        self._age_h += min(passed_s, MAX_GAP_S) / 3600.0
         if replicas:
             self._hours += min(passed_s, MAX_GAP_S) / 3600.0
         else:
@@ -58,12 +60,12 @@ class InterruptionRate:
 
     def renew(self) -> None:
         """Start a new spell of capacity: replicas were lost, or arrived after a shortage."""
-        self._hours, self._new = 0.0, 1.0
+        self._hours, self._age_h, self._new = 0.0, 0.0, 1.0
 
     @property
     def per_hour(self) -> float:
         """Interruptions per hour while the pool holds replicas."""
-        return self._new * NEW_EVENTS / (NEW_HOURS + self._hours) + (1.0 - self._new) * EVENTS / (HOURS + self._hours)
+        return self._new * NEW_EVENTS / (NEW_HOURS + self._age_h) + (1.0 - self._new) * EVENTS / (HOURS + self._hours)
 
     @property
     def share(self) -> float:
