@@ -42,7 +42,6 @@ class PoolMemory:
         self._status: PoolStatus | None = None
         self._notice_at: float | None = None
         self._write_was_refused = False
-        self._abandoned = 0
 
     @property
     def is_known(self) -> bool:
@@ -101,10 +100,11 @@ class PoolMemory:
         arrived = self.lead_times.note(at, self.requested, status.ready, lost)
         self._status, self._at = status, at
         if arrived:
-            if self._is_return(at, arrived, status.ready):
-                self.interruption_rate.renew()
             self.backoff = self.backoff.granted(arrived, at)
             self.interruption_backoff = self.interruption_backoff.granted(arrived, at)
+        was_refused = abandoned > 0 or (shortfall is not None and not shortfall.quota) or self._write_was_refused
+        if was_refused and not status.ready:
+            self.interruption_rate.renew()
         if lost:
             self.interruption_backoff = self.interruption_backoff.refused(at, f"{lost} replicas were interrupted")
         if (unreported := abandoned - status.failed) > 0:  # the platform itself reports the failed ones
@@ -112,13 +112,7 @@ class PoolMemory:
         if self.backoff.quota_spec and (was_raised or self.backoff.quota_spec != spec):
             self.backoff = self.backoff.without_wait()
         self._note_refusals(at, shortfall, outcome, spec)
-        self._abandoned = abandoned
         self._write_was_refused = outcome is not None and outcome.result is Result.OUT_OF_CAPACITY
-
-    def _is_return(self, at: float, arrived: int, ready: int) -> bool:
-        """Return whether capacity returned: the first replicas arrived soon after a refusal or an interruption."""
-        backoffs = self.backoff, self.interruption_backoff
-        return arrived >= ready and any(b.wait_s > 0 and not b.quota_spec and (self._abandoned or at <= b.until + b.wait_s) for b in backoffs)
 
     def _note_ceiling(self, status: PoolStatus, lost: int, abandoned: int, passed_s: float) -> None:
         """Record the size at which the pool grants no more; the tick after a refused write shows it."""
