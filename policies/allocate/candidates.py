@@ -168,7 +168,7 @@ def build(
                 lead_time_h=lead_times_s[name] / 3600.0,
                 loss_probability=memory.interruption_rate.probability(unannounced_s) if interruptible else 0.0,
                 interrupted_share=memory.interruption_rate.share,
-                grant_probability=_grant_probability(memory, ready) if interruptible else CERTAIN,
+                grant_probability=1.0 - min(1.0, (1.0 - _grant_probability(memory, ready)) * memory.lead_times.patience_s(pool.lead_time_s) / max(1.0, lead_times_s[name])) if interruptible else CERTAIN,
             )
         )
     return candidates
