@@ -47,6 +47,11 @@ class AllocationTarget:
     payback_h: float
     max_replicas: int
     missing_usd_per_hour: float
+    counts_refusals: bool = True
+
+    def likelihood(self, candidate: PoolCandidate) -> float:
+        """Return the weight of a request's gain: the probability of a grant, unless the shortfall counts it."""
+        return 1.0 if self.counts_refusals else candidate.grant_probability
 
 
 def best_supply(
@@ -57,13 +62,13 @@ def best_supply(
     A pool that loses a move's replicas serves until the other pool does. So the final supply assumes that all pending
     replicas arrive, and the interim supply insures against those that may not.
     """
-    settled = [replace(c, grant_probability=1.0) for c in candidates]
+    final_target = replace(target, counts_refusals=False)
     final = [c.supply for c in candidates]
-    _grow(settled, final, target)
+    _grow(candidates, final, final_target)
     if may_scale_in:
-        _shrink(settled, final, target)
+        _shrink(candidates, final, final_target)
         for _ in range(MAX_MOVES):
-            moved = next(_moves(settled, final, target), None)
+            moved = next(_moves(candidates, final, final_target), None)
             if moved is None:
                 break
             final = moved
@@ -83,7 +88,8 @@ def violation_cost(candidates: Sequence[PoolCandidate], supply: Sequence[int], t
         lasting = sum(n * c.work for c, n in zip(candidates, supply, strict=True) if not c.interruptible)
         missing = max(missing, target.floor - lasting)
     unrequested = max(0.0, missing) * target.missing_usd_per_hour
-    return unrequested + target.violation_usd_per_hour * shortfall(candidates, supply, target.work)
+    refusals = target.counts_refusals
+    return unrequested + target.violation_usd_per_hour * shortfall(candidates, supply, target.work, refusals=refusals)
 
 
 def expected_cost(candidates: Sequence[PoolCandidate], supply: Sequence[int], target: AllocationTarget) -> float:
@@ -115,7 +121,7 @@ def _grow(candidates: Sequence[PoolCandidate], supply: list[int], target: Alloca
             supply[i] -= step
             price = step * c.price * (1.0 + c.lead_time_h / target.payback_h)
             if avoided > price + EPSILON:
-                rank = round(avoided / price, 6), -supply[i] * c.work
+                rank = round(target.likelihood(c) * avoided / price, 6), -supply[i] * c.work
                 if choice is None or rank > choice[0]:
                     choice = rank, i, step
         if choice is None:
@@ -166,7 +172,7 @@ def _moves(candidates: Sequence[PoolCandidate], supply: Sequence[int], target: A
             _shrink(candidates, moved, target, pinned=i)
             gain = present - expected_cost(candidates, moved, target)
             if sum(moved) <= target.max_replicas and _pays_back(candidates, supply, moved, gain, target):
-                gains.append(((-round(gain, 6), supply[i] * c.work), moved))
+                gains.append(((-round(target.likelihood(c) * gain, 6), supply[i] * c.work), moved))
     for _, moved in sorted(gains, key=itemgetter(0)):
         yield moved
     most_expensive_first = sorted(enumerate(candidates), key=lambda p: -p[1].price / p[1].work)

@@ -24,7 +24,7 @@ Outcome = tuple[float, float]
 """Lost work in replica equivalents, and its probability."""
 
 
-def shortfall(candidates: Sequence[PoolCandidate], supply: Sequence[int], work: float) -> float:
+def shortfall(candidates: Sequence[PoolCandidate], supply: Sequence[int], work: float, *, refusals: bool = True) -> float:
     """Return the expected missing replica equivalents, with the `supply` of each candidate.
 
     Losses of pools are independent. Pending replicas fail to arrive either independently or, with the weight
@@ -36,13 +36,11 @@ def shortfall(candidates: Sequence[PoolCandidate], supply: Sequence[int], work: 
     if total - sum(n * c.work for c, n in risky) >= work:
         return 0.0
     pending = sum(max(0, n - c.ready) * c.work for c, n in risky)
-    independent = _missing([outcomes(c, n, 1.0 - c.grant_probability) for c, n in risky], work - total)
-    if not pending:
-        return independent
-    refusal_probability = max(1.0 - c.grant_probability for c, n in risky if n > c.ready)
-    if not refusal_probability:
-        return independent
     if_granted = _missing([outcomes(c, n, 0.0) for c, n in risky], work - total)
+    refusal_probability = max((1.0 - c.grant_probability for c, n in risky if n > c.ready), default=0.0)
+    if not (refusals and pending and refusal_probability):
+        return if_granted
+    independent = _missing([outcomes(c, n, 1.0 - c.grant_probability) for c, n in risky], work - total)
     if_refused = _missing([outcomes(c, min(n, c.ready), 0.0) for c, n in risky], work - total + pending)
     together = refusal_probability * if_refused + (1.0 - refusal_probability) * if_granted
     return ZONE_CORRELATION * together + (1.0 - ZONE_CORRELATION) * independent
