@@ -61,6 +61,16 @@ class PoolCandidate:
     interrupted_share: float
     grant_probability: float
     ceiling: int | None = None
+    patience_starts: float = 1.0
+
+    @property
+    def refusal_risk(self) -> float:
+        """The expected shortage by a refusal, as a share of a replica over one start.
+
+        A refusal is found after the patience, and then another pool starts a substitute. A substitute requested at once
+        is rented for one start only. Example: 5 % of the requests are refused, which is found after 1.25 starts: 6.25 %.
+        """
+        return min(1.0, (1.0 - self.grant_probability) * self.patience_starts)
 
     @property
     def work(self) -> float:
@@ -168,7 +178,8 @@ def build(
                 lead_time_h=lead_times_s[name] / 3600.0,
                 loss_probability=memory.interruption_rate.probability(unannounced_s) if interruptible else 0.0,
                 interrupted_share=memory.interruption_rate.share,
-                grant_probability=1.0 - min(1.0, (1.0 - _grant_probability(memory, ready)) * memory.lead_times.patience_s(pool.lead_time_s) / max(1.0, lead_times_s[name])) if interruptible else CERTAIN,
+                grant_probability=_grant_probability(memory, ready) if interruptible else CERTAIN,
+                patience_starts=memory.lead_times.patience_s(pool.lead_time_s) / max(1.0, lead_times_s[name]),
             )
         )
     return candidates

@@ -37,10 +37,10 @@ def shortfall(candidates: Sequence[PoolCandidate], supply: Sequence[int], work: 
         return 0.0
     pending = sum(max(0, n - c.ready) * c.work for c, n in risky)
     if_granted = _missing([outcomes(c, n, 0.0) for c, n in risky], work - total)
-    refusal_probability = max((1.0 - c.grant_probability for c, n in risky if n > c.ready), default=0.0)
+    refusal_probability = max((c.refusal_risk for c, n in risky if n > c.ready), default=0.0)
     if not (refusals and pending and refusal_probability):
         return if_granted
-    independent = _missing([outcomes(c, n, 1.0 - c.grant_probability) for c, n in risky], work - total)
+    independent = _missing([outcomes(c, n, c.refusal_risk) for c, n in risky], work - total)
     if_refused = _missing([outcomes(c, min(n, c.ready), 0.0) for c, n in risky], work - total + pending)
     together = refusal_probability * if_refused + (1.0 - refusal_probability) * if_granted
     return ZONE_CORRELATION * together + (1.0 - ZONE_CORRELATION) * independent
