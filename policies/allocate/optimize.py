@@ -171,7 +171,10 @@ def _moves(candidates: Sequence[PoolCandidate], supply: Sequence[int], target: A
             moved[i] += step
             _shrink(candidates, moved, target, pinned=i)
             gain = present - expected_cost(candidates, moved, target)
-            if sum(moved) <= target.max_replicas and _pays_back(candidates, supply, moved, gain, target):
+            replaces_request = any(m < n > o.supply for o, n, m in zip(candidates, supply, moved, strict=True))
+            if replaces_request or sum(moved) > target.max_replicas:
+                continue
+            if _pays_back(candidates, supply, moved, gain, target):
                 gains.append(((-round(target.likelihood(c) * gain, 6), supply[i] * c.work), moved))
     for _, moved in sorted(gains, key=itemgetter(0)):
         yield moved
