@@ -41,7 +41,8 @@ class PoolCandidate:
       limits `max_supply`; None where it does not.
     - `lead_time_h`: the usual time from request to serving.
     - `loss_probability`: the probability that an interruption takes `interrupted_share` of the supply before it could
-      be replaced. `grant_probability`: the probability that requested replicas arrive.
+      be replaced. `grant_probability`: the probability that requested replicas arrive. `patience_starts`: the time
+      until a request is abandoned, in lead times.
     """
 
     name: PoolName

@@ -29,7 +29,7 @@ def shortfall(candidates: Sequence[PoolCandidate], supply: Sequence[int], work: 
 
     Losses of pools are independent. Pending replicas fail to arrive either independently or, with the weight
     `ZONE_CORRELATION`, in all pools at once. Example: 1 is needed, and 1 is pending in each of two zones that grant it
-    with a probability of 0.6: ``0.7 * 0.4 * 0.4 + 0.3 * 0.4 = 0.232`` is missing.
+    with a probability of 0.6: ``0.7 * 0.4 * 0.4 + 0.3 * 0.4 = 0.232`` is missing. Without `refusals`, all arrive.
     """
     total = sum(n * c.work for c, n in zip(candidates, supply, strict=True))
     risky = [(c, n) for c, n in zip(candidates, supply, strict=True) if n and c.interruptible]

@@ -10,7 +10,7 @@ import pytest
 
 from policies.allocate import transition
 from policies.allocate.candidates import PoolCandidate
-from policies.allocate.optimize import AllocationTarget
+from policies.allocate.optimize import AllocationTarget, best_supply
 from policies.allocate.shortfall import shortfall
 from policies.history.capacity_backoff import FIRST_S
 from policies.history.pool_memory import PoolMemory
@@ -471,6 +471,27 @@ def test_expected_shortfall_assumes_independent_losses(fleet: tuple[int, int], m
 def test_refusals_are_correlated_across_zones() -> None:
     zones = [candidate(n, expected_pending=1, grant_probability=0.6) for n in ("spot-a", "spot-b")]
     assert shortfall(zones, (1, 1), 1.0) == pytest.approx(0.7 * 0.4**2 + 0.3 * 0.4)
+
+
+def test_refusal_weighs_more_the_longer_it_takes_to_find() -> None:
+    zone = candidate(expected_pending=1, grant_probability=0.9)
+    assert shortfall([zone], (1,), 1.0) == pytest.approx(0.1)
+    assert shortfall([replace(zone, patience_starts=3.0)], (1,), 1.0) == pytest.approx(0.3)
+    assert shortfall([replace(zone, patience_starts=3.0)], (1,), 1.0, refusals=False) == 0
+
+
+@pytest.mark.parametrize(("grant_probability", "zone"), [(0.9, 0), (0.5, 1)], ids=["grants", "mostly refuses"])
+def test_move_goes_to_the_zone_with_the_largest_expected_gain(grant_probability: float, zone: int) -> None:
+    candidates = [
+        candidate("spot-a", ready=1, desired=1, loss_probability=0.003, grant_probability=grant_probability),
+        candidate("spot-b", loss_probability=0.01, grant_probability=0.75),
+        candidate("on-demand", ready=1, desired=1),
+    ]
+    target = AllocationTarget(
+        work=2.0, floor=0.0, violation_usd_per_hour=50.0, payback_h=1.0, max_replicas=20, missing_usd_per_hour=1e5
+    )
+    _, final = best_supply(candidates, target, may_scale_in=True)
+    assert final == [2, 0, 0] if zone == 0 else [1, 1, 0]
 
 
 def test_shortfall_of_40_zones_is_computed_within_bounds() -> None:
