@@ -69,7 +69,7 @@ class PoolCandidate:
         """The expected shortage by a refusal, as a share of a replica over one start.
 
         A refusal is found after the patience, and then another pool starts a substitute. A substitute requested at once
-        is rented for one start only. Example: 5 % of the requests are refused, which is found after 1.25 starts: 6.25 %.
+        is rented for one start only. Example: 5 % are refused, which is found after 1.25 starts: 6.25 %.
         """
         return min(1.0, (1.0 - self.grant_probability) * self.patience_starts)
 

@@ -39,7 +39,7 @@ class AllocationTarget:
     replica equivalent of work that waits, `payback_h` the hours in which a move must pay back, `max_replicas` the
     maximum of the total. `missing_usd_per_hour`, the price of a replica equivalent that is not even requested, exceeds
     every rent, so that the whole `work` is bought whatever it costs, and only spares for losses are weighed.
-    `counts_refusals`: whether requested replicas may not arrive.
+    `counts_refusals`: whether the shortfall counts refusals.
     """
 
     work: float
@@ -50,10 +50,6 @@ class AllocationTarget:
     missing_usd_per_hour: float
     counts_refusals: bool = True
 
-    def likelihood(self, candidate: PoolCandidate) -> float:
-        """Return the weight of a request's gain: the probability of a grant, unless the shortfall counts it."""
-        return 1.0 if self.counts_refusals else candidate.grant_probability
-
 
 def best_supply(
     candidates: Sequence[PoolCandidate], target: AllocationTarget, *, may_scale_in: bool
@@ -61,9 +57,7 @@ def best_supply(
     """Return each candidate's supply until pending replicas arrive, and its final supply.
 
     A pool that loses a move's replicas serves until the other pool does. So the final supply assumes that all pending
-    replicas arrive, and the interim supply insures against those that may not. A request that may be refused still
-    ranks by its gain times the probability of a grant. Example: a zone with a gain of 1.8 USD/h that grants half of the
-    requests comes after one with 1.4 USD/h that grants three quarters.
+    replicas arrive, and the interim supply insures against those that may not.
     """
     final_target = replace(target, counts_refusals=False)
     final = [c.supply for c in candidates]
@@ -96,9 +90,27 @@ def violation_cost(candidates: Sequence[PoolCandidate], supply: Sequence[int], t
 
 
 def expected_cost(candidates: Sequence[PoolCandidate], supply: Sequence[int], target: AllocationTarget) -> float:
-    """Return rent and expected violations. USD per hour."""
+    """Return the expected rent and violations. USD per hour."""
     rent = sum(n * c.price for c, n in zip(candidates, supply, strict=True))
-    return rent + violation_cost(candidates, supply, target)
+    refused = 0.0 if target.counts_refusals else _retained_cost(candidates, supply)
+    return rent + refused + violation_cost(candidates, supply, target)
+
+
+def _retained_cost(candidates: Sequence[PoolCandidate], supply: Sequence[int]) -> float:
+    """Return the expected cost of replicas without interruptions that stay since spot requests are refused.
+
+    Example: 1 spot replica at 1 USD/h, granted with a probability of 0.75, for 1 on demand at 3 USD/h costs 0.5 more.
+    """
+    requests = [(c, n - c.supply) for c, n in zip(candidates, supply, strict=True) if n > c.supply]
+    requested = sum(n * c.work for c, n in requests)
+    if not requested:
+        return 0.0
+    refused = sum(n * c.work * (1.0 - c.grant_probability) for c, n in requests) / requested
+    rent = sum(n * c.price for c, n in requests) / requested
+    leaving = [
+        (c, c.supply - n) for c, n in zip(candidates, supply, strict=True) if n < c.supply and not c.interruptible
+    ]
+    return refused * sum(n * max(0.0, c.price - rent * c.work) for c, n in leaving)
 
 
 def _grow(candidates: Sequence[PoolCandidate], supply: list[int], target: AllocationTarget) -> None:
@@ -124,7 +136,7 @@ def _grow(candidates: Sequence[PoolCandidate], supply: list[int], target: Alloca
             supply[i] -= step
             price = step * c.price * (1.0 + c.lead_time_h / target.payback_h)
             if avoided > price + EPSILON:
-                rank = round(target.likelihood(c) * avoided / price, 6), -supply[i] * c.work
+                rank = round(avoided / price, 6), -supply[i] * c.work
                 if choice is None or rank > choice[0]:
                     choice = rank, i, step
         if choice is None:
@@ -161,8 +173,7 @@ def _shrink(candidates: Sequence[PoolCandidate], supply: list[int], target: Allo
 def _moves(candidates: Sequence[PoolCandidate], supply: Sequence[int], target: AllocationTarget) -> Iterator[list[int]]:
     """Yield supplies that replace some replicas by others, and pay back, in three kinds.
 
-    1. One more quantum in a pool, and as many fewer elsewhere as it carries; the largest expected gain first. No request
-       of this tick makes way, or the better zone would always lose to the one that refuses.
+    1. One more quantum in a pool, and as many fewer elsewhere as it carries; the largest gain first.
     2. A pool without interruptions gives up all that it holds for spot with its spares, which would not pay back
        replica by replica.
     3. Where replicas differ in capacity: one quantum fewer in a pool, and the cheapest substitute for its work.
@@ -175,10 +186,8 @@ def _moves(candidates: Sequence[PoolCandidate], supply: Sequence[int], target: A
             moved[i] += step
             _shrink(candidates, moved, target, pinned=i)
             gain = present - expected_cost(candidates, moved, target)
-            if any(m < n > o.supply for o, n, m in zip(candidates, supply, moved, strict=True)):
-                continue
             if sum(moved) <= target.max_replicas and _pays_back(candidates, supply, moved, gain, target):
-                gains.append(((-round(target.likelihood(c) * gain, 6), supply[i] * c.work), moved))
+                gains.append(((-round(gain, 6), supply[i] * c.work), moved))
     for _, moved in sorted(gains, key=itemgetter(0)):
         yield moved
     most_expensive_first = sorted(enumerate(candidates), key=lambda p: -p[1].price / p[1].work)

@@ -24,7 +24,9 @@ Outcome = tuple[float, float]
 """Lost work in replica equivalents, and its probability."""
 
 
-def shortfall(candidates: Sequence[PoolCandidate], supply: Sequence[int], work: float, *, refusals: bool = True) -> float:
+def shortfall(
+    candidates: Sequence[PoolCandidate], supply: Sequence[int], work: float, *, refusals: bool = True
+) -> float:
     """Return the expected missing replica equivalents, with the `supply` of each candidate.
 
     Losses of pools are independent. Pending replicas fail to arrive either independently or, with the weight

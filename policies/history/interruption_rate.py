@@ -18,9 +18,10 @@ from typing import Final
 
 EVENTS: Final = 0.5
 HOURS: Final = 1.5
-"""The prior's events and hours for a spell of unknown age: 0.33 per hour at first, and 0.14 after 2 hours. Replicas that
-start at a random time with capacity are interrupted 0.24 (AWS1), 0.46 (AWS2) and 0.09 (GCP1) times per hour at first,
-and 0.09, 0.07 and 0.05 times after 2 hours. Chosen on the whole SpotHedge traces, not on costs."""
+"""The prior's events and hours for a spell of unknown age: 0.33 per hour at first, and 0.14 after 2 hours.
+
+Replicas that start at a random time with capacity are interrupted 0.24 (AWS1), 0.46 (AWS2) and 0.09 (GCP1) times per
+hour at first, and 0.09, 0.07 and 0.05 times after 2 hours. Chosen on the whole SpotHedge traces, not on costs."""
 NEW_EVENTS: Final = 1.0
 NEW_HOURS: Final = 0.6
 """The same for a new spell. The maximum of the likelihood over all zones of AWS1, AWS2 and GCP1 is 0.98 and 0.63."""

@@ -483,14 +483,19 @@ def test_refusal_weighs_more_the_longer_it_takes_to_find() -> None:
 @pytest.mark.parametrize(
     ("grant_probability", "supply"), [(0.9, [2, 0, 0]), (0.5, [1, 1, 0])], ids=["grants", "refuses half"]
 )
-def test_move_goes_to_the_zone_with_the_largest_expected_gain(grant_probability: float, supply: list[int]) -> None:
+def test_move_goes_to_the_zone_with_the_lowest_expected_cost(grant_probability: float, supply: list[int]) -> None:
     candidates = [
         candidate("spot-a", ready=1, desired=1, loss_probability=0.003, grant_probability=grant_probability),
         candidate("spot-b", loss_probability=0.01, grant_probability=0.75),
         candidate("on-demand", ready=1, desired=1),
     ]
     target = AllocationTarget(
-        work=2.0, floor=0.0, violation_usd_per_hour=50.0, payback_h=1.0, max_replicas=20, missing_usd_per_hour=1e5
+        work=2.0,
+        floor=0.0,
+        violation_usd_per_hour=30.0,
+        payback_h=1.0,
+        max_replicas=20,
+        missing_usd_per_hour=1e5,
     )
     _, final = best_supply(candidates, target, may_scale_in=True)
     assert final == supply
@@ -507,7 +512,12 @@ def test_transition_keeps_the_ready_replicas_that_the_work_needs() -> None:
         candidate("spot-a", desired=4, ready=3, expected_pending=1, grant_probability=0.5),
     ]
     target = AllocationTarget(
-        work=3.0, floor=0.0, violation_usd_per_hour=1.0, payback_h=1.0, max_replicas=20, missing_usd_per_hour=1e5
+        work=3.0,
+        floor=0.0,
+        violation_usd_per_hour=1.0,
+        payback_h=1.0,
+        max_replicas=20,
+        missing_usd_per_hour=1e5,
     )
     assert transition.sizes(candidates, [3, 4], [0, 4], target, may_scale_in=True) == [3, 4]
     assert transition.sizes(candidates, [0, 4], [0, 4], target, may_scale_in=True) == [1, 4], "4 of 5 ready stay"
