@@ -97,7 +97,7 @@ def expected_cost(candidates: Sequence[PoolCandidate], supply: Sequence[int], ta
 
 
 def _retained_cost(candidates: Sequence[PoolCandidate], supply: Sequence[int]) -> float:
-    """Return the expected cost of replicas without interruptions that stay since spot requests are refused.
+    """Return the expected rent of replicas that stay because spot requests are refused.
 
     Example: 1 spot replica at 1 USD/h, granted with a probability of 0.75, for 1 on demand at 3 USD/h costs 0.5 more.
     """

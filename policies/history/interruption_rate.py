@@ -1,8 +1,8 @@
-"""Interruption rate of a pool: by the age of its spell of capacity, in groups, and with notice.
+"""Interruption rate of a pool, by the age of its spell of capacity.
 
 Capacity comes in spells. A spell begins when capacity returns, and ends with an interruption, so an interruption or a
 refusal starts a new one. The rate in a spell is a Gamma prior, updated by the quiet hours: the posterior mean is
-``NEW_EVENTS / (NEW_HOURS + hours)``, the Lomax law. What has lasted, lasts. Example: 1.7 per hour at first, 0.63 after
+``NEW_EVENTS / (NEW_HOURS + hours)``, the Lomax law. A long spell lasts on. Example: 1.7 per hour at first, 0.63 after
 1 hour and 0.15 after 6 hours. Recorded AWS spot capacity loses 1.3 per hour in the second quarter of an hour of a
 spell, 0.5 in the second hour, and 0.05 after 8 hours. The number and length of earlier spells change that little.
 
