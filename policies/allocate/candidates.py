@@ -41,7 +41,8 @@ class PoolCandidate:
       limits `max_supply`; None where it does not.
     - `lead_time_h`: the usual time from request to serving.
     - `loss_probability`: the probability that an interruption takes `interrupted_share` of the supply before it could
-      be replaced. `grant_probability`: the probability that requested replicas arrive.
+      be replaced. `grant_probability`: the probability that requested replicas arrive. `patience_starts`: the time
+      until a request is abandoned, in lead times.
     """
 
     name: PoolName
@@ -61,6 +62,16 @@ class PoolCandidate:
     interrupted_share: float
     grant_probability: float
     ceiling: int | None = None
+    patience_starts: float = 1.0
+
+    @property
+    def refusal_risk(self) -> float:
+        """The expected shortage by a refusal, as a share of a replica over one start.
+
+        A refusal is found after the patience, and then another pool starts a substitute. A substitute requested at once
+        is rented for one start only. Example: 5 % are refused, which is found after 1.25 starts: 6.25 %.
+        """
+        return min(1.0, (1.0 - self.grant_probability) * self.patience_starts)
 
     @property
     def work(self) -> float:
@@ -169,6 +180,7 @@ def build(
                 loss_probability=memory.interruption_rate.probability(unannounced_s) if interruptible else 0.0,
                 interrupted_share=memory.interruption_rate.share,
                 grant_probability=_grant_probability(memory, ready) if interruptible else CERTAIN,
+                patience_starts=memory.lead_times.patience_s(pool.lead_time_s) / max(1.0, lead_times_s[name]),
             )
         )
     return candidates

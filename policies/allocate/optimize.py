@@ -39,6 +39,7 @@ class AllocationTarget:
     replica equivalent of work that waits, `payback_h` the hours in which a move must pay back, `max_replicas` the
     maximum of the total. `missing_usd_per_hour`, the price of a replica equivalent that is not even requested, exceeds
     every rent, so that the whole `work` is bought whatever it costs, and only spares for losses are weighed.
+    `counts_refusals`: whether the shortfall counts refusals.
     """
 
     work: float
@@ -47,6 +48,7 @@ class AllocationTarget:
     payback_h: float
     max_replicas: int
     missing_usd_per_hour: float
+    counts_refusals: bool = True
 
 
 def best_supply(
@@ -57,13 +59,13 @@ def best_supply(
     A pool that loses a move's replicas serves until the other pool does. So the final supply assumes that all pending
     replicas arrive, and the interim supply insures against those that may not.
     """
-    settled = [replace(c, grant_probability=1.0) for c in candidates]
+    final_target = replace(target, counts_refusals=False)
     final = [c.supply for c in candidates]
-    _grow(settled, final, target)
+    _grow(candidates, final, final_target)
     if may_scale_in:
-        _shrink(settled, final, target)
+        _shrink(candidates, final, final_target)
         for _ in range(MAX_MOVES):
-            moved = next(_moves(settled, final, target), None)
+            moved = next(_moves(candidates, final, final_target), None)
             if moved is None:
                 break
             final = moved
@@ -83,13 +85,32 @@ def violation_cost(candidates: Sequence[PoolCandidate], supply: Sequence[int], t
         lasting = sum(n * c.work for c, n in zip(candidates, supply, strict=True) if not c.interruptible)
         missing = max(missing, target.floor - lasting)
     unrequested = max(0.0, missing) * target.missing_usd_per_hour
-    return unrequested + target.violation_usd_per_hour * shortfall(candidates, supply, target.work)
+    refusals = target.counts_refusals
+    return unrequested + target.violation_usd_per_hour * shortfall(candidates, supply, target.work, refusals=refusals)
 
 
 def expected_cost(candidates: Sequence[PoolCandidate], supply: Sequence[int], target: AllocationTarget) -> float:
-    """Return rent and expected violations. USD per hour."""
+    """Return the expected rent and violations. USD per hour."""
     rent = sum(n * c.price for c, n in zip(candidates, supply, strict=True))
-    return rent + violation_cost(candidates, supply, target)
+    refused = 0.0 if target.counts_refusals else _retained_cost(candidates, supply)
+    return rent + refused + violation_cost(candidates, supply, target)
+
+
+def _retained_cost(candidates: Sequence[PoolCandidate], supply: Sequence[int]) -> float:
+    """Return the expected rent of replicas that stay because spot requests are refused.
+
+    Example: 1 spot replica at 1 USD/h, granted with a probability of 0.75, for 1 on demand at 3 USD/h costs 0.5 more.
+    """
+    requests = [(c, n - c.supply) for c, n in zip(candidates, supply, strict=True) if n > c.supply]
+    requested = sum(n * c.work for c, n in requests)
+    if not requested:
+        return 0.0
+    refused = sum(n * c.work * (1.0 - c.grant_probability) for c, n in requests) / requested
+    rent = sum(n * c.price for c, n in requests) / requested
+    leaving = [
+        (c, c.supply - n) for c, n in zip(candidates, supply, strict=True) if n < c.supply and not c.interruptible
+    ]
+    return refused * sum(n * max(0.0, c.price - rent * c.work) for c, n in leaving)
 
 
 def _grow(candidates: Sequence[PoolCandidate], supply: list[int], target: AllocationTarget) -> None:

@@ -24,25 +24,25 @@ Outcome = tuple[float, float]
 """Lost work in replica equivalents, and its probability."""
 
 
-def shortfall(candidates: Sequence[PoolCandidate], supply: Sequence[int], work: float) -> float:
+def shortfall(
+    candidates: Sequence[PoolCandidate], supply: Sequence[int], work: float, *, refusals: bool = True
+) -> float:
     """Return the expected missing replica equivalents, with the `supply` of each candidate.
 
     Losses of pools are independent. Pending replicas fail to arrive either independently or, with the weight
     `ZONE_CORRELATION`, in all pools at once. Example: 1 is needed, and 1 is pending in each of two zones that grant it
-    with a probability of 0.6: ``0.7 * 0.4 * 0.4 + 0.3 * 0.4 = 0.232`` is missing.
+    with a probability of 0.6: ``0.7 * 0.4 * 0.4 + 0.3 * 0.4 = 0.232`` is missing. Without `refusals`, all arrive.
     """
     total = sum(n * c.work for c, n in zip(candidates, supply, strict=True))
     risky = [(c, n) for c, n in zip(candidates, supply, strict=True) if n and c.interruptible]
     if total - sum(n * c.work for c, n in risky) >= work:
         return 0.0
     pending = sum(max(0, n - c.ready) * c.work for c, n in risky)
-    independent = _missing([outcomes(c, n, 1.0 - c.grant_probability) for c, n in risky], work - total)
-    if not pending:
-        return independent
-    refusal_probability = max(1.0 - c.grant_probability for c, n in risky if n > c.ready)
-    if not refusal_probability:
-        return independent
     if_granted = _missing([outcomes(c, n, 0.0) for c, n in risky], work - total)
+    refusal_probability = max((c.refusal_risk for c, n in risky if n > c.ready), default=0.0)
+    if not (refusals and pending and refusal_probability):
+        return if_granted
+    independent = _missing([outcomes(c, n, c.refusal_risk) for c, n in risky], work - total)
     if_refused = _missing([outcomes(c, min(n, c.ready), 0.0) for c, n in risky], work - total + pending)
     together = refusal_probability * if_refused + (1.0 - refusal_probability) * if_granted
     return ZONE_CORRELATION * together + (1.0 - ZONE_CORRELATION) * independent

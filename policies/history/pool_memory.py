@@ -102,6 +102,9 @@ class PoolMemory:
         if arrived:
             self.backoff = self.backoff.granted(arrived, at)
             self.interruption_backoff = self.interruption_backoff.granted(arrived, at)
+        is_refused = abandoned > 0 or (shortfall is not None and not shortfall.quota) or self._write_was_refused
+        if is_refused and not status.ready:
+            self.interruption_rate.renew()
         if lost:
             self.interruption_backoff = self.interruption_backoff.refused(at, f"{lost} replicas were interrupted")
         if (unreported := abandoned - status.failed) > 0:  # the platform itself reports the failed ones

@@ -10,7 +10,7 @@ import pytest
 
 from policies.allocate import transition
 from policies.allocate.candidates import PoolCandidate
-from policies.allocate.optimize import AllocationTarget
+from policies.allocate.optimize import AllocationTarget, best_supply
 from policies.allocate.shortfall import shortfall
 from policies.history.capacity_backoff import FIRST_S
 from policies.history.pool_memory import PoolMemory
@@ -473,6 +473,34 @@ def test_refusals_are_correlated_across_zones() -> None:
     assert shortfall(zones, (1, 1), 1.0) == pytest.approx(0.7 * 0.4**2 + 0.3 * 0.4)
 
 
+def test_refusal_weighs_more_the_longer_it_takes_to_find() -> None:
+    zone = candidate(expected_pending=1, grant_probability=0.9)
+    assert shortfall([zone], (1,), 1.0) == pytest.approx(0.1)
+    assert shortfall([replace(zone, patience_starts=3.0)], (1,), 1.0) == pytest.approx(0.3)
+    assert shortfall([replace(zone, patience_starts=3.0)], (1,), 1.0, refusals=False) == 0
+
+
+@pytest.mark.parametrize(
+    ("grant_probability", "supply"), [(0.9, [2, 0, 0]), (0.5, [1, 1, 0])], ids=["grants", "refuses half"]
+)
+def test_move_goes_to_the_zone_with_the_lowest_expected_cost(grant_probability: float, supply: list[int]) -> None:
+    candidates = [
+        candidate("spot-a", ready=1, desired=1, loss_probability=0.003, grant_probability=grant_probability),
+        candidate("spot-b", loss_probability=0.01, grant_probability=0.75),
+        candidate("on-demand", ready=1, desired=1),
+    ]
+    target = AllocationTarget(
+        work=2.0,
+        floor=0.0,
+        violation_usd_per_hour=30.0,
+        payback_h=1.0,
+        max_replicas=20,
+        missing_usd_per_hour=1e5,
+    )
+    _, final = best_supply(candidates, target, may_scale_in=True)
+    assert final == supply
+
+
 def test_shortfall_of_40_zones_is_computed_within_bounds() -> None:
     zones = [candidate("spot-a", ready=3, loss_probability=0.1) for _ in range(40)]
     assert 0 < shortfall(zones, [3] * 40, 119.0) < 40 * 0.3 + 1
@@ -484,7 +512,12 @@ def test_transition_keeps_the_ready_replicas_that_the_work_needs() -> None:
         candidate("spot-a", desired=4, ready=3, expected_pending=1, grant_probability=0.5),
     ]
     target = AllocationTarget(
-        work=3.0, floor=0.0, violation_usd_per_hour=1.0, payback_h=1.0, max_replicas=20, missing_usd_per_hour=1e5
+        work=3.0,
+        floor=0.0,
+        violation_usd_per_hour=1.0,
+        payback_h=1.0,
+        max_replicas=20,
+        missing_usd_per_hour=1e5,
     )
     assert transition.sizes(candidates, [3, 4], [0, 4], target, may_scale_in=True) == [3, 4]
     assert transition.sizes(candidates, [0, 4], [0, 4], target, may_scale_in=True) == [1, 4], "4 of 5 ready stay"
