@@ -48,7 +48,7 @@ def has_default_policy(spec: WorkloadSpec) -> bool:
 
 
 def with_default_policy(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a workload with `DEFAULT_POLICIES`, and with the settings that fit them."""
+    """Return the settings of a workload with `DEFAULT_POLICIES` and what fits them."""
     settings = {"tolerance": DEFAULT_TOLERANCE, **settings, "policies": DEFAULT_POLICIES}
     if settings.get("model") is None:
         return settings

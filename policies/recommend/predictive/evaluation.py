@@ -224,7 +224,7 @@ class Evaluation:
         limit: LoadLimit,
         margin: SloMargin,
     ) -> PlannedSize:
-        """Return the size that the forecast needs, at most that of the quantile of the largest demand.
+        """Return the size that the forecast needs, at most that of the largest demand's quantile.
 
         Without an attainable SLO, and with a configured quantile, it is that of the quantile.
         """

@@ -90,7 +90,7 @@ class LearnedLatency:
         return float(self.late_shares(limit_s, np.array(load)))
 
     def late_shares(self, limit_s: float, loads: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the share of the requests that misses the SLO at each load: all of them from the saturation up."""
+        """Return the share of the requests that misses the SLO at each load: 1 above saturation."""
         pace = self.line.pace * (1.0 - loads / self.line.saturation)
         late = np.exp(-np.maximum(0.0, 1.0 + (limit_s * pace - 1.0) / self.tail.spread))
         return np.where(pace > 0.0, late, 1.0)

@@ -17,7 +17,10 @@ TITLES: Final = {TTFT: "TTFT", ITL: "ITL"}
 
 
 class PlannedSize(NamedTuple):
-    """The size that the forecast needs, in replica equivalents, and what it provides for: `P95 of the demand`."""
+    """The size that the forecast needs, and what it provides for: `P95 of the demand`.
+
+    The size is in replica equivalents.
+    """
 
     replicas: float
     basis: str

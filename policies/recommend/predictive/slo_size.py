@@ -2,7 +2,7 @@
 
 The forecast gives the distribution of the demand when a replica requested now serves, and the latency models give the
 share of late requests at every load. Their product is the late share to expect of a size. So the SLO itself sets the
-margin: a steep latency curve, an uncertain forecast, or a stricter SLO each make the size larger, and nobody sets a
+margin: a steep latency curve, an uncertain forecast, or a stricter SLO each make the size larger, without a configured
 quantile. The share is one of requests, so that each demand counts in proportion to itself.
 
 Example: the demand is 4.0 replicas with a probability of 0.9, and 6.0 with 0.1. Replicas at their limit have 1 % late
@@ -81,9 +81,9 @@ class SloPlan:
         return self.size(forecast.at(ahead_s, parts.levels)[0], parts.probabilities)
 
     def size(self, demand: NDArray[np.float64], probabilities: NDArray[np.float64]) -> float:
-        """Return the smallest size with at most the planned share of late requests, in replica equivalents.
+        """Return the smallest size with at most the planned share of late requests.
 
-        `demand` has the demand of each part of its distribution, in replica equivalents. The size is at most `REACH`
+        `demand` has the demand of each part of its distribution. Sizes and demands are in replica equivalents. The size is at most `REACH`
         times the largest demand.
         """
         requests = probabilities * demand
