@@ -277,7 +277,7 @@ class Controller:
     def _grade(
         self, signal: SignalName, quantity: str, sample: Fresh[float] | Absent | None, max_age_s: float, now: float
     ) -> Reading[float]:
-        """Return the reading of a sample by its age; without a sample, the last known value as stale."""
+        """Return the reading of a sample by its age; without one, the last value as stale."""
         sample = masked_reading(sample) if sample is not None else None
         if isinstance(sample, Fresh):
             if sample.measured_at > now + MAX_AHEAD_S:

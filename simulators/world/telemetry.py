@@ -226,9 +226,7 @@ class EngineTelemetry:
     def unanswered_prompt_tokens(self, last: ScrapedTotals) -> float:
         """Return the prompt tokens of the requests at engines, without a first token, at a scrape."""
         at_ps = round(last.at_s * PS_PER_S)
-        window_ps = max(
-            -1, at_ps - round(self.telemetry.rate_window_s * PS_PER_S)
-        )  # as the latencies: it moves forward
+        window_ps = max(-1, at_ps - round(self.telemetry.window_s * PS_PER_S))  # as the latencies: it moves forward
         requests = self._kernel.requests[self._open_slots(RequestMoment.FIRST_TOKEN, window_ps)]
         entered, first_token = requests.at_ps(RequestMoment.ENTERED), requests.at_ps(RequestMoment.FIRST_TOKEN)
         waits = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -12,9 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import policies
-from policies.signals.latency_quantities import QUANTITIES
-from simulators.engine.models import catalogue
-from simulators.engine.models.worth import saturation_rates
 from simulators.experiments.scenario import Case
 from tests.benchmarks.cost.cells import DAY_S, LARGE, SMALL, SOURCES, STARTS, Cell, Source, read, scenario
 
@@ -69,32 +65,14 @@ def cells() -> list[UntunedCell]:
 
 
 def ours(cell: UntunedCell, share: float) -> dict[str, Any]:
-    """Return our workload as written without tuning: bounds, source, SLO, model and the pool's usual start-up.
-
-    The token throughputs are the catalogue's for the model, as a user gets them by its name.
-    """
-    rates = saturation_rates(catalogue.load(cell.source.model))
-    load = ["running", "waiting", "requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s"]
+    """Return our workload as written without tuning: bounds, source, SLO, model, and the pool's usual start-up."""
     return {
         "workload": "forescale",
         "min_replicas": 1,
         "max_replicas": cell.source.maximum,
+        "model": cell.source.model,
         "slo": cell.source.slo(share),
-        "sources": {
-            "engines": {
-                "kind": "prometheus",
-                "url": "http://prometheus:9090",
-                "preset": "vllm",
-                "read": [*load, *QUANTITIES],
-            }
-        },
-        "policies": {
-            "predictive": {
-                "kind": "predictive",
-                "prompt_tokens_per_s": math.floor(rates.prompt_tokens_per_s),
-                "generation_tokens_per_s": math.floor(rates.generation_tokens_per_s),
-            }
-        },
+        "sources": {"engines": {"kind": "prometheus", "url": "http://prometheus:9090", "preset": "vllm"}},
         "pools": {"gpus": {"kind": "kubernetes", "name": "vllm", "namespace": "llm", "lead_time_s": cell.start_s}},
     }
 
@@ -104,10 +82,7 @@ def _case(cell: UntunedCell, data: Path, part: str, share: float) -> Case:
     source = cell.before() if part == DAY_BEFORE else cell.source
     scenario_ = scenario(cell, data, part, share)
     scenario_["traffic"] = source.traffic(data, "test")
-    case = read(scenario_, ours(cell, share))
-    window_s = case.workload.spec.sources["engines"].window_s  # the rates that its own queries would return
-    telemetry = dataclasses.replace(case.scenario.telemetry, rate_window_s=window_s)
-    return dataclasses.replace(case, scenario=dataclasses.replace(case.scenario, telemetry=telemetry))
+    return read(scenario_, ours(cell, share))
 
 
 @cache
