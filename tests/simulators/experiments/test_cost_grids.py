@@ -94,7 +94,7 @@ def test_a_score_names_the_grids_that_are_too_narrow() -> None:
 def test_our_untuned_workload_has_no_setting_but_the_slo(folder: Path) -> None:
     case = CELL.case(folder, "test", 0.999)
     written = untuned.ours(CELL, 0.999)
-    assert written.keys() == {"workload", "min_replicas", "max_replicas", "slo", "sources", "policies", "pools"}
+    assert written.keys() == {"workload", "min_replicas", "max_replicas", "model", "slo", "sources", "pools"}
     policy = case.workload.spec.policies
     (ours,) = policy.values()
     assert isinstance(ours, Predictive)

@@ -203,7 +203,7 @@ def test_a_partial_scrape_gives_lower_bound_totals_and_no_means() -> None:
     simulated = world(trace((0.0, 10, 1500), (0.0, 10, 1500)), replicas=2, telemetry=always)
     simulated.run_until(10 * PS_PER_S)
     for quantity, (total, _) in QUANTITIES.items():
-        reading = simulated.engines.read((quantity,), {"ttft_s": 1.0, "itl_s": 0.05})[quantity]
+        reading = simulated.engines.read((quantity,), {"ttft_s": 1.0, "itl_s": 0.05, "e2e_s": 9.0})[quantity]
         if quantity in {"running", "waiting"}:
             assert isinstance(reading, Fresh)
             assert reading.value == (quantity == "running")
