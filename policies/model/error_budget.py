@@ -10,10 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, NamedTuple
-
-if TYPE_CHECKING:
-    from policies.model.spec import Slo
+from typing import Final, NamedTuple
 
 MINUTE_S: Final = 60.0
 HOUR_S: Final = 3600.0
@@ -136,14 +133,14 @@ class ErrorBudget:
             return SloState.AT_RISK
         return SloState.UNKNOWN if self.violated is None or self.at_risk is None else SloState.MET
 
-    def under(self, slo: Slo | None) -> ErrorBudget | None:
+    def under(self, share: float, limits_s: Mapping[str, float], window_s: float) -> ErrorBudget | None:
         """Return this budget under another SLO.
 
-        None where the limits or the window of that SLO were not measured.
+        None where these limits or this window (seconds) were not measured.
         """
-        if slo is None or slo.limits_s != self.limits_s or slo.window_s != self.window_s:
+        if limits_s != self.limits_s or window_s != self.window_s:
             return None
-        return self if slo.share == self.share else replace(self, share=slo.share)
+        return self if share == self.share else replace(self, share=share)
 
     def _exceed(self, burn_rate: float, windows_s: Sequence[float]) -> bool | None:
         """Return whether all of these windows exceed a burn rate.

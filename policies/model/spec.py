@@ -151,6 +151,17 @@ class Slo:
             le=1,
         ),
     ] = 0.99
+    surge: Annotated[
+        float | None,
+        FieldMetadata(
+            "Be ready for this multiple of the current load at any time. null is ready for the jumps that the forecast"
+            " has seen. Set it for launches and events that no history contains: 3 costs about three times as much."
+            " Ratio.",
+            ge=1,
+            le=100,
+            example=3,
+        ),
+    ] = None
     window_s: Annotated[
         float,
         FieldMetadata(

@@ -43,7 +43,9 @@ def evaluate(
     No need exceeds `max_need`, so that the configured and observed sizes bound the cost of the stages that follow.
     """
     at, readings, pools = observation.at, observation.readings, observation.pools
-    budget = None if observation.error_budget is None else observation.error_budget.under(spec.slo)
+    budget, slo = observation.error_budget, spec.slo
+    if budget is not None:
+        budget = None if slo is None else budget.under(slo.share, slo.limits_s, slo.window_s)
     context = PolicyContext(at, readings, ready, current, None, history, spec.min_replicas, pools, spec, budget)
     maximum = max_need(spec, current)
     measured = {

@@ -90,13 +90,13 @@ def test_share_of_one_has_no_budget_and_one_late_request_violates_it() -> None:
 
 def test_budget_counts_for_another_share_and_not_for_other_limits_or_windows() -> None:
     measured = budget({HOUR_S: 0.02})
-    assert measured.under(Slo(ttft_s=1.0, itl_s=None)) is measured
-    stricter = measured.under(Slo(ttft_s=1.0, itl_s=None, share=0.999))
+    limits_s = {"ttft_s": 1.0}
+    assert measured.under(0.99, limits_s, 28 * DAY_S) is measured
+    stricter = measured.under(0.999, limits_s, 28 * DAY_S)
     assert stricter is not None
     assert stricter.burn_rate(HOUR_S) == pytest.approx(20.0)
-    assert measured.under(Slo(ttft_s=2.0, itl_s=None)) is None
-    assert measured.under(Slo(ttft_s=1.0, itl_s=None, window_s=7 * DAY_S)) is None
-    assert measured.under(None) is None
+    assert measured.under(0.99, {"ttft_s": 2.0}, 28 * DAY_S) is None
+    assert measured.under(0.99, limits_s, 7 * DAY_S) is None
 
 
 def test_window_is_named_in_its_largest_whole_unit() -> None:

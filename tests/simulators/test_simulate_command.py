@@ -252,7 +252,7 @@ def test_output_is_byte_identical_for_a_seed_whatever_the_hash_seed(tmp_path: Pa
         (setting("start", to="1969-07-20T20:17:00+00:00"), "start: must be in the years 1970 to 2199"),
         (setting("start", to="soon"), "start: must be a date and time in ISO 8601"),
         (setting("quantities", to={"running": "runing"}), "does not provide runing (for running)"),
-        (lambda s: (s.pop("scenario"), s.update(policies={})), ": is a workload, not a scenario (name this file in"),
+        (lambda s: (s.pop("scenario"), s.update(max_replicas=9)), ": is a workload, not a scenario (name this file in"),
         (setting("weather", to=[]), "weather: was renamed to faults (write faults with the same value)"),
         (setting("beside", to=[]), "beside: was renamed to concurrent_scenarios"),
         (setting("faults", to=[{"fault": "storm"}]), "faults[0].fault"),

@@ -22,6 +22,7 @@ from policies.recommend.predictive.latency_model import (
     load_limit,
     observed_latencies,
     slo_limits_s,
+    slo_share,
 )
 from policies.recommend.predictive.memory import PredictiveMemory
 from policies.recommend.predictive.need import Need, PlannedSize
@@ -35,7 +36,7 @@ from policies.recommend.predictive.queue_deadline import (
 from policies.recommend.predictive.service_time import mean_response_time_s, service_time_when_full_s, traffic_has_ended
 from policies.recommend.predictive.slo_correction import SloCorrection
 from policies.recommend.predictive.slo_margin import SloMargin
-from policies.recommend.predictive.slo_size import SloPlan, largest_quantile
+from policies.recommend.predictive.slo_size import SloPlan, largest_quantile, surge_size
 from policies.recommend.predictive.supply_timeline import SupplyTimeline
 from policies.recommend.readiness import filled_share
 from policies.signals.demand import no_opinion, signal_names, work_of_share
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from policies.forecast.quantile_forecast import QuantileForecast
-    from policies.model.spec import WorkloadSpec
     from policies.recommend.context import PolicyContext
     from policies.recommend.predictive.parameters import PredictiveParameters
 
@@ -55,7 +55,7 @@ PEAK_LEVELS: Final = (0.5, 0.8, 0.9, 0.95, 0.99)
 """Quantiles of the largest demand that a recommendation reports to the allocator."""
 KV_TARGET: Final = 0.9
 """Mean share of the KV cache to fill: an engine preempts requests when its cache is full, and replicas differ."""
-DEFAULT_INTERVAL_S, DEFAULT_LEAD_TIME_S, DEFAULT_SLO_SHARE, DEFAULT_COST_RATIO = 15.0, 120.0, 0.99, 19.0
+DEFAULT_INTERVAL_S, DEFAULT_LEAD_TIME_S, DEFAULT_COST_RATIO = 15.0, 120.0, 19.0
 """The defaults of the specification, for a context without one."""
 AVERAGE_S: Final = 300.0
 """Service and response times are averaged over this time: more than a burst, less than a drift of lengths. Seconds."""
@@ -66,11 +66,6 @@ SPARE_RESPONSE_TIMES: Final = 2.0
 KV_CACHE: Final = "kv_cache_usage"
 IDLE_UTILIZATION: Final = 0.05
 """GPUs with a lower utilization are idle: the default activation of the policy `gpu_utilization`. Share."""
-
-
-def slo_share(spec: WorkloadSpec | None) -> float:
-    """Return the share of requests that must keep the SLO."""
-    return spec.slo.share if spec is not None and spec.slo is not None else DEFAULT_SLO_SHARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +116,9 @@ class Evaluation:
         factor = correction / policy.utilization
         if backlog.extra_replicas:
             correction = max(1.0, correction)
-        largest = max(expected, work + backlog.extra_replicas, queue.replicas if queue else 0.0)
+        largest = max(
+            expected, work + backlog.extra_replicas, surge_size(context.spec, work), queue.replicas if queue else 0.0
+        )
         clearing = work + backlog.extra_replicas if backlog.extra_replicas else 0.0
         replicas = self._limited_release(largest, clearing, correction, policy.utilization)
         latencies = (signal for signal in signal_names(policy.source, QUANTITIES) if signal in context.readings)

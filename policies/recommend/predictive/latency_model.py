@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from policies.model.spec import WorkloadSpec
     from policies.recommend.context import PolicyContext
 
+DEFAULT_SLO_SHARE: Final = 0.99
+"""The default of the specification, for a context without an SLO. Share."""
 P95: Final = 0.95
 """Share of the requests below a 95th percentile."""
 DEFAULT_LOAD: Final = 0.9
@@ -153,6 +155,11 @@ def estimated_late_share(
 def recall_latencies(memory: Mapping[str, float], mix: float = 0.0) -> dict[str, LearnedLatency]:
     """Return the model of each latency from a policy's memory; the prior if it holds none."""
     return {key: LearnedLatency.from_memory(key, memory, mix) for key in LATENCIES}
+
+
+def slo_share(spec: WorkloadSpec | None) -> float:
+    """Return the share of requests that must keep the SLO."""
+    return spec.slo.share if spec is not None and spec.slo is not None else DEFAULT_SLO_SHARE
 
 
 def slo_limits_s(spec: WorkloadSpec | None) -> dict[str, float]:

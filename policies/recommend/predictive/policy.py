@@ -14,8 +14,14 @@ import numpy as np
 from policies.model import PolicyName, Recommendation, SignalName
 from policies.recommend.context import PolicyContext
 from policies.recommend.predictive.engine_load import ENGINE_QUANTITIES, UNEVEN_QUEUE_S
-from policies.recommend.predictive.evaluation import KV_CACHE, Evaluation, slo_share
-from policies.recommend.predictive.latency_model import capacity_at, load_limit, recall_latencies, slo_limits_s
+from policies.recommend.predictive.evaluation import KV_CACHE, Evaluation
+from policies.recommend.predictive.latency_model import (
+    capacity_at,
+    load_limit,
+    recall_latencies,
+    slo_limits_s,
+    slo_share,
+)
 from policies.recommend.predictive.memory import PredictiveMemory
 from policies.recommend.predictive.parameters import PredictiveParameters
 from policies.signals.demand import fresh_values, no_opinion, signal_names

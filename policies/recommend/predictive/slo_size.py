@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from policies.forecast.quantile_forecast import QuantileForecast
+    from policies.model.spec import WorkloadSpec
     from policies.recommend.predictive.latency_model import LearnedLatency
 
 OUTER_RATIO: Final = 5.0
@@ -83,8 +84,8 @@ class SloPlan:
     def size(self, demand: NDArray[np.float64], probabilities: NDArray[np.float64]) -> float:
         """Return the smallest size with at most the planned share of late requests.
 
-        `demand` has the demand of each part of its distribution. Sizes and demands are in replica equivalents. The size is at most `REACH`
-        times the largest demand.
+        `demand` has the demand of each part of its distribution. Sizes and demands are in replica equivalents. The size
+        is at most `REACH` times the largest demand.
         """
         requests = probabilities * demand
         total, largest = float(requests.sum()), float(demand.max())
@@ -107,3 +108,9 @@ def largest_quantile(cost_ratio: float, allowed_share: float) -> float:
     1 - 5 * 0.001 = 0.995.
     """
     return max(cost_ratio / (1.0 + cost_ratio), 1.0 - OUTER_RATIO * allowed_share)
+
+
+def surge_size(spec: WorkloadSpec | None, work: float) -> float:
+    """Return the size that is ready for the configured multiple of the current work; 0 without one."""
+    surge = None if spec is None or spec.slo is None else spec.slo.surge
+    return 0.0 if surge is None else surge * work

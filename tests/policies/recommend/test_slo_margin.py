@@ -12,6 +12,7 @@ from policies.model import ErrorBudget, Recommendation, RequestCount
 from policies.model.error_budget import DAY_S, HOUR_S
 from policies.recommend.predictive.policy import Predictive
 from policies.recommend.predictive.slo_margin import MAX_LEVEL, SloMargin
+from tests.factories import CHAT_SLO
 from tests.laws import LAW
 from tests.policies.recommend.engines import Day, recommendation_of
 
@@ -102,3 +103,12 @@ def test_fixed_quantile_and_disabled_correction_ignore_the_burn_rate() -> None:
 def test_budget_of_another_slo_is_ignored() -> None:
     other = replace(budget(1.0), limits_s={"ttft_s": 3.0})
     assert last(NO_QUANTILE, other).memory["margin.level"] == 0.0
+
+
+def test_surge_is_ready_for_a_multiple_of_the_load() -> None:
+    usual, ready = (
+        recommendation_of(Day(policy=NO_QUANTILE, slo=replace(CHAT_SLO, surge=surge)).run([50.0] * 40)[-1])
+        for surge in (None, 3.0)
+    )
+    assert ready.replicas == pytest.approx(3.0 * (ready.work or 0.0))
+    assert (usual.replicas or 0.0) < 1.5 * (usual.work or 0.0)

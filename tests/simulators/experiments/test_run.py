@@ -227,9 +227,7 @@ def test_an_unknown_quantity_is_reported_by_name() -> None:
     scaled = workload()
     rules = [rule for _, rule, _ in ports.unsupported_readings(scaled, {"running": "speed"})]
     assert len(rules) == 1
-    assert rules[0].startswith(
-        "the simulator does not provide speed (for running); it provides e2e_late_share,"
-    )
+    assert rules[0].startswith("the simulator does not provide speed (for running); it provides e2e_late_share,")
     assert not list(ports.unsupported_readings(scaled, {}))
     assert not list(ports.unsupported_readings(workload("sqs"), {}))
 
