@@ -66,10 +66,9 @@ def backlog_need(waiting: WaitingWork, rate: float, ready: float, size: float, s
     waiting_s = waiting.requests * waiting.service_time_s
     backlog_s = waiting_s + max(0.0, rate - ready) * next_s
     cost_ratio = supply.violation_cost_ratio * rate * backlog_s / (supply.lead_s + supply.min_lifetime_s)
-    extra = min(math.sqrt(cost_ratio), backlog_s / MIN_CLEAR_S)
     left_s = max(0.0, waiting_s + (rate - ready) * next_s) - (size - rate) * (supply.lead_s - next_s)
-    if left_s <= 0.0:
-        extra = min(extra, size - rate)
+    extra = max(math.sqrt(cost_ratio), size - rate) if left_s > 0.0 else size - rate
+    extra = max(0.0, min(extra, backlog_s / MIN_CLEAR_S))
     reason = (
         f"{waiting.requests:g} requests wait in the engines: clearing the backlog of {backlog_s:.0f} replica-seconds"
         f" takes {extra:.1f} more replicas"

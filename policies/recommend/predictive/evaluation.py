@@ -89,7 +89,7 @@ class Evaluation:
         before = self.memory.latencies(prompt / generated if generated > 0 else 0.0)
         observed = observed_latencies(context, policy.source, before)
         learned = self._learned(load, before, observed)
-        limit = load_limit(learned, self._slo_limits_s, self._slo_share)
+        limit = load_limit(learned, self._slo_limits_s, self._slo_share, policy.max_saturation)
         replica_load = capacity_at(limit)
         service_s, response_s = self._service_time_s(load, replica_load), self._response_time_s(load)
         rate = load.arriving / replica_load
@@ -227,7 +227,8 @@ class Evaluation:
         """
         allowed, spec, quantile = self._allowed_late_share, self.context.spec, self.policy.quantile
         limits_s = {key: limit_s for key, limit_s in self._slo_limits_s.items() if key != limit.unattainable}
-        plan = SloPlan(learned, limits_s, capacity_at(limit), allowed, margin.planned_share(allowed))
+        saturation, share = self.policy.max_saturation, margin.planned_share(allowed)
+        plan = SloPlan(learned, limits_s, capacity_at(limit), saturation, allowed, share)
         cost_ratio = spec.slo_violation_cost_ratio if spec is not None else DEFAULT_COST_RATIO
         highest = largest_quantile(cost_ratio, allowed) if quantile is None else quantile
         largest = PlannedSize(float(np.interp(highest, PEAK_LEVELS, peaks)), f"P{100 * highest:g} of the demand")

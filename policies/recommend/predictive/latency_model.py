@@ -113,13 +113,18 @@ class LoadLimit:
     unattainable: str = ""
 
 
-def load_limit(learned: Mapping[str, LearnedLatency], limits_s: Mapping[str, float], share: float) -> LoadLimit:
+def load_limit(
+    learned: Mapping[str, LearnedLatency], limits_s: Mapping[str, float], share: float, max_saturation: float = math.inf
+) -> LoadLimit:
     """Return the largest load at which `share` of the requests keep every attainable SLO.
+
+    No saturation counts as more than `max_saturation`.
 
     Example: TTFT allows a load of 0.7 and ITL 0.38, the saturation is 1.0. The limit is 0.38, set by ITL. If ITL allows
     only 0.15, less than 0.2, it is unattainable, and TTFT sets the limit.
     """
-    without_slo = DEFAULT_LOAD * min((known.line.saturation for known in learned.values()), default=1.0)
+    saturations = (known.line.saturation for known in learned.values())
+    without_slo = DEFAULT_LOAD * min(max_saturation, min(saturations, default=1.0))
     limit = LoadLimit(without_slo, "", 0.0, without_slo)
     for key, limit_s in limits_s.items():
         known = learned[key]

@@ -87,7 +87,7 @@ class Predictive(PredictiveParameters):
         """
         limited = ((values[q], LIMITS[q]) for q in self.past_needs())
         rates = (np.where((v >= 0.0) & (v <= maximum), v, np.nan) for v, maximum in limited)
-        limit = load_limit(recall_latencies(memory), slo_limits_s(spec), slo_share(spec))
+        limit = load_limit(recall_latencies(memory), slo_limits_s(spec), slo_share(spec), self.max_saturation)
         return self.capacity.load(*rates) / capacity_at(limit)
 
     def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:

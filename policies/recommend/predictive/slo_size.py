@@ -66,13 +66,15 @@ class SloPlan:
 
     - `limits_s`: the latency limits (seconds). A request that exceeds one of them is late, and so is each one at a load
       above the saturation.
-    - `replica_load`: the load of a full replica, in prior saturations.
+    - `replica_load`, `max_saturation`: the load of a full replica, and the load from which on all requests are late, in
+      prior saturations.
     - `allowed_share`, `planned_share`: the late requests that the SLO allows and those to plan for.
     """
 
     learned: Mapping[str, LearnedLatency]
     limits_s: Mapping[str, float]
     replica_load: float
+    max_saturation: float
     allowed_share: float
     planned_share: float
 
@@ -93,7 +95,7 @@ class SloPlan:
             return 0.0
         sizes = REACH * largest * SIZES
         load = (self.replica_load * demand) / sizes[:, None]
-        late = np.zeros_like(load)
+        late = (load >= self.max_saturation).astype(np.float64)
         for key, limit_s in self.limits_s.items():
             np.maximum(late, self.learned[key].late_shares(limit_s, load), out=late)
         expected = np.maximum(late @ requests / total, MIN_SHARE)
@@ -111,6 +113,6 @@ def largest_quantile(cost_ratio: float, allowed_share: float) -> float:
 
 
 def surge_size(spec: WorkloadSpec | None, work: float) -> float:
-    """Return the size that is ready for the configured multiple of the current work; 0 without one."""
+    """Return the size that is ready for `slo.surge` times the current work; 0 without it."""
     surge = None if spec is None or spec.slo is None else spec.slo.surge
     return 0.0 if surge is None else surge * work

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,7 +19,7 @@ CERTAIN, HALF = np.array([1.0]), np.array([0.5, 0.5])
 
 
 def plan(planned: float = 0.002, allowed: float = 0.01, limit_s: float = LIMIT_S) -> SloPlan:
-    return SloPlan({"itl_s": MODEL}, {"itl_s": limit_s}, MODEL.limit(LIMIT_S, 0.99), allowed, planned)
+    return SloPlan({"itl_s": MODEL}, {"itl_s": limit_s}, MODEL.limit(LIMIT_S, 0.99), math.inf, allowed, planned)
 
 
 def test_certain_demand_needs_as_many_replicas_as_the_latency_model_says() -> None:

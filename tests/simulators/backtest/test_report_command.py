@@ -54,7 +54,8 @@ def test_the_report_has_a_summary_notable_periods_and_counterfactuals(
     code, out, err = report(capsys, recorded_runs.period().journal, "--policy", "hpa")
     assert (code, err) == (0, "")
     assert re.search(r"chat, 91.0 minutes from 2026-01-05T00:00:00Z: [\d.]+ replica-hours for \$\d+\.\d\d\.", out)
-    assert re.match(r"SLO missed: about [\d,]+ late of [\d,]+ \(\d+\.\d\d%\), 1% allowed; estimated from", out)
+    verdict = r"SLO missed: about [\d,]+ late of [\d,]+ \(\d+\.\d\d%\), 1% allowed: burn rate [\d.]+; estimated from"
+    assert re.match(verdict, out)
     assert re.search(r"SLO violations +2026-01-05T00:20:00Z", out)
     columns = next(line.split("  ") for line in out.splitlines() if line.strip().startswith("recorded"))
     assert [c.strip() for c in columns if c] == ["recorded", "same sizes", "present", "hpa", "keda"]
