@@ -113,6 +113,18 @@ def _served(server: ControlPlane, path: str) -> bool:
     return True
 
 
+def dry_run(server: ControlPlane, sent: Object) -> Object:
+    """Return what the server would store: of a new object, or in place of the one that another test has created."""
+    path, query = path_of(sent, NAMESPACE), "?dryRun=All"
+    try:
+        stored: Object = server.call("POST", path + query, sent)
+    except urllib.error.HTTPError as e:
+        if e.code != 409:
+            raise
+        stored = server.call("PUT", f"{path}/{sent['metadata']['name']}{query}", sent)
+    return stored
+
+
 def refusals(server: ControlPlane, objects: list[Object]) -> list[str]:
     """Return the objects that the server refuses, and the fields that it drops or changes."""
     found = []
@@ -120,7 +132,7 @@ def refusals(server: ControlPlane, objects: list[Object]) -> list[str]:
         name = f"{made['kind']}/{made['metadata']['name']}"
         sent = {**made, "apiVersion": made["apiVersion"].replace("policy/v1", "policy/v1beta1")}
         try:
-            stored = server.call("POST", f"{path_of(sent, NAMESPACE)}?dryRun=All", sent)
+            stored = dry_run(server, sent)
         except urllib.error.HTTPError as e:
             found.append(f"{name}: {e.read().decode()}")
         else:
