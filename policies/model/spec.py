@@ -154,9 +154,8 @@ class Slo:
     surge: Annotated[
         float | None,
         FieldMetadata(
-            "Be ready for this multiple of the current load at any time. null is ready for the jumps that the forecast"
-            " has seen. Set it for launches and events that no history contains: 3 costs about three times as much."
-            " Ratio.",
+            "Be ready for this multiple of the current load at any time; null: for jumps that the forecast has seen."
+            " Set it for launches: 3 costs about three times as much. Ratio.",
             ge=1,
             le=100,
             example=3,
@@ -263,10 +262,9 @@ class WorkloadSpec:
     model: Annotated[
         str | None,
         FieldMetadata(
-            "Served model, its GPUs and its engine: a name that `forescale models` lists. It gives the predictive"
-            " policy the first guess of a replica's throughput, before that is learned. Example:"
-            " llama-3.1-70b-h100x4. Default: null, the guess for Llama-3.1-8B on an H100. Set it for a much larger or"
-            " smaller model.",
+            "Served model, its GPUs and its engine, by a name of `forescale models`, as llama-3.1-70b-h100x4. It gives"
+            " the predictive policy the first guess of a replica's throughput. Default: null, the guess for"
+            " Llama-3.1-8B on an H100. Set it for a much larger or smaller model.",
         ),
     ] = None
     min_replicas: Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from policies.allocate import quantum
-from policies.model import Fresh
+from policies.model import Fresh, Stale
 from policies.model.spec import ScaleDown, ScaleUp
 from policies.signals.demand import EPSILON
 from tests.fuzz.worlds.supply import short_of_quota
@@ -160,9 +160,13 @@ def work_keeps_a_replica(context: TickContext) -> str | None:
 def work_starts_a_replica(context: TickContext) -> str | None:
     """Work without a replica requests one after the scale-up window, if the operator's limits allow it.
 
-    After a quota error a pool is not resized for minutes, whatever waits.
+    After a quota error a pool is not resized for minutes, whatever waits. A pool that cannot be read may hold the
+    replica of a write without a response, which counts against the maximum.
     """
     d = context.decision
+    memories, pools = context.history.pool_memories, context.tick.observation.pools
+    if any(isinstance(reading, Stale) and memories.of(name).possible > 0 for name, reading in pools.items()):
+        return None
     budget = context.spec.budget
     limited = budget.gpus is not None or budget.usd_per_hour is not None or context.forbids("hold", "no_scale_out")
     if not d.active or d.target != 0 or context.spec.paused or context.override_in_force() or limited:
