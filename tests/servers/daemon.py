@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import resource
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 
@@ -72,6 +71,16 @@ class Daemon:
         return code
 
 
+UNDER_LIMITS: Final = """
+import ast, resource, runpy, sys
+for kind, maximum in ast.literal_eval(sys.argv.pop(1)).items():
+    resource.setrlimit(kind, (maximum, maximum))
+runpy.run_module("scaler.cli", run_name="__main__", alter_sys=True)
+"""
+"""A program that runs the command line under resource limits. A `preexec_fn` would run between fork and exec, where the
+threads of gRPC in the test's process may hold locks for ever."""
+
+
 @asynccontextmanager
 async def daemon(
     *args: str,
@@ -82,20 +91,15 @@ async def daemon(
     start_s: float = START_S,
 ) -> AsyncIterator[Daemon]:
     """Start the daemon and wait for its address; kill it at the end. `limits` are its resource limits."""
-
-    def limit() -> None:
-        for kind, maximum in (limits or {}).items():
-            resource.setrlimit(kind, (maximum, maximum))
-
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "scaler.cli", "run", "--json", *args),
+        *(("-c", UNDER_LIMITS, repr(dict(limits))) if limits else ("-m", "scaler.cli")),
+        *("run", "--json", *args),
         stdout=PIPE,
         stderr=PIPE,
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **(env or {})},
         limit=1 << 24,
-        preexec_fn=limit if limits else None,
     )
     running = Daemon(process, journal)
     try:
