@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from policies.model import Absent
+from policies.model.names import RATE_WINDOW
 from policies.signals.latency_quantities import E2E_MEAN, E2E_P95, LATE_SHARES, QUANTITIES
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ LIMITS: Final[Mapping[str, float]] = {
     # Latencies and ages: 32 years, in seconds. A Unix time that is mistaken for a duration exceeds it.
     **dict.fromkeys((q for q in QUANTITIES if q not in LATE_SHARES), 1e9),
     **dict.fromkeys(("oldest_age_s", "queue_time_p95_s", E2E_MEAN, E2E_P95), 1e9),
+    RATE_WINDOW: 86_400.0,
 }
 """The largest plausible value of each quantity that a source provides by default."""
 ANY_LIMIT: Final = 1e18

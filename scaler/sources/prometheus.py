@@ -17,18 +17,20 @@ A missing value is never zero, nor a smaller sum:
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from policies.model import Absent, Fresh
+from policies.model.names import RATE_WINDOW
 from scaler.clouds import http_client
 from scaler.clouds.engines.histogram import parse_buckets, share_above
 from scaler.clouds.engines.presets import Recipe, missing_slo, with_missing
 from scaler.clouds.response_validation import validated
-from scaler.config.kinds.prometheus import Prometheus
+from scaler.config.kinds.prometheus import Prometheus, window_of_scrapes
 from scaler.ports import Context, Misconfigured, Unavailable
 from scaler.sources.missing_series import MISCONFIGURED, MetricSelector, MissingSeries
 from scaler.sources.prometheus_api import PrometheusApi, QueryResult, QuerySample, Refused
@@ -37,9 +39,12 @@ from scaler.sources.promql import (
     LABEL,
     LOST,
     LOST_S,
+    SCRAPES,
+    SEEN_S,
     joint_query,
     lost_targets_query,
     metric_names,
+    scrapes_query,
     time_query,
     value_query,
 )
@@ -49,6 +54,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 QueryPart = tuple[QuerySample, ...] | Absent
+USUAL_SCRAPES_S: Final = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0)
+"""Usual scrape intervals. The count of samples in five minutes is one off, by its phase. Seconds."""
+UNSEEN_WINDOW_S: Final = 120.0
+"""Window until the scrape interval was seen: four scrapes of 30 s, a usual interval. Seconds."""
 
 
 async def open_prometheus(spec: Prometheus, context: Context) -> PrometheusSource:
@@ -71,12 +80,10 @@ class PrometheusSource:
         self._missing_series = MissingSeries(api, context.clock)
         self._deadline_s = context.deadline_s
         self._slo_limits_s = context.slo_limits_s
-        self._window_s = spec.window_s
+        self._clock = context.clock
         self._recipes = recipes = spec.recipes()
-        self._preset = {f"value:{q}": value_query(r, spec.match, spec.window_s) for q, r in recipes.items()}
-        self._preset |= {f"time:{q}": time_query(r, spec.match) for q, r in recipes.items()}
-        if recipes:  # one exporter has all of them, so any of them will do
-            self._preset[LOST] = lost_targets_query(min(recipes.values(), key=lambda r: r.uses_buckets), spec.match)
+        self._window_s = UNSEEN_WINDOW_S if spec.window_s is None else spec.window_s
+        self._preset = self._preset_queries()
         self._configured = {f"value:{q}": text for q, text in spec.queries.items()}
         self._configured |= {f"time:{q}": text for q, text in spec.timestamp_queries.items()}
         self._result_kinds: dict[str, str] = {}
@@ -90,6 +97,7 @@ class PrometheusSource:
                 parts = await self._query_all()
         except TimeoutError as e:
             raise Unavailable(f"Prometheus at {self._api.url}: no response in time") from e
+        window = self._window_reading(parts.get(SCRAPES))
         readings = {q: self._reading(q, parts) for q in self._selectors}
         missing = {q: self._selectors[q] for q, reading in readings.items() if reading is None}
         reasons = await self._missing_series.reasons(missing, limit.when())
@@ -98,13 +106,40 @@ class PrometheusSource:
         if errors and len(errors) == len(complete):
             first, *others = dict.fromkeys(reason.removeprefix(MISCONFIGURED) for reason in errors)
             raise Misconfigured(first + (f" (and {len(others)} more)" if others else ""))
-        return complete
+        return window | complete
 
     @validated("Prometheus")
     async def past(
         self, quantities: Collection[str], since: float, until: float, step_s: float
     ) -> Mapping[str, NDArray[np.float64]]:
         return await PrometheusPast(self._api, since, until, step_s).read(self._spec, quantities)
+
+    def _preset_queries(self) -> dict[str, str]:
+        spec, recipes = self._spec, self._recipes
+        queries = {f"value:{q}": value_query(r, spec.match, self._window_s) for q, r in recipes.items()}
+        queries |= {f"time:{q}": time_query(r, spec.match) for q, r in recipes.items()}
+        if recipes:  # one exporter has all of them, so any of them will do
+            probe = min(recipes.values(), key=lambda r: r.uses_buckets)
+            queries[LOST] = lost_targets_query(probe, spec.match)
+            if RATE_WINDOW in spec.quantities() and RATE_WINDOW not in spec.queries:
+                queries[SCRAPES] = scrapes_query(probe, spec.match)
+        return queries
+
+    def _window_reading(self, scrapes: QueryPart | None) -> dict[str, Fresh[float] | Absent]:
+        """Return the window of this tick's rates, and let that of the next tick follow the scrapes.
+
+        Example: 18 to 23 samples in 300 s are scrapes every 15 s, and the window is 60 s.
+        """
+        if SCRAPES not in self._preset:
+            return {}
+        reading: dict[str, Fresh[float] | Absent] = {RATE_WINDOW: Fresh(self._window_s, self._clock.now())}
+        count = sanitize(SCRAPES, scrapes[0].value, scrapes[0].at) if isinstance(scrapes, tuple) and scrapes else None
+        if isinstance(count, Fresh) and count.value >= 1.0:
+            window_s = window_of_scrapes(_usual_interval_s(SEEN_S / count.value))
+            if window_s != self._window_s:
+                self._window_s = window_s
+                self._preset = self._preset_queries()
+        return reading
 
     async def _query_all(self) -> dict[str, QueryPart]:
         """Return the result of each part.
@@ -198,6 +233,11 @@ class PrometheusSource:
 def _query_part(result: QueryResult, rows: Iterable[QuerySample]) -> QueryPart:
     """Return the rows, or why they are incomplete."""
     return Absent(f"partial response: {result.partial}") if result.partial else tuple(rows)
+
+
+def _usual_interval_s(interval_s: float) -> float:
+    """Return the usual scrape interval next to one: 30 for 33, since 9 samples in 300 s may be 10."""
+    return min(USUAL_SCRAPES_S, key=lambda usual_s: abs(math.log(usual_s / interval_s)))
 
 
 def _as_series(text: str, kind: str) -> str:

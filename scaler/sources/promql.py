@@ -17,6 +17,10 @@ LOST_S: Final = 300
 Prometheus's own look-back. Seconds."""
 LOST: Final = "lost"
 """Key of the part with the number of lost targets."""
+SCRAPES: Final = "scrapes"
+"""Key of the part with the number of a target's samples in the last `SEEN_S`."""
+SEEN_S: Final = 300
+"""Time over which samples are counted to see the scrape interval: 20 at 15 s. Seconds."""
 STRINGS: Final = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|`[^`]*`|#[^\n]*')
 LABEL_LISTS: Final = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)", re.IGNORECASE)
 NAMES: Final = re.compile(r"(?<![\w:.])([a-zA-Z_:][\w:]*)(?![\w:]|\s*\()")
@@ -76,6 +80,15 @@ def lost_targets_query(recipe: Recipe, match: Mapping[str, str]) -> str:
     """
     recent = " or ".join(f"last_over_time({s}[{LOST_S}s])" for s in _selectors(recipe, match))
     return f"count((up == 0) and on (job, instance) ({recent}))"
+
+
+def scrapes_query(recipe: Recipe, match: Mapping[str, str]) -> str:
+    """Return the query of the samples of the most scraped target within `SEEN_S`.
+
+    A target that has not been scraped for all of this time does not count: it has fewer samples.
+    """
+    counts = (f"(count_over_time({s}[{SEEN_S}s]) and ({s} offset {SEEN_S}s))" for s in _selectors(recipe, match))
+    return f"max({' or '.join(counts)})"
 
 
 def joint_query(terms: Mapping[str, str]) -> str:

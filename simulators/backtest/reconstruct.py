@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from policies.model import SignalName
+from policies.model.names import RATE_WINDOW
 from simulators.backtest.engines import service_s
 from simulators.backtest.recorded_run import RecordedRun
 from simulators.engine.models.service import ServiceModel
@@ -121,7 +122,10 @@ def mean_lengths(recorded: RecordedRun, assumed: AssumedLengths) -> tuple[float,
 
 
 def rate_window_s(recorded: RecordedRun, source: str | None) -> float:
-    """Return the window of the source's rates. Seconds."""
+    """Return the window of the source's rates, the last one that the source reported if it chooses it. Seconds."""
+    reported = recorded.reading(source, RATE_WINDOW) if source is not None else None
+    if reported is not None:
+        return float(reported[np.isfinite(reported)][-1])
     windows = [getattr(recorded.spec.sources.get(source or ""), "window_s", None)]
     windows += [getattr(policy, "rate_window_s", None) for policy in recorded.spec.policies.values()]
     return next((float(t) for t in windows if t is not None), WINDOW_S)

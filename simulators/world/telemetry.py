@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from policies.model import Absent, Fresh
 from policies.model.field_metadata import FieldMetadata
+from policies.model.names import RATE_WINDOW
 from scaler.clouds.engines.histogram import P95, quantile, share_above
 from scaler.clouds.engines.presets import BUCKET_BOUNDS_S, PRESETS, missing_slo
+from scaler.config.kinds.prometheus import window_of_scrapes
 from simulators.engine.kernel.event_loop import Kernel
 from simulators.engine.models.service import PS_PER_S
 from simulators.engine.tables import ReplicaTable, RequestMoment
@@ -31,8 +33,6 @@ TOKEN_BOUNDS_S: Final = np.array((*BUCKET_BOUNDS_S["vllm"]["itl_s"], *INF))
 REQUEST_S: Final = (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0)
 REQUEST_BOUNDS_S: Final = np.array((*REQUEST_S, 120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0, *INF))
 """Bucket bounds of vLLM 0.24's histograms, which limit the resolution of quantiles."""
-RATE_WINDOW_S: Final = 60.0
-"""Default window of rates and latencies: four scrapes of 15 s. Seconds."""
 NO_LIMITS: Final[Mapping[str, float]] = {}
 Floats = NDArray[np.float64]
 COUNTERS: Final = 4
@@ -47,8 +47,8 @@ class Telemetry:
     rate_window_s: Annotated[
         float | None,
         FieldMetadata(
-            "Window of rates and latencies. Default: null, the window that the workload's policies expect, or 60."
-            " Seconds.",
+            "Window of rates and latencies. Default: null, the window that the workload's policies expect, or four"
+            " scrape intervals, 60 at least. Seconds.",
             ge=0.001,
             le=3600,
             example=60,
@@ -62,7 +62,7 @@ class Telemetry:
     @property
     def window_s(self) -> float:
         """The window of rates and latencies. Seconds."""
-        return RATE_WINDOW_S if self.rate_window_s is None else self.rate_window_s
+        return window_of_scrapes(self.scrape_interval_s) if self.rate_window_s is None else self.rate_window_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +358,7 @@ QUANTITIES: Final[Mapping[str, tuple[bool, Reader]]] = {
     "pool_saturation": (False, _pool_saturation),
     "preemptions_per_s": (True, _rate("preemptions")),
     "prompt_tokens_per_s": (True, _rate("prompt_tokens")),
+    RATE_WINDOW: (True, lambda engines, _: engines.telemetry.window_s),
     "queue_time_p95_s": (False, _p95(_queue_time, REQUEST_BOUNDS_S)),
     "requests_per_s": (True, _rate("requests")),
     "running": (True, _gauge("running")),

@@ -83,13 +83,17 @@ class PrometheusServer:
 
 
 @asynccontextmanager
-async def prometheus(targets: Sequence[Target], rules: Sequence[Path] = ()) -> AsyncIterator[PrometheusServer]:
-    """Start Prometheus, with the rules of these files evaluated every second."""
+async def prometheus(
+    targets: Sequence[Target], rules: Sequence[Path] = (), past: str = ""
+) -> AsyncIterator[PrometheusServer]:
+    """Start Prometheus, with the rules of these files evaluated every second and past samples in OpenMetrics format."""
     if BINARY is None:
         pytest.skip("no prometheus on PATH (Debian: apt install prometheus)")
     with tempfile.TemporaryDirectory(prefix="forescale-prometheus-") as name:
         server = PrometheusServer(Path(name), free_port(), rules)
         server.configure(targets)
+        if past:
+            await _store(past, name)
         process = await asyncio.create_subprocess_exec(
             BINARY,
             f"--config.file={name}/prometheus.json",
@@ -106,6 +110,15 @@ async def prometheus(targets: Sequence[Target], rules: Sequence[Path] = ()) -> A
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+
+async def _store(past: str, directory: str) -> None:
+    file = Path(directory, "past.txt")
+    file.write_text(past, encoding="utf-8")
+    command = ("promtool", "tsdb", "create-blocks-from", "openmetrics", file, f"{directory}/data")
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
 
 
 async def _ready(server: PrometheusServer, process: asyncio.subprocess.Process) -> None:

@@ -104,12 +104,12 @@ class PredictiveParameters:
     rate_window_s: Annotated[
         float | None,
         FieldMetadata(
-            "Time over which the source averages its rates. null takes the source's window_s, of kind scrape the"
-            " interval_s between its samples, and 120 where the source has neither. Set it only for queries of your"
-            " own with another window. Seconds.",
+            "Time over which the source averages its rates. null takes the source's window_s or the window that it"
+            " reports, of kind scrape the interval_s between its samples, and 120 where the source has none of these."
+            " Set it only for queries of your own with another window. Seconds.",
             gt=0,
             le=3600,
-            example=120,
+            example=60,
         ),
     ] = None
     backlog_clear_s: Annotated[

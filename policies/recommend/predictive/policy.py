@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
-from policies.model import PolicyName, Recommendation, SignalName
+from policies.model import Fresh, PolicyName, Recommendation, SignalName
+from policies.model.names import RATE_WINDOW
 from policies.recommend.context import PolicyContext
 from policies.recommend.predictive.engine_load import ENGINE_QUANTITIES, UNEVEN_QUEUE_S
 from policies.recommend.predictive.evaluation import KV_CACHE, Evaluation
@@ -31,6 +32,8 @@ from policies.signals.plausibility import LIMITS
 LEARNED_SIGMA: Final = 0.25
 """Standard deviation of the logarithm of the capacity below which it counts as learned: after about ten minutes at a
 fifth of the saturation, and a minute near it."""
+MAX_WINDOW_S: Final = 600.0
+"""The longest window of rates that a source may report. Seconds."""
 MAX_RELEASE: Final = 0.2
 """Share of the size to release within a scale-down window while the capacity is a guess."""
 
@@ -56,7 +59,8 @@ class Predictive(PredictiveParameters):
 
     @property
     def lookback_s(self) -> float:
-        return max(self.capacity.window_s + 60.0, UNEVEN_QUEUE_S, 0.0 if self.queue is None else self.queue_deadline_s)
+        window_s = MAX_WINDOW_S if self.rate_window_s is None else self.rate_window_s
+        return max(window_s + 60.0, UNEVEN_QUEUE_S, 0.0 if self.queue is None else self.queue_deadline_s)
 
     @property
     def can_activate(self) -> bool:
@@ -98,7 +102,7 @@ class Predictive(PredictiveParameters):
         memory = context.history.memory(name)
         if context.ready is None:
             return no_opinion(name, used, problems or "the number of ready replicas is unknown", memory)
-        evaluation = Evaluation(self, name, context, values, PredictiveMemory(memory))
+        evaluation = Evaluation(self._with_window(context), name, context, values, PredictiveMemory(memory))
         if context.ready and all(signal in values for signal in engines):
             return self._released_slowly(evaluation.need_from_engines(used, evidence, problems), context)
         if evaluation.visible is None:
@@ -131,7 +135,14 @@ class Predictive(PredictiveParameters):
     def filled(self, name: PolicyName, context: PolicyContext, recommendation: Recommendation) -> float | None:
         values, _, _ = fresh_values(self._queue_signals(), context.readings)
         memory = PredictiveMemory(context.history.memory(name))
-        return Evaluation(self, name, context, values, memory).filled(recommendation)
+        return Evaluation(self._with_window(context), name, context, values, memory).filled(recommendation)
+
+    def _with_window(self, context: PolicyContext) -> Predictive:
+        """Return the policy with the window that its source reports, where none is configured."""
+        reading = context.readings.get(SignalName(f"{self.source}.{RATE_WINDOW}"))
+        if self.rate_window_s is not None or not isinstance(reading, Fresh) or reading.value <= 0.0:
+            return self
+        return replace(self, rate_window_s=min(reading.value, MAX_WINDOW_S))
 
     def _queue_signals(self) -> tuple[SignalName, ...]:
         return signal_names(self.queue, ("visible",)) if self.queue else ()

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Final
 
 from policies.model.field_metadata import FieldMetadata
+from policies.model.names import RATE_WINDOW
 from scaler.clouds.engines import presets
 from scaler.clouds.http_access import BASE_URL, Access
+
+SCRAPES_PER_WINDOW: Final = 4
+"""Scrape intervals in a rate window: a rate takes two samples, one may be late, and one lost."""
+MIN_WINDOW_S, MAX_WINDOW_S = 60.0, 600.0
+"""Limits of a window that follows the scrapes. Shorter ones count too few requests. Seconds."""
+
+
+def window_of_scrapes(interval_s: float) -> float:
+    """Return the window of rates for a scrape interval, both in seconds: 60 for 15, 120 for 30."""
+    return min(max(MIN_WINDOW_S, SCRAPES_PER_WINDOW * interval_s), MAX_WINDOW_S)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +77,16 @@ class Prometheus:
         ),
     ] = field(default_factory=dict)
     window_s: Annotated[
-        float,
+        float | None,
         FieldMetadata(
-            "Window over which rates and latencies are computed; policies follow it. The default of 120 spans four"
-            " scrapes of 30 s. Set it to four scrape intervals. Seconds.",
+            "Window over which rates and latencies are computed; policies follow it. null takes four scrape intervals,"
+            " as seen in the samples, from 60 to 600, and 120 until five minutes of them were seen. Set it for queries"
+            " of your own with another window. Seconds.",
             gt=0,
             le=86400,
+            example=60,
         ),
-    ] = 120.0
+    ] = None
     max_age_s: Annotated[
         float,
         FieldMetadata(
@@ -105,4 +118,6 @@ class Prometheus:
         return {quantity: recipe for quantity, recipe in recipes.items() if quantity not in self.queries}
 
     def quantities(self) -> Mapping[str, float]:
-        return dict.fromkeys([*self.recipes(), *self.queries], self.max_age_s)
+        recipes = self.recipes()
+        seen = [RATE_WINDOW] if self.window_s is None and any(r.needs_history for r in recipes.values()) else []
+        return dict.fromkeys([*recipes, *seen, *self.queries], self.max_age_s)

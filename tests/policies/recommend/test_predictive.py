@@ -368,3 +368,15 @@ def test_unknown_capacity_of_few_replicas_releases_one() -> None:
     day = Day(policy=Predictive(source="e", rate_window_s=60.0), ready=3)
     assert recommendation_of(day.tick(2.0)).replicas == 2.0
     assert recommendation_of(Day(policy=Predictive(source="e", rate_window_s=60.0), ready=3).tick(0.0)).replicas == 0.0
+
+
+def test_window_that_the_source_reports_is_followed() -> None:
+    def sizes(policy: Predictive, **reported: float) -> list[int]:
+        day = Day(policy=policy, transform=lambda values: {**values, **reported})
+        day.run([5.0, 20.0, 40.0, 10.0] * 10)
+        return day.sizes
+
+    configured = sizes(Predictive(source="e", rate_window_s=60.0))
+    assert sizes(Predictive(source="e"), rate_window_s=60.0) == configured
+    assert sizes(Predictive(source="e")) != configured, "120 s where no source reports one"
+    assert sizes(Predictive(source="e", rate_window_s=60.0), rate_window_s=300.0) == configured

@@ -100,14 +100,18 @@ def test_two_sources_of_engine_load_need_a_choice() -> None:
 
 def test_source_reads_the_load_and_the_measurement_of_the_slo() -> None:
     (source,) = short().spec.sources.values()
-    assert [*source.quantities()] == [*LOAD, "ttft_mean_s", "ttft_late_share", "ttft_p95_s"]
+    assert [*source.quantities()] == [*LOAD, "ttft_mean_s", "ttft_late_share", "ttft_p95_s", "rate_window_s"]
 
 
 def test_source_reads_only_what_its_policies_need() -> None:
     gauges = short(slo=None, policies={"it": {"kind": "concurrency"}}).spec.sources["engines"]
     assert [*gauges.quantities()] == LOAD[:3]
     rate = {"it": {"kind": "metric", "quantity": "preemptions_per_s", "target": 1}}
-    assert [*short(slo=None, policies=rate).spec.sources["engines"].quantities()] == [*LOAD[:3], "preemptions_per_s"]
+    assert [*short(slo=None, policies=rate).spec.sources["engines"].quantities()] == [
+        *LOAD[:3],
+        "preemptions_per_s",
+        "rate_window_s",
+    ]
 
 
 def test_readings_follow_a_named_trigger_and_an_additional_source() -> None:
@@ -123,7 +127,7 @@ def test_readings_follow_a_named_trigger_and_an_additional_source() -> None:
 def test_explicit_list_is_kept_and_must_have_what_the_policy_needs() -> None:
     complete_list = [quantity for quantity in LOAD if quantity != "kv_cache_usage"]
     source = short(sources={"engines": {**ENGINES, "read": complete_list}}).spec.sources["engines"]
-    assert [*source.quantities()] == complete_list
+    assert [*source.quantities()] == [*complete_list, "rate_window_s"]
     short_list = {"engines": {**ENGINES, "read": complete_list[:-1]}}
     problem = refused(sources=short_list, policies={"it": {"kind": "predictive"}})["policies.it.source"]
     assert "remove sources.engines.read, or add generation_tokens_per_s to it" in problem
@@ -138,7 +142,7 @@ def test_slo_is_measured_by_the_latencies_that_it_limits() -> None:
 
 
 def test_policy_follows_the_window_of_its_source() -> None:
-    assert predictive(short().spec).capacity.window_s == 120.0
+    assert predictive(short().spec).rate_window_s is None, "the source reports it"
     assert predictive(short(sources={"engines": {**ENGINES, "window_s": 40}}).spec).capacity.window_s == 40.0
     pages = {"kind": "scrape", "preset": "vllm", "urls": ["http://e:8000/metrics"]}
     assert predictive(short(sources={"engines": pages}, interval_s=20).spec).capacity.window_s == 20.0

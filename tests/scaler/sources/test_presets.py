@@ -21,7 +21,7 @@ from scaler.config.kinds.engines import Scrape
 from scaler.config.kinds.prometheus import Prometheus
 from scaler.config.load import load
 from scaler.shared_resources import AdapterContext, Resources
-from scaler.sources.promql import lost_targets_query, selector, time_query, value_query
+from scaler.sources.promql import lost_targets_query, scrapes_query, selector, time_query, value_query
 from tests.servers.exporter import Engine, exporter, gauges
 
 TPU = 'container="vllm",model="tpu-v6e-slice",namespace="default",pod="llm-0",tpu_topology="2x2",make="cloud-tpu"'
@@ -129,7 +129,7 @@ async def test_accelerator_pages_are_read_as_shares(
 def test_rates_and_latencies_are_read_only_if_listed() -> None:
     assert [*Prometheus(url="http://x", preset="vllm").quantities()] == ["running", "waiting", "kv_cache_usage"]
     named = Prometheus(url="http://x", preset="vllm", read=("waiting", "ttft_p95_s"), max_age_s=90)
-    assert named.quantities() == {"waiting": 90, "ttft_p95_s": 90}
+    assert named.quantities() == {"waiting": 90, "ttft_p95_s": 90, "rate_window_s": 90}
 
 
 def test_a_configured_query_overrides_the_preset() -> None:
@@ -180,6 +180,12 @@ def test_time_and_lost_targets_are_translated_to_promql() -> None:
     assert time_query(recipe, {}) == "min(timestamp(a{}) or timestamp(b{}))"
     assert lost_targets_query(recipe, {}) == (
         "count((up == 0) and on (job, instance) (last_over_time(a{}[300s]) or last_over_time(b{}[300s])))"
+    )
+
+
+def test_samples_of_a_target_are_counted_over_five_minutes() -> None:
+    assert scrapes_query(Recipe(("a", "b"), "sum"), {}) == (
+        "max((count_over_time(a{}[300s]) and (a{} offset 300s)) or (count_over_time(b{}[300s]) and (b{} offset 300s)))"
     )
 
 

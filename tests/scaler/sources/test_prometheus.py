@@ -21,7 +21,7 @@ from tests.servers.exporter import State
 from tests.servers.fleet import WEIRD, Fleet, scraped
 from tests.servers.http_fault import http_front
 from tests.servers.in_thread import run_in_thread
-from tests.servers.prometheus import PrometheusServer, needs_prometheus
+from tests.servers.prometheus import PrometheusServer, needs_prometheus, prometheus
 
 pytestmark = [pytest.mark.slow, needs_prometheus]
 
@@ -352,3 +352,36 @@ async def test_range_beyond_the_server_s_point_limit_is_read_in_parts(opening: A
         means = await source.past(("running",), start, start + 25_000, 1.0)
         assert (means["running"] == start + 1 + np.arange(25_000)).all()
         assert [path for path, _ in front.seen] == ["/api/v1/query_range"] * 3
+
+
+def samples(metric: str, interval_s: int, span_s: int) -> str:
+    """Return the past samples of a gauge until now, in OpenMetrics format."""
+    now = int(time.time())
+    times = range(now - span_s, now, interval_s)
+    return "\n".join([f"# TYPE {metric} gauge", *(f"{metric} 1 {at}" for at in times), "# EOF\n"])
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "span_s", "window_s"),
+    [
+        pytest.param(15, 900, 60.0, id="every 15 s"),
+        pytest.param(30, 900, 120.0, id="every 30 s"),
+        pytest.param(60, 900, 240.0, id="every minute"),
+        pytest.param(1, 900, 60.0, id="every second: the shortest window"),
+        pytest.param(15, 200, 120.0, id="scraped for less than five minutes"),
+    ],
+)
+async def test_rate_window_follows_the_scrapes(
+    opening: AdapterContext, interval_s: int, span_s: int, window_s: float
+) -> None:
+    past = samples("vllm:num_requests_running", interval_s, span_s)
+    async with prometheus((), past=past) as server:
+        spec = Prometheus(url=server.url, preset="vllm", read=("running", "requests_per_s"))
+        source = await open_prometheus(spec, opening)
+        windows = [values(await source.sample())["rate_window_s"] for _ in range(2)]
+    assert windows == [120.0, window_s]
+
+
+async def test_configured_rate_window_is_not_reported(opening: AdapterContext, server: PrometheusServer) -> None:
+    readings = await read(opening, server, "recorded", preset="vllm", read=("running", "requests_per_s"), window_s=6)
+    assert set(readings) == {"running", "requests_per_s"}

@@ -313,7 +313,9 @@ def test_max_replicas_respects_every_limit(pool: dict[str, Any], limits: dict[st
 def test_rates_have_the_window_that_the_policy_expects() -> None:
     short = document(slo={"ttft_s": 1.0})
     del short["policies"]
-    assert case(workload_from(short)).telemetry.window_s == 120.0, "the default of a Prometheus source"
+    assert case(workload_from(short)).telemetry.window_s == 60.0, "four scrapes of 15 s"
+    rare = Telemetry(scrape_interval_s=30)
+    assert case(workload_from(short), telemetry=rare).telemetry.window_s == 120.0, "four scrapes of 30 s"
     assert case(workload()).telemetry.window_s == 60.0, "a policy without rates"
     assert case(workload_from(short), telemetry=Telemetry(rate_window_s=90)).telemetry.window_s == 90.0
 
@@ -326,7 +328,7 @@ def test_rates_have_the_window_that_the_policy_expects() -> None:
     ],
 )
 def test_rates_that_the_policy_cannot_use_are_warned_about(telemetry: Telemetry, message: str) -> None:
-    scaled = workload(policies={"it": {"kind": "predictive"}})
+    scaled = workload(policies={"it": {"kind": "predictive", "rate_window_s": 120}})
     rows = trace(*[(0.5 * k, 10, 10) for k in range(100)])
     assert any(message in shown for shown in run_warnings(simulated(rows, scaled=scaled, telemetry=telemetry)))
     assert not any("rates over" in shown for shown in run_warnings(simulated(rows, scaled=scaled)))

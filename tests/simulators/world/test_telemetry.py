@@ -93,6 +93,7 @@ def test_rates_and_latencies_match_hand_computed_window_values() -> None:
             "preemptions_per_s": 0.0,
             "prompt_tokens_per_s": 10.0,
             "queue_time_p95_s": 0.285,
+            "rate_window_s": 30.0,
             "requests_per_s": 1.0,
             "running": 0.0,
             "running_per_replica": 0.0,
@@ -208,8 +209,8 @@ def test_a_partial_scrape_gives_lower_bound_totals_and_no_means() -> None:
             assert isinstance(reading, Fresh)
             assert reading.value == (quantity == "running")
             assert "did not respond" in reading.missing
-        elif quantity == "inflight_tokens":
-            assert isinstance(reading, Fresh), "the router counts them"
+        elif quantity in {"inflight_tokens", "rate_window_s"}:
+            assert isinstance(reading, Fresh), "the router counts tokens, and the window is chosen"
         else:  # a rate needs one complete scrape as its start
             assert isinstance(reading, Absent), quantity
             assert total or "did not respond" in reading.reason or "no data for" in reading.reason
