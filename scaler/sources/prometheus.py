@@ -236,7 +236,7 @@ def _query_part(result: QueryResult, rows: Iterable[QuerySample]) -> QueryPart:
 
 
 def _usual_interval_s(interval_s: float) -> float:
-    """Return the usual scrape interval next to one: 30 for 33, since 9 samples in 300 s may be 10."""
+    """Return the usual scrape interval nearest to one: 30 for 33 (9 or 10 samples in 300 s)."""
     return min(USUAL_SCRAPES_S, key=lambda usual_s: abs(math.log(usual_s / interval_s)))
 
 

@@ -122,7 +122,7 @@ def mean_lengths(recorded: RecordedRun, assumed: AssumedLengths) -> tuple[float,
 
 
 def rate_window_s(recorded: RecordedRun, source: str | None) -> float:
-    """Return the window of the source's rates, the last one that the source reported if it chooses it. Seconds."""
+    """Return the window of the source's rates in seconds: the last reported one, if it is read."""
     reported = recorded.reading(source, RATE_WINDOW) if source is not None else None
     if reported is not None:
         return float(reported[np.isfinite(reported)][-1])
