@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from simulators.cost import api_vs_self_hosted, batching_cache, buying, headroom, sizing
+from simulators.cost import api_vs_self_hosted, batching_cache, bursts, buying, headroom, sizing
 from simulators.cost.evidence import WorkloadEvidence
 from simulators.cost.figures import MONTH_H, Basis, Citation, Figure, Section, SourcedNumber
 from simulators.cost.goodput import REQUESTS
@@ -41,6 +41,7 @@ def advice(evidence: WorkloadEvidence, file: LoadedOffers, seed: int, count: int
         sizing.section(evidence, trial, engine_rates),
         batching_cache.section(evidence, trial, current),
         headroom.section(evidence),
+        bursts.section(evidence),
         api_vs_self_hosted.section(evidence, trial, current, purchase, file),
     )
     return Advice(evidence, sections, purchase, engine_rates, tuple(_cautions(evidence, sections)))

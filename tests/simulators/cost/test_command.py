@@ -59,7 +59,7 @@ def test_json_has_every_figure_with_formula_and_sources(folder: Path, capsys: py
     code, out, _ = run(capsys, "advise", folder / "journal", "--offers", folder / "offers.yaml", "--json", "-")
     document = json.loads(out)
     assert (code, document["workload"], [s["key"] for s in document["sections"]]) == (
-        0, "chat", ["buying", "sizing", "effects", "headroom", "managed"],
+        0, "chat", ["buying", "sizing", "effects", "headroom", "bursts", "managed"],
     )  # fmt: skip
     figures = [f for s in document["sections"] for f in s["figures"]]
     assert len(figures) > 20
