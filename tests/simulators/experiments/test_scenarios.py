@@ -42,8 +42,8 @@ def simulated(name: str, workload: str | None = None) -> tuple[SimulationRun, Re
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
-def test_every_scenario_has_a_comment_and_the_name_of_its_file(file: Path) -> None:
-    assert file.read_text(encoding="utf-8").startswith("# ")
+def test_every_scenario_has_a_purpose_and_the_name_of_its_file(file: Path) -> None:
+    assert file.read_text(encoding="utf-8").startswith("# Purpose: ")
     assert load(file).scenario.scenario == file.stem
 
 
