@@ -8,6 +8,7 @@ from typing import Final
 
 from policies.model import (
     Absent,
+    Decision,
     ErrorBudget,
     Evidence,
     Fresh,
@@ -47,7 +48,7 @@ def paragraphs(tick: Tick) -> Iterator[str]:
     for step in d.steps:
         yield f"    {_step(step)}"
     if d.cost_usd_per_hour is not None:
-        yield f"  Cost: {d.cost_usd_per_hour:.2f} USD per hour"
+        yield f"  Cost: {d.cost_usd_per_hour:.2f} USD per hour{room_text(d)}"
     yield WRITES
     for o in tick.outcomes:
         change = f"keeps {o.after}" if o.before == o.after else f"{o.before} -> {o.after}"
@@ -101,6 +102,15 @@ def verdict(tick: Tick) -> str:
     needed = f"{d.steps[0].replicas:.2f} needed; " if len(d.steps) > 1 and d.steps[0].rule == RuleId.DEMAND else ""
     change = f"keep {d.target}" if d.current == d.target else f"{d.current} -> {d.target} replicas"
     return f"{change} ({needed}{d.reason})"
+
+
+def room_text(decision: Decision) -> str:
+    """Return what the replicas above the load of now cost, at the mean price; empty where a policy reports no load."""
+    loads = [r.work for r in decision.recommendations if r.work is not None]
+    usd_per_hour, size = decision.cost_usd_per_hour, decision.target
+    if not loads or not size or usd_per_hour is None or (room := size - max(loads)) <= 0:
+        return ""
+    return f", of which {usd_per_hour * room / size:.2f} for {room:.1f} replicas above the load of now"
 
 
 def budget_text(budget: ErrorBudget) -> str:

@@ -135,6 +135,23 @@ def test_tick_log_line_has_the_slo_and_a_changed_state_is_a_warning() -> None:
     ]
 
 
+def test_explain_prices_the_room_above_the_load() -> None:
+    tick = a_tick()
+    (seen_load,) = tick.decision.recommendations
+    priced = dataclasses.replace(
+        tick.decision, target=5, cost_usd_per_hour=20.0, recommendations=(dataclasses.replace(seen_load, work=3.5),)
+    )
+
+    def cost(**changes: Any) -> list[str]:
+        decision = dataclasses.replace(priced, **changes)
+        return [line for line in paragraphs(dataclasses.replace(tick, decision=decision)) if "Cost" in line]
+
+    assert cost() == ["  Cost: 20.00 USD per hour, of which 6.00 for 1.5 replicas above the load of now"]
+    assert cost(target=3) == ["  Cost: 20.00 USD per hour"]
+    assert cost(recommendations=(seen_load,)) == ["  Cost: 20.00 USD per hour"]
+    assert cost(cost_usd_per_hour=None) == []
+
+
 def test_explain_states_the_slo_with_its_burn_rates_and_budget() -> None:
     burning = "burn rate 30.00 over 1h, 30.00 over 6h, 30.00 over 3d, 30.00 over 28d"
     overspent = f"  SLO violated: {burning}; the error budget of 28d is overspent by 2900.0 %"
