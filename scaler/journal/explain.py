@@ -105,7 +105,10 @@ def verdict(tick: Tick) -> str:
 
 
 def room_text(decision: Decision) -> str:
-    """Return what the replicas above the load of now cost, at the mean price; empty where a policy reports no load."""
+    """Return the cost of the replicas above the load of now; empty where no load is known.
+
+    It is at the mean price: 1.5 of 5 replicas for 20 USD per hour cost 6.
+    """
     loads = [r.work for r in decision.recommendations if r.work is not None]
     usd_per_hour, size = decision.cost_usd_per_hour, decision.target
     if not loads or not size or usd_per_hour is None or (room := size - max(loads)) <= 0:
