@@ -68,6 +68,14 @@ def stopwatch_s() -> float:
     return time.perf_counter()
 
 
+def processor_s() -> float:
+    """Return the processor time that this thread has used. Seconds.
+
+    A busy machine does not change it.
+    """
+    return time.thread_time()
+
+
 def wall_time() -> str:
     """Return the wall-clock time in ISO 8601."""
     return iso_time(time.time())

@@ -13,7 +13,7 @@ from typing import Final
 
 from yarl import URL
 
-from scaler.clock import stopwatch_s
+from scaler.clock import processor_s
 from scaler.clouds import http_client
 from scaler.clouds.http_answers import MAX_NUMBER_CHARS, off_loop
 from scaler.ports import Unavailable
@@ -29,7 +29,7 @@ MAX_SAMPLES: Final = 20_000
 MAX_NAMES: Final = 10_000
 """Maximum metric names that are kept for a hint where the requested ones are missing."""
 MAX_PARSE_S: Final = 2.0
-"""Time limit of parsing one page: 16 MiB take the parser thread half a second, while other pages wait. Seconds."""
+"""Limit of the processor time to parse one page, so that others need not wait: 16 MiB take half a second. Seconds."""
 LINES_PER_CHECK: Final = 1_000
 """Lines between two checks of the parsing time: some milliseconds."""
 SHOWN: Final = 100
@@ -73,13 +73,13 @@ def parse_page(text: str, requested: frozenset[str], at: float) -> Page:
     """
     if text and not text.endswith("\n"):
         raise ValueError("the page is truncated: it ends in the middle of a line")
-    started_s, samples = stopwatch_s(), 0
+    started_s, samples = processor_s(), 0
     metrics: dict[str, dict[Labels, float]] = {}
     names: set[str] = set()
     for line_number, line in enumerate(text.split("\n")):
-        if line_number % LINES_PER_CHECK == 0 and stopwatch_s() - started_s > MAX_PARSE_S:
+        if line_number % LINES_PER_CHECK == 0 and processor_s() - started_s > MAX_PARSE_S:
             raise ValueError(
-                f"the page takes more than {MAX_PARSE_S:g} s to parse; reduce the metrics that the engine exports"
+                f"the page takes more than {MAX_PARSE_S:g} s of processor time to parse; reduce the metrics that the engine exports"
             )
         match = NAME.match(line)
         if match is None:
