@@ -79,7 +79,8 @@ def parse_page(text: str, requested: frozenset[str], at: float) -> Page:
     for line_number, line in enumerate(text.split("\n")):
         if line_number % LINES_PER_CHECK == 0 and processor_s() - started_s > MAX_PARSE_S:
             raise ValueError(
-                f"the page takes more than {MAX_PARSE_S:g} s of processor time to parse; reduce the metrics that the engine exports"
+                f"the page takes more than {MAX_PARSE_S:g} s of processor time to parse;"
+                " reduce the metrics that the engine exports"
             )
         match = NAME.match(line)
         if match is None:
