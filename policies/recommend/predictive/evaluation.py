@@ -36,7 +36,7 @@ from policies.recommend.predictive.queue_deadline import (
 from policies.recommend.predictive.service_time import mean_response_time_s, service_time_when_full_s, traffic_has_ended
 from policies.recommend.predictive.slo_correction import SloCorrection
 from policies.recommend.predictive.slo_margin import SloMargin
-from policies.recommend.predictive.slo_size import SloPlan, largest_quantile, surge_size
+from policies.recommend.predictive.slo_size import SloPlan, has_whole_replicas, largest_quantile, surge_size
 from policies.recommend.predictive.supply_timeline import SupplyTimeline
 from policies.recommend.readiness import filled_share
 from policies.signals.demand import no_opinion, signal_names, work_of_share
@@ -228,7 +228,7 @@ class Evaluation:
         allowed, spec, quantile = self._allowed_late_share, self.context.spec, self.policy.quantile
         limits_s = {key: limit_s for key, limit_s in self._slo_limits_s.items() if key != limit.unattainable}
         saturation, share = self.policy.max_saturation, margin.planned_share(allowed)
-        plan = SloPlan(learned, limits_s, capacity_at(limit), saturation, allowed, share)
+        plan = SloPlan(learned, limits_s, capacity_at(limit), saturation, allowed, share, has_whole_replicas(spec))
         cost_ratio = spec.slo_violation_cost_ratio if spec is not None else DEFAULT_COST_RATIO
         highest = largest_quantile(cost_ratio, allowed) if quantile is None else quantile
         largest = PlannedSize(float(np.interp(highest, PEAK_LEVELS, peaks)), f"P{100 * highest:g} of the demand")

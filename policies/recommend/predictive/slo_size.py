@@ -12,6 +12,7 @@ with 100 % late requests: 15 % of all. 6.0 replicas have about 0.14 %.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -36,6 +37,10 @@ SIZES: Final = np.geomspace(1.0, 1.0 / 32.0, 40)
 """The sizes tried, as divisors of the demand: 9 % apart."""
 REACH: Final = 4.0
 """The largest size tried, as a multiple of the largest demand: replicas filled to a quarter of their limit."""
+ROUNDING_RATIO: Final = 2.5
+"""Where replicas are whole, a size is rounded down if at most this many times the planned share is late then, and no
+more than the allowed share: half of it at level 0 of the margin. Costs are 3 % lower than with rounding up, and 99 %
+are kept in as many cases (the traces of `slo_margin.TRUSTED_S`)."""
 MIN_SHARE: Final = 1e-12
 """Smallest late share whose logarithm is taken."""
 
@@ -69,6 +74,7 @@ class SloPlan:
     - `replica_load`, `max_saturation`: the load of a full replica, and the load from which on all requests are late, in
       prior saturations.
     - `allowed_share`, `planned_share`: the late requests that the SLO allows and those to plan for.
+    - `whole`: whether a replica equivalent is a replica, so that sizes are whole.
     """
 
     learned: Mapping[str, LearnedLatency]
@@ -77,6 +83,7 @@ class SloPlan:
     max_saturation: float
     allowed_share: float
     planned_share: float
+    whole: bool = False
 
     def size_in(self, forecast: QuantileForecast, ahead_s: float) -> float:
         """Return the size for the demand in `ahead_s` seconds, in replica equivalents."""
@@ -88,6 +95,9 @@ class SloPlan:
 
         `demand` has the demand of each part of its distribution. Sizes and demands are in replica equivalents. The size
         is at most `REACH` times the largest demand.
+
+        Example: 3.4 replicas have the planned 0.2 % of late requests, and 2.9 replicas 0.5 %. If sizes are whole, 3
+        replicas are enough. If 3.1 replicas had 0.5 %, the size is 3.4, which is rounded up to 4.
         """
         requests = probabilities * demand
         total, largest = float(requests.sum()), float(demand.max())
@@ -99,7 +109,9 @@ class SloPlan:
         for key, limit_s in self.limits_s.items():
             np.maximum(late, self.learned[key].late_shares(limit_s, load), out=late)
         expected = np.maximum(late @ requests / total, MIN_SHARE)
-        return float(np.exp(np.interp(np.log(self.planned_share), np.log(expected), np.log(sizes))))
+        shares = np.log([self.planned_share, min(ROUNDING_RATIO * self.planned_share, self.allowed_share)])
+        size, smallest = np.exp(np.interp(shares, np.log(expected), np.log(sizes))).tolist()
+        return float(math.floor(size)) if self.whole and smallest <= math.floor(size) else float(size)
 
 
 def largest_quantile(cost_ratio: float, allowed_share: float) -> float:
@@ -116,3 +128,9 @@ def surge_size(spec: WorkloadSpec | None, work: float) -> float:
     """Return the size that is ready for `slo.surge` times the current work; 0 without it."""
     surge = None if spec is None or spec.slo is None else spec.slo.surge
     return 0.0 if surge is None else surge * work
+
+
+def has_whole_replicas(spec: WorkloadSpec | None) -> bool:
+    """Return whether a replica equivalent is a replica in every serving pool."""
+    pools = () if spec is None else spec.pools.values()
+    return bool(pools) and all(pool.work_per_replica == 1.0 for pool in pools if pool.tier == "serving")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from policies.model import ErrorBudget, Recommendation, RequestCount
 from policies.model.error_budget import DAY_S, HOUR_S
 from policies.recommend.predictive.policy import Predictive
-from policies.recommend.predictive.slo_margin import MAX_LEVEL, SloMargin
+from policies.recommend.predictive.slo_margin import MAX_LEVEL, MIN_LEVEL, SloMargin
 from tests.factories import CHAT_SLO
 from tests.laws import LAW
 from tests.policies.recommend.engines import Day, recommendation_of
@@ -37,7 +37,15 @@ def after(margin: SloMargin, spent: ErrorBudget | None, ticks: int) -> SloMargin
 
 def test_full_budget_plans_for_a_fifth_of_the_allowed_late_requests() -> None:
     assert SloMargin().planned_share(0.01) == pytest.approx(0.002)
-    assert after(SloMargin(), budget(0.0), 24 * HOUR) == SloMargin(0.0), "a full budget is not spent on purpose"
+
+
+def test_budget_that_stays_full_for_hours_is_planned_for_but_never_all_of_it() -> None:
+    young = after(SloMargin(), budget(0.0, 0.001, measured_s=3 * HOUR_S), 24 * HOUR)
+    assert young.level == pytest.approx(-0.4), "(1 - 0.9 / 0.5) * 3 / 6"
+    calm = after(SloMargin(), budget(0.0, measured_s=6 * HOUR_S), 24 * HOUR)
+    assert calm.level == MIN_LEVEL
+    assert calm.planned_share(0.01) == pytest.approx(0.008)
+    assert after(calm, budget(0.02, measured_s=6 * HOUR_S), HOUR).level == pytest.approx(0.05, abs=0.01)
 
 
 def test_fast_burn_raises_the_level_within_an_hour_and_calm_lowers_it_slowly() -> None:
@@ -70,7 +78,7 @@ def test_margin_stays_within_bounds_and_survives_a_memory_round_trip(
     margin = SloMargin()
     for in_hour, in_window in late:
         margin = margin.after(budget(in_hour, in_window), took_s)
-        assert 0.0 <= margin.level <= MAX_LEVEL
+        assert MIN_LEVEL <= margin.level <= MAX_LEVEL
         assert SloMargin.from_memory(margin.memory()) == margin
 
 
@@ -87,7 +95,7 @@ def last(policy: Predictive, spent: ErrorBudget | None) -> Recommendation:
 
 
 def test_fast_burn_makes_the_size_larger_up_to_the_largest_quantile() -> None:
-    calm, burning = (last(NO_QUANTILE, budget(late)) for late in (0.0, 1.0))
+    calm, burning = (last(NO_QUANTILE, budget(late, 0.005)) for late in (0.0, 1.0))
     assert (burning.replicas or 0.0) > (calm.replicas or 0.0) > 0.0
     assert "(0.20% late requests)" in calm.reason
     assert "(P95 of the demand)" in burning.reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -9,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.model.pool import Pool
 from policies.recommend.predictive.latency_model import LearnedLatency
-from policies.recommend.predictive.slo_size import REACH, SloPlan, demand_parts, largest_quantile
+from policies.recommend.predictive.policy import Predictive
+from policies.recommend.predictive.slo_size import REACH, SloPlan, demand_parts, has_whole_replicas, largest_quantile
+from tests.factories import spec
 from tests.laws import LAW
 
 MODEL = LearnedLatency.from_memory("itl_s", {})
@@ -34,6 +38,36 @@ def test_expected_late_share_at_the_size_is_the_planned_share() -> None:
     load = sloplan.replica_load * demand / sloplan.size(demand, HALF)
     late = MODEL.late_shares(LIMIT_S, load)
     assert float(late @ (HALF * demand) / (HALF @ demand)) == pytest.approx(0.002, rel=0.05)
+
+
+def late_share(sloplan: SloPlan, size: float, demand: float) -> float:
+    return float(MODEL.late_shares(LIMIT_S, np.array(sloplan.replica_load * demand / size)))
+
+
+@pytest.mark.parametrize("demand", np.linspace(0.5, 12.0, 47).tolist())
+def test_whole_sizes_are_rounded_down_where_few_requests_are_late(demand: float) -> None:
+    exact = plan().size(np.array([demand]), CERTAIN)
+    whole = dataclasses.replace(plan(), whole=True)
+    size = whole.size(np.array([demand]), CERTAIN)
+    if size == exact:
+        assert exact <= 1.0 or late_share(whole, math.floor(exact), demand) > 0.005 * 0.95
+    else:
+        assert size == math.floor(exact)
+        assert late_share(whole, size, demand) <= 0.005 * 1.05
+
+
+def test_rounding_never_plans_for_more_late_requests_than_allowed() -> None:
+    spending = dataclasses.replace(plan(planned=0.008), whole=True)
+    for demand in np.linspace(1.0, 12.0, 45).tolist():
+        assert late_share(spending, math.ceil(spending.size(np.array([demand]), CERTAIN)), demand) <= 0.01 * 1.05
+
+
+def test_replicas_are_whole_where_every_serving_pool_counts_them_as_one() -> None:
+    whole, half = Pool(), Pool(work_per_replica=0.5)
+    policies = {"predictive": Predictive(source="e")}
+    assert has_whole_replicas(spec(policies, {"a": whole}))
+    assert not has_whole_replicas(spec(policies, {"a": whole, "b": half}))
+    assert not has_whole_replicas(None)
 
 
 def test_likely_peak_is_covered_and_an_unlikely_one_is_not() -> None:
