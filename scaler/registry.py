@@ -122,6 +122,11 @@ POOLS: Final = _kinds(
         "kubernetes": Kind(
             "scaler.config.kinds.kubernetes:Kubernetes", "scaler.actuators.kubernetes:open_kubernetes", "kubernetes"
         ),
+        "vertex_endpoint": Kind(
+            "scaler.config.kinds.gcp_managed_pools:VertexEndpoint",
+            "scaler.actuators.vertex_endpoint:open_vertex_endpoint",
+            "gcp",
+        ),
         "vllm_sleep": Kind("scaler.config.kinds.engines:VllmSleep", "scaler.actuators.vllm_sleep:open_vllm_sleep"),
         "vmss": Kind("scaler.config.kinds.azure_pools:Vmss", "scaler.actuators.vmss:open_vmss", "azure"),
         "vmss_standby_pool": Kind(

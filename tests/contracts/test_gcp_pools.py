@@ -11,6 +11,7 @@ import pytest
 from policies.model import PoolName, WorkloadName
 from scaler.adapters import open_pool
 from scaler.clouds.gcp.settings import GcpNotices
+from scaler.config.kinds.gcp_managed_pools import VertexEndpoint
 from scaler.config.kinds.gcp_pools import GceMig, GceMigStandby, GkeNodePool, GkeTpuSlices
 from scaler.ports import Actuator
 from scaler.shared_resources import AdapterContext
@@ -19,11 +20,13 @@ from tests.contracts.gcp import SINK, PoolFaults, exhaust, preempted
 from tests.servers.gcp import PROJECT, Gcp, gcp
 from tests.servers.gcp_compute import Mig
 from tests.servers.gcp_container import Pool
+from tests.servers.gcp_vertex import QUOTA, STOCKOUT
 
 pytestmark = pytest.mark.slow
 
 ZONE = "us-central1-a"
 CLUSTER = f"projects/{PROJECT}/locations/us-central1/clusters/serving"
+ENDPOINT = f"projects/{PROJECT}/locations/us-central1/endpoints/123"
 NAMES = (WorkloadName("llm"), PoolName("gpus"))
 NOTICES = GcpNotices(subscription=SINK)
 
@@ -200,8 +203,47 @@ class SlicesRig(PoolFaults, ActuatorRig):
         return True
 
 
+class VertexRig(PoolFaults, ActuatorRig):
+    """A deployed model with two replicas, on an endpoint whose operations end at once."""
+
+    def __init__(self, cloud: Gcp) -> None:
+        self.cloud = cloud
+        self.model = cloud.vertex.add(ENDPOINT, "7", 2, scale_to_zero=True)
+
+    async def open(self, context: AdapterContext) -> Actuator:
+        place = {"location": "us-central1", "endpoint": "123", "deployed_model": "7"}
+        spec = VertexEndpoint(project=self.cloud.project(), **place, scale_to_zero=True, min_replicas=0)
+        return await open_pool(spec, context, *NAMES)
+
+    async def size(self) -> int:
+        self.cloud.vertex.advance()
+        return self.model.minimum
+
+    async def set_size(self, replicas: int) -> None:
+        self.model.minimum, self.model.maximum = replicas, max(1, replicas)
+
+    async def set_ready(self, replicas: int) -> None:
+        self.cloud.vertex.serve(self.model, replicas)
+
+    async def run_out(self) -> bool:
+        self.cloud.vertex.exhausted = True
+        return True
+
+    async def writes(self) -> int:
+        return self.cloud.vertex.writes
+
+    async def recover(self) -> None:
+        await super().recover()
+        self.cloud.vertex.exhausted = False
+
+    async def fail_late(self, *, quota: bool) -> bool:
+        (operation,) = self.cloud.vertex.operations
+        operation.error = {"code": 8, "message": QUOTA} if quota else {"code": 14, "message": STOCKOUT}
+        return True
+
+
 class GcpContract(ActuatorContract):
-    kind: type[MigRig] | type[StandbyRig] | type[NodePoolRig] | type[SlicesRig]
+    kind: type[MigRig | StandbyRig | NodePoolRig | SlicesRig | VertexRig]
 
     @pytest.fixture(autouse=True)
     def _folder(self, tmp_path: Path) -> None:
@@ -231,3 +273,7 @@ class TestGkeNodePool(GcpContract):
 
 class TestGkeTpuSlices(GcpContract):
     kind = SlicesRig
+
+
+class TestVertexEndpoint(GcpContract):
+    kind = VertexRig
