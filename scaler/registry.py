@@ -93,6 +93,16 @@ POOLS: Final = _kinds(
             "scaler.actuators.capacity_buffer:open_capacity_buffer",
             "kubernetes",
         ),
+        "cloud_run_service": Kind(
+            "scaler.config.kinds.gcp_managed_pools:CloudRunService",
+            "scaler.actuators.cloud_run_service:open_cloud_run_service",
+            "gcp",
+        ),
+        "cloud_run_worker_pool": Kind(
+            "scaler.config.kinds.gcp_managed_pools:CloudRunWorkerPool",
+            "scaler.actuators.cloud_run_worker_pool:open_cloud_run_worker_pool",
+            "gcp",
+        ),
         "ec2_fleet": Kind("scaler.config.kinds.aws_pools:Ec2Fleet", "scaler.actuators.ec2_fleet:open_ec2_fleet", "aws"),
         "ec2_instant_fleet": Kind(
             "scaler.config.kinds.aws_pools:Ec2InstantFleet",

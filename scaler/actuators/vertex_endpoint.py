@@ -43,8 +43,7 @@ class VertexEndpointResizer:
         self._unanswered: tuple[int, float] | None = None
         """Size and time of a write without a response, which was applied or not."""
         self._is_autoscaled = False
-        self._message: tuple[str, float] = ("", 0.0)
-        """The message about missing replicas, and the time of its first report."""
+        self._reports = pool_status.FirstReports()
 
     @validated("GCP")
     async def status(self) -> Fresh[PoolStatus]:
@@ -201,11 +200,10 @@ class VertexEndpointResizer:
         """Return why replicas are missing: the failed operation's reason, or else the deployed model's message."""
         failed = self._operation.failure
         shortfall = failed.shortfall if failed is not None else None
+        first_at = self._reports.first_at(model.message, model.message_at)
         reported = errors.failure_of({"message": model.message})
         if shortfall is None and reported.is_shortfall and self._operation.requested is None:
-            if self._message[0] != model.message:
-                self._message = (model.message, model.message_at)
-            shortfall = reported.shortfall(self._message[1])
+            shortfall = reported.shortfall(first_at)
         if shortfall is None:
             return None
         kind = self._spec.accelerator or model.accelerator

@@ -10,23 +10,27 @@ import pytest
 
 from policies.model import PoolName, WorkloadName
 from scaler.adapters import open_pool
+from scaler.clouds.gcp.run import READ_S
 from scaler.clouds.gcp.settings import GcpNotices
-from scaler.config.kinds.gcp_managed_pools import VertexEndpoint
+from scaler.config.kinds.gcp_managed_pools import CloudRunService, CloudRunWorkerPool, VertexEndpoint
 from scaler.config.kinds.gcp_pools import GceMig, GceMigStandby, GkeNodePool, GkeTpuSlices
 from scaler.ports import Actuator
 from scaler.shared_resources import AdapterContext
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
 from tests.contracts.gcp import SINK, PoolFaults, exhaust, preempted
+from tests.servers import gcp_run
 from tests.servers.gcp import PROJECT, Gcp, gcp
 from tests.servers.gcp_compute import Mig
 from tests.servers.gcp_container import Pool
 from tests.servers.gcp_vertex import QUOTA, STOCKOUT
+from tests.servers.spoiling import Ahead
 
 pytestmark = pytest.mark.slow
 
 ZONE = "us-central1-a"
 CLUSTER = f"projects/{PROJECT}/locations/us-central1/clusters/serving"
 ENDPOINT = f"projects/{PROJECT}/locations/us-central1/endpoints/123"
+LOCATION = f"projects/{PROJECT}/locations/us-central1"
 NAMES = (WorkloadName("llm"), PoolName("gpus"))
 NOTICES = GcpNotices(subscription=SINK)
 
@@ -242,8 +246,57 @@ class VertexRig(PoolFaults, ActuatorRig):
         return True
 
 
+class RunRig(PoolFaults, ActuatorRig):
+    """A service with manual scaling and two instances. Its samples are visible at once."""
+
+    def __init__(self, cloud: Gcp) -> None:
+        self.cloud = cloud
+        self.clock = Ahead()
+        cloud.run.now = self.clock.now
+        self.resource = self.add()
+
+    def add(self) -> gcp_run.Resource:
+        path = f"{LOCATION}/services/vllm"
+        return self.cloud.run.add(path, 2, scalingMode="MANUAL", manualInstanceCount=2)
+
+    def spec(self) -> CloudRunService | CloudRunWorkerPool:
+        return CloudRunService(project=self.cloud.project(), location="us-central1", name="vllm")
+
+    async def open(self, context: AdapterContext) -> Actuator:
+        context.clock = self.clock
+        return await open_pool(self.spec(), context, *NAMES)
+
+    async def size(self) -> int:
+        return self.resource.target
+
+    async def set_size(self, replicas: int) -> None:
+        self.resource.set("manualInstanceCount", replicas, "admin@example.com", 0.0)
+
+    async def set_ready(self, replicas: int) -> None:
+        self.clock.ahead_s += READ_S
+        self.cloud.run.serve(self.resource, replicas)
+
+    async def writes(self) -> int:
+        return self.cloud.run.writes
+
+    async def fail_late(self, *, quota: bool) -> bool:
+        self.resource.stock = 2
+        self.resource.failure = gcp_run.QUOTA if quota else gcp_run.STOCKOUT
+        return True
+
+
+class WorkerPoolRig(RunRig):
+    """A worker pool with a manual count of two."""
+
+    def add(self) -> gcp_run.Resource:
+        return self.cloud.run.add(f"{LOCATION}/workerPools/vllm", 2, manualInstanceCount=2)
+
+    def spec(self) -> CloudRunService | CloudRunWorkerPool:
+        return CloudRunWorkerPool(project=self.cloud.project(), location="us-central1", name="vllm")
+
+
 class GcpContract(ActuatorContract):
-    kind: type[MigRig | StandbyRig | NodePoolRig | SlicesRig | VertexRig]
+    kind: type[MigRig | StandbyRig | NodePoolRig | SlicesRig | VertexRig | RunRig]
 
     @pytest.fixture(autouse=True)
     def _folder(self, tmp_path: Path) -> None:
@@ -277,3 +330,11 @@ class TestGkeTpuSlices(GcpContract):
 
 class TestVertexEndpoint(GcpContract):
     kind = VertexRig
+
+
+class TestCloudRunService(GcpContract):
+    kind = RunRig
+
+
+class TestCloudRunWorkerPool(GcpContract):
+    kind = WorkerPoolRig

@@ -25,6 +25,7 @@ from tests.servers.gcp_compute import Compute, refusal
 from tests.servers.gcp_container import Container, status
 from tests.servers.gcp_monitoring import Monitoring
 from tests.servers.gcp_pubsub import PubSub, pubsub
+from tests.servers.gcp_run import Run
 from tests.servers.gcp_vertex import Vertex
 from tests.servers.site import listening
 from tests.servers.spoiling import Mangle, mangled
@@ -66,6 +67,7 @@ class Gcp:
 
     def __post_init__(self) -> None:
         self.container = Container(self.compute)
+        self.run = Run(self.monitoring)
         self.rest: TcpProxy
         self.grpc: TcpProxy
         self.pubsub: PubSub
@@ -183,6 +185,10 @@ class Gcp:
         add("GET", f"{ENDPOINT}/operations", self.route("aiplatform.operations.list", self.vertex.listed))
         path = ENDPOINT.replace("{endpoint}", "{endpoint:[^/:]+}") + ":mutateDeployedModel"
         add("POST", path, self.route("aiplatform.endpoints.deploy", self.vertex.mutate, write=True))
+        for kind, noun in (("services", "services"), ("workerPools", "workerpools")):
+            path = f"/v2/projects/{{project}}/locations/{{location}}/{kind}/{{name}}"
+            add("GET", path, self.route(f"run.{noun}.get", self.run.get))
+            add("PATCH", path, self.route(f"run.{noun}.update", self.run.patch, write=True))
         series = self.route("monitoring.timeSeries.list", self.monitoring.list)
         add("GET", "/v3/projects/{project}/timeSeries", series)
         promql = self.route("monitoring.timeSeries.list", self.monitoring.promql)

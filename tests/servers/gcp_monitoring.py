@@ -50,6 +50,8 @@ class Monitoring:
         self.prometheus: dict[str, Any] | None = None
         self.page = 100_000
         self.filters: list[str] = []
+        self.refresh: Callable[[], None] = lambda: None
+        """Called before each list, so that a server adds its samples."""
 
     def record(
         self, metric: str, value: float, at: float, *, labels: dict[str, str] | None = None, **resource: str
@@ -62,6 +64,7 @@ class Monitoring:
         self.series.append(Series(metric, labels or {}, resource, points=[(at, value)]))
 
     async def list(self, request: web.Request) -> web.Response:
+        self.refresh()
         query = request.query
         self.filters.append(query["filter"])
         terms: dict[str, set[str]] = {}
