@@ -18,7 +18,7 @@ from scaler.clouds.response_validation import list_of, machine_count, one_line, 
 from scaler.clouds.rest import Body
 from scaler.clouds.singleflight import Singleflight
 from scaler.clouds.timestamps import seconds_of
-from scaler.ports import Conflict, Context, Misconfigured
+from scaler.ports import Conflict, Context, Misconfigured, Unavailable
 
 READ: Final = "aiplatform.endpoints.get"
 WRITE: Final = "aiplatform.endpoints.deploy"
@@ -122,7 +122,10 @@ class Endpoint:
         body = {"deployedModel": {"id": model, "dedicatedResources": dict(resources)}, "updateMask": mask}
         path = f"/{_version(preview)}/{self._path}:mutateDeployedModel"
         operation = await self._submissions.call(WRITE, path, self.name, method="POST", body=body, write=True)
-        self._known_operations.add(str(operation.get("name")))
+        name = operation.get("name")
+        if not isinstance(name, str) or "/operations/" not in name:
+            raise Unavailable(f"GCP {WRITE} of {self.name}: malformed response: {one_line(repr(name))} is no operation")
+        self._known_operations.add(name)
         return operation
 
     async def begun_since(self, sent_at: float) -> Body | None:
