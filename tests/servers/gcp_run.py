@@ -82,6 +82,8 @@ class Run:
         self.sample_s = 60.0
         self.delay_s = 120.0
         """Interval of the samples, and time until one is visible. Seconds."""
+        self.starts = False
+        """Whether a reconciliation starts instances; otherwise only `serve` does."""
         self.refused: web.Response | None = None
         """Response to all writes."""
         self._monitoring = monitoring
@@ -139,7 +141,8 @@ class Run:
         else:
             resource.condition = {"type": "Ready", "state": "CONDITION_SUCCEEDED"}
         resource.condition["lastTransitionTime"] = stamp(self.now())
-        resource.running = min(resource.running, resource.target)
+        most = resource.stock if self.starts else resource.running
+        resource.running = int(min(resource.target, most))
 
     async def get(self, request: web.Request) -> web.Response:
         self.advance()
