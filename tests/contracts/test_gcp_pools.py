@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -215,7 +216,7 @@ class VertexRig(PoolFaults, ActuatorRig):
         self.model = cloud.vertex.add(ENDPOINT, "7", 2, scale_to_zero=True)
 
     async def open(self, context: AdapterContext) -> Actuator:
-        place = {"location": "us-central1", "endpoint": "123", "deployed_model": "7"}
+        place: dict[str, Any] = {"location": "us-central1", "endpoint": "123", "deployed_model": "7"}
         spec = VertexEndpoint(project=self.cloud.project(), **place, scale_to_zero=True, min_replicas=0)
         return await open_pool(spec, context, *NAMES)
 

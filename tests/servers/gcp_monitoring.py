@@ -17,9 +17,10 @@ TERM = re.compile(r'(metric\.type|(?:metric|resource)\.labels?\.\w+)\s*=\s*(?:on
 
 ALIGNERS: dict[str, Callable[[list[float], float], float]] = {
     "ALIGN_MAX": lambda values, _: max(values),
+    "ALIGN_MEAN": lambda values, _: sum(values) / len(values),
     "ALIGN_RATE": lambda values, period_s: sum(values) / period_s,
 }
-"""Aligners other than the mean; a rate is that of a metric of kind DELTA."""
+"""Aligners; a rate is that of a metric of kind DELTA."""
 REDUCERS: dict[str, Callable[[list[float]], float]] = {
     "REDUCE_MEAN": lambda values: sum(values) / len(values),
     "REDUCE_SUM": sum,
@@ -128,7 +129,7 @@ def _aligned(points: list[tuple[float, float]], until: float, period: float, ali
     slots: dict[float, list[float]] = {}
     for at, value in points:
         slots.setdefault(until - ((until - at) // period) * period, []).append(value)
-    align = ALIGNERS.get(aligner, lambda values, _: sum(values) / len(values))
+    align = ALIGNERS.get(aligner, ALIGNERS["ALIGN_MEAN"])
     return sorted((end, align(values, period)) for end, values in slots.items())
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from policies.model import Fresh, PoolStatus
+from policies.model import Fresh, PoolStatus, WorkloadName
+from scaler.commands.check import result
 from scaler.config.kinds.gcp_managed_pools import CloudRunService, CloudRunWorkerPool
+from scaler.diagnostics import AdapterCheck
 from scaler.ports import Actuator, Conflict, Misconfigured, OutOfCapacity, OutOfQuota, Unavailable
 from tests.contracts.actuator import attempt
 from tests.scaler.clouds.gcp_place import LOCATION, GcpEnvironment, gcp_environment, read_status
@@ -157,6 +159,12 @@ class TestReady:
         assert "no sample of run.googleapis.com/container/instance_count" in status.missing
         status = await pass_minutes(env, pool, 3)
         assert (status.value.ready, status.missing) == (3, "")
+
+    async def test_check_prints_a_lower_bound_as_such(self, env: GcpEnvironment) -> None:
+        service(env, 0, scalingMode="AUTOMATIC", maxInstanceCount=4)
+        status = await (await opened(env, sized_by="minimum")).status()
+        check = AdapterCheck(WorkloadName("llm"), "pool", "gpus", "cloud_run_service", status=status)
+        assert result(check).startswith("0 desired, at least 0 ready (Cloud Monitoring has no sample")
 
     async def test_unreported_number_is_unknown_and_not_zero(self, env: GcpEnvironment) -> None:
         service(env)

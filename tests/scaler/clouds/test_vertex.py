@@ -30,7 +30,7 @@ async def env(tmp_path: Path) -> AsyncIterator[GcpEnvironment]:
 
 
 def spec(env: GcpEnvironment, model: str = "7", endpoint: str = "123", **more: Any) -> VertexEndpoint:
-    place = {"location": "us-central1", "endpoint": endpoint, "deployed_model": model}
+    place: dict[str, Any] = {"location": "us-central1", "endpoint": endpoint, "deployed_model": model}
     return VertexEndpoint(project=env.cloud.project(), **place, **more)
 
 
