@@ -1,4 +1,4 @@
-"""Vertex AI: the replicas of a model deployed to an endpoint, set by its minimum and maximum.
+"""Vertex AI: the replicas of a deployed model, set by its minimum and maximum.
 
 A write begins an operation of minutes, and an endpoint runs one at a time. Missing capacity shows in three places: the
 refusal of the write, the operation's error, and the deployed model's status after the operation succeeded in part.
@@ -92,7 +92,7 @@ class VertexEndpointResizer:
             await self._write(model, replicas, fields)
 
     def unfinished(self) -> bool:
-        """Return whether the size is still the choice of Vertex AI's autoscaler, which is to be taken over."""
+        """Return whether Vertex AI's autoscaler, which is to be taken over, still sizes the model."""
         return self._spec.native == "take_over" and self._is_autoscaled
 
     @validated("GCP")
@@ -139,10 +139,10 @@ class VertexEndpointResizer:
         )
 
     def _fields(self, model: DeployedModel, replicas: int) -> dict[str, Any]:
-        """Return the fields to write for a size; empty where the model has it. Raises `Misconfigured`.
+        """Return the fields to write for a size; empty where the model has it.
 
-        The operation succeeds once one replica is available, so that a part of a scale-out serves while the rest is out
-        of stock.
+        Raises `Misconfigured`. The operation succeeds once one replica is available, so that a part of a scale-out
+        serves while the rest is out of stock.
         """
         if replicas == 0 and not (self._spec.scale_to_zero and model.may_be_zero):
             remedy = "deploy it with a scaleToZeroSpec and set scale_to_zero: true, or set min_replicas: 1"
@@ -174,7 +174,10 @@ class VertexEndpointResizer:
         self._writes.confirm(replicas)
 
     async def _read_back(self) -> None:
-        """Follow the operation of a write whose response was lost, if it began. Raises port errors."""
+        """Follow the operation of a write whose response was lost, if it began.
+
+        Raises port errors.
+        """
         if self._unanswered is None:
             return
         replicas, sent_at = self._unanswered
@@ -184,9 +187,9 @@ class VertexEndpointResizer:
             self._operation.begin(replicas, operation)
 
     def _raise_late_failure(self, replicas: int) -> None:
-        """Raise why the operation for this size failed late, where capacity and quota are not the reason.
+        """Raise why the operation for this size failed late.
 
-        It is raised once where a retry may help.
+        Capacity and quota are in the status instead. The error is raised once where a retry may help.
         """
         failure = self._operation.failure
         if failure is None or failure.failure.is_shortfall or failure.requested != replicas:
@@ -197,7 +200,10 @@ class VertexEndpointResizer:
         raise error
 
     def _shortfall(self, model: DeployedModel) -> Shortfall | None:
-        """Return why replicas are missing: the failed operation's reason, or else the deployed model's message."""
+        """Return why replicas are missing.
+
+        It is the failed operation's reason, or else the deployed model's message.
+        """
         failed = self._operation.failure
         shortfall = failed.shortfall if failed is not None else None
         first_at = self._reports.first_at(model.message, model.message_at)

@@ -1,7 +1,7 @@
-"""Cloud Run's API: the scaling of services and worker pools, and their instances as Cloud Monitoring counts them.
+"""Cloud Run's API: the scaling of services and worker pools, and their instances.
 
 Only the scaling of a resource is written, under the etag that was read. Its template, whose change would create a
-revision, is never written. The API reports whether instances are provisioned, and not how many there are.
+revision, is never written. The API does not report how many instances run: Cloud Monitoring counts them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ NOT_PROVISIONED: Final = "MIN_INSTANCES_NOT_PROVISIONED"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collection:
-    """A kind of resource: its name and path segment, its permissions, its label in Cloud Monitoring."""
+    """A kind of resource: its name, path segment, permissions and Cloud Monitoring label."""
 
     noun: str
     segment: str
@@ -131,7 +131,10 @@ class InstanceCount:
         self._sample: tuple[float, int] | None = None
 
     async def newest(self) -> int | None:
-        """Return the newest sample; None without one of the last `MAX_SAMPLE_AGE_S` seconds. Raises port errors."""
+        """Return the newest sample; None where it is older than `MAX_SAMPLE_AGE_S`.
+
+        Raises port errors.
+        """
         now = self._clock.now()
         if not 0 <= now - self._read_at < READ_S:
             self._sample = await self._read(now)

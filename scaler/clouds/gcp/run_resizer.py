@@ -20,7 +20,7 @@ MINIMUM: Final = "minInstanceCount"
 
 @dataclass(frozen=True, slots=True)
 class Sized:
-    """A resource, and the count of its scaling that is its size. `remedy` is for the other scaling mode."""
+    """A resource and the field that is its size. `remedy` is for the other scaling mode."""
 
     collection: Collection
     name: str
@@ -96,7 +96,7 @@ class RunResizer:
         return scaling.minimum if scaling.manual is None else scaling.manual
 
     async def _ready(self, scaling: Scaling, desired: int) -> tuple[int, str]:
-        """Return the ready instances, and why the number is only a lower bound; empty where it is not.
+        """Return the ready instances, and why they are a lower bound; empty where they are not.
 
         Raises `Unavailable` where it is unknown. Example: after a scale-out from 2 to 5 the samples still count 2. From
         0 there is no sample for minutes, so that 0 is the last known number.

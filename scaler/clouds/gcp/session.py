@@ -190,9 +190,9 @@ class GcpService:
 
 
 async def service(context: Context, project: GcpProject, name: str, region: str = "") -> GcpService:
-    """Return an API's client within the shared budget of the project, and of the `region` where one is given.
+    """Return an API's client within the project's shared budget.
 
-    Raises `Misconfigured`.
+    The budget is per `region` where one is given. Raises `Misconfigured`.
     """
     http = await session(context, project.ca_file)
     tokens = (await account(context, project)).tokens

@@ -1,4 +1,4 @@
-"""Vertex AI's API: the deployed models of an endpoint, and the long-running operations on it.
+"""Vertex AI's API: the deployed models of an endpoint, and its long-running operations.
 
 An endpoint runs one operation at a time, which takes minutes: it is the lock of all its deployed models.
 """
@@ -48,7 +48,7 @@ class DeployedModel:
 
     @property
     def is_autoscaled(self) -> bool:
-        """Whether Vertex AI's autoscaler chooses the size. It needs a maximum of 1 to serve from zero."""
+        """Whether Vertex AI's autoscaler chooses the size; it does not between 0 and 1."""
         return self.maximum > max(1, self.minimum)
 
     @property
@@ -129,9 +129,9 @@ class Endpoint:
         return operation
 
     async def begun_since(self, sent_at: float) -> Body | None:
-        """Return the newest operation that began since, and is not known from its write; None without one.
+        """Return the newest operation that began since; None without one.
 
-        Raises port errors.
+        Operations that are known from their write do not count. Raises port errors.
         """
         names = {str(o.get("name")): o for o in await self._operations() if _began_at(o) >= sent_at - SKEW_S}
         unknown = [o for name, o in names.items() if name not in self._known_operations]
@@ -195,14 +195,17 @@ def _deployed_model(endpoint: str, body: Body, at: float, *, preview: bool) -> D
 
 
 def _ready(about: str, status: Mapping[str, Any]) -> int | None:
-    """Return the ready replicas of a status; None without one. Google's JSON omits a count of 0."""
+    """Return the ready replicas of a status; None without one.
+
+    Google's JSON omits a count of 0.
+    """
     if "availableReplicaCount" in status:
         return machine_count(f"{about}: availableReplicaCount", status["availableReplicaCount"])
     return 0 if "lastUpdateTime" in status else None
 
 
 async def endpoint(context: Context, project: GcpProject, location: str, name: str) -> Endpoint:
-    """Return the endpoint's client that all pools of its deployed models share. Raises `Misconfigured`."""
+    """Return the endpoint's client that all its pools share. Raises `Misconfigured`."""
     reads = await session.service(context, project, "aiplatform", location)
     submissions = await session.service(context, project, "aiplatform_operations", location)
     path = f"projects/{project.id}/locations/{location}/endpoints/{name}"
