@@ -98,8 +98,9 @@ class RunResizer:
     async def _ready(self, scaling: Scaling, desired: int) -> tuple[int, str]:
         """Return the ready instances, and why they are a lower bound; empty where they are not.
 
-        Raises `Unavailable` where it is unknown. Example: after a scale-out from 2 to 5 the samples still count 2. From
-        0 there is no sample for minutes, so that 0 is the last known number.
+        Raises `Unavailable` where the number is unknown. Example: after a scale-out from 2 to 5 the samples still count
+        2. From 0 there is no sample for minutes, so that 0 is the last known number. If no instance can be provisioned,
+        there is never one; the pool must be readable then, to give them back.
         """
         settled = scaling.manual is not None and not scaling.reconciling
         if settled and desired == 0:
@@ -112,6 +113,8 @@ class RunResizer:
         reason = f"Cloud Monitoring has no sample of {run.INSTANCES} in the last {MAX_SAMPLE_AGE_S:g} s"
         if desired == 0:
             return 0, reason
+        if scaling.failure is not None and not scaling.reconciling:
+            return min(self._last_ready or 0, desired), f"{reason}, and Cloud Run could not provision them"
         if self._last_ready is not None and 0 <= self._clock.now() - self._writes.raised_at < MAX_SAMPLE_AGE_S:
             return min(self._last_ready, desired), f"{reason}, and instances were added since"
         raise Unavailable(f"{self._name}: the ready instances are unknown: {reason}")

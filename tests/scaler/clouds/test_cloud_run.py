@@ -181,6 +181,17 @@ class TestReady:
         with pytest.raises(Unavailable, match="the ready instances are unknown"):
             await pool.status()
 
+    async def test_instances_that_cannot_be_provisioned_from_zero_are_given_back(self, env: GcpEnvironment) -> None:
+        run = service(env, 0)
+        run.stock = 0
+        pool = await opened(env)
+        await pool.resize(3, await read_status(pool))
+        status = await pass_minutes(env, pool, 7)
+        assert (status.value.desired, status.value.ready, status.value.failed) == (3, 0, 3)
+        assert "Cloud Run could not provision them" in status.missing
+        await pool.resize(0, status.value)
+        assert (run.target, (await pass_minutes(env, pool, 2)).missing) == (0, "")
+
     async def test_part_of_the_samples_is_unknown(self, env: GcpEnvironment) -> None:
         service(env)
         pool = await opened(env)
