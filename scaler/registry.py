@@ -93,6 +93,16 @@ POOLS: Final = _kinds(
             "scaler.actuators.capacity_buffer:open_capacity_buffer",
             "kubernetes",
         ),
+        "cloud_run_service": Kind(
+            "scaler.config.kinds.gcp_managed_pools:CloudRunService",
+            "scaler.actuators.cloud_run_service:open_cloud_run_service",
+            "gcp",
+        ),
+        "cloud_run_worker_pool": Kind(
+            "scaler.config.kinds.gcp_managed_pools:CloudRunWorkerPool",
+            "scaler.actuators.cloud_run_worker_pool:open_cloud_run_worker_pool",
+            "gcp",
+        ),
         "ec2_fleet": Kind("scaler.config.kinds.aws_pools:Ec2Fleet", "scaler.actuators.ec2_fleet:open_ec2_fleet", "aws"),
         "ec2_instant_fleet": Kind(
             "scaler.config.kinds.aws_pools:Ec2InstantFleet",
@@ -121,6 +131,11 @@ POOLS: Final = _kinds(
         ),
         "kubernetes": Kind(
             "scaler.config.kinds.kubernetes:Kubernetes", "scaler.actuators.kubernetes:open_kubernetes", "kubernetes"
+        ),
+        "vertex_endpoint": Kind(
+            "scaler.config.kinds.gcp_managed_pools:VertexEndpoint",
+            "scaler.actuators.vertex_endpoint:open_vertex_endpoint",
+            "gcp",
         ),
         "vllm_sleep": Kind("scaler.config.kinds.engines:VllmSleep", "scaler.actuators.vllm_sleep:open_vllm_sleep"),
         "vmss": Kind("scaler.config.kinds.azure_pools:Vmss", "scaler.actuators.vmss:open_vmss", "azure"),

@@ -106,7 +106,8 @@ def result(check: AdapterCheck) -> str:
     if check.error:
         return check.error + (f" ({check.remedy})" if check.remedy else "")
     if check.status is not None:
-        return f"{check.status.value.desired} desired, {check.status.value.ready} ready"
+        desired, ready, missing = check.status.value.desired, check.status.value.ready, check.status.missing
+        return f"{desired} desired, " + (f"at least {ready} ready ({missing})" if missing else f"{ready} ready")
     fresh = {q: r for q, r in check.readings.items() if isinstance(r, Fresh)}
     absent = [q for q in check.readings if q not in fresh]
     text = ", ".join(f"{q} {r.value:g}" for q, r in fresh.items()) or "no fresh reading"

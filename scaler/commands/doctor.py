@@ -97,6 +97,7 @@ def as_dict(check: AdapterCheck, config: Config, memories: Mapping[WorkloadName,
     if check.status is not None:
         plain["status"] = {**asdict(check.status.value), "pending": check.status.value.pending}
         plain["age_s"] = round(check.at - check.status.measured_at, 3)
+        plain["missing"] = check.status.missing
     if check.role == "pool":
         plain["refusals"] = list(check.refusals)
         plain["lead_time_s"], plain["lead_times_measured"] = _lead_time_s(check, config, memories)
@@ -119,6 +120,8 @@ def _reading(reading: Fresh[float] | Absent, max_age_s: float | None, now: float
 
 def _status(status: Fresh[PoolStatus], now: float) -> Iterator[str]:
     yield f"{size_summary(status.value)}; {max(0.0, now - status.measured_at):.0f} s old"
+    if status.missing:
+        yield f"  a lower bound: {status.missing}"
     yield from (f"  {remark}" for remark in remarks(status.value))
 
 

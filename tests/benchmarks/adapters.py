@@ -42,10 +42,13 @@ CLOUDS: Final = {
     ),
     "GCP": (
         (
+            "scaler.actuators.cloud_run_service",
+            "scaler.actuators.cloud_run_worker_pool",
             "scaler.actuators.gce_mig",
             "scaler.actuators.gce_mig_standby",
             "scaler.actuators.gke_node_pool",
             "scaler.actuators.gke_tpu_slices",
+            "scaler.actuators.vertex_endpoint",
             "scaler.clouds.gcp.session",
             "scaler.clouds.gcp.pubsub",
             "scaler.sources.cloud_monitoring",

@@ -5,25 +5,33 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from policies.model import PoolName, WorkloadName
 from scaler.adapters import open_pool
+from scaler.clouds.gcp.run import READ_S
 from scaler.clouds.gcp.settings import GcpNotices
+from scaler.config.kinds.gcp_managed_pools import CloudRunService, CloudRunWorkerPool, VertexEndpoint
 from scaler.config.kinds.gcp_pools import GceMig, GceMigStandby, GkeNodePool, GkeTpuSlices
 from scaler.ports import Actuator
 from scaler.shared_resources import AdapterContext
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
 from tests.contracts.gcp import SINK, PoolFaults, exhaust, preempted
+from tests.servers import gcp_run
 from tests.servers.gcp import PROJECT, Gcp, gcp
 from tests.servers.gcp_compute import Mig
 from tests.servers.gcp_container import Pool
+from tests.servers.gcp_vertex import QUOTA, STOCKOUT
+from tests.servers.spoiling import Ahead
 
 pytestmark = pytest.mark.slow
 
 ZONE = "us-central1-a"
 CLUSTER = f"projects/{PROJECT}/locations/us-central1/clusters/serving"
+ENDPOINT = f"projects/{PROJECT}/locations/us-central1/endpoints/123"
+LOCATION = f"projects/{PROJECT}/locations/us-central1"
 NAMES = (WorkloadName("llm"), PoolName("gpus"))
 NOTICES = GcpNotices(subscription=SINK)
 
@@ -200,8 +208,96 @@ class SlicesRig(PoolFaults, ActuatorRig):
         return True
 
 
+class VertexRig(PoolFaults, ActuatorRig):
+    """A deployed model with two replicas, on an endpoint whose operations end at once."""
+
+    def __init__(self, cloud: Gcp) -> None:
+        self.cloud = cloud
+        self.model = cloud.vertex.add(ENDPOINT, "7", 2, scale_to_zero=True)
+
+    async def open(self, context: AdapterContext) -> Actuator:
+        place: dict[str, Any] = {"location": "us-central1", "endpoint": "123", "deployed_model": "7"}
+        spec = VertexEndpoint(project=self.cloud.project(), **place, scale_to_zero=True, min_replicas=0)
+        return await open_pool(spec, context, *NAMES)
+
+    async def size(self) -> int:
+        self.cloud.vertex.advance()
+        return self.model.minimum
+
+    async def set_size(self, replicas: int) -> None:
+        self.model.minimum, self.model.maximum = replicas, max(1, replicas)
+
+    async def set_ready(self, replicas: int) -> None:
+        self.cloud.vertex.serve(self.model, replicas)
+
+    async def run_out(self) -> bool:
+        self.cloud.vertex.exhausted = True
+        return True
+
+    async def writes(self) -> int:
+        return self.cloud.vertex.writes
+
+    async def recover(self) -> None:
+        await super().recover()
+        self.cloud.vertex.exhausted = False
+
+    async def fail_late(self, *, quota: bool) -> bool:
+        (operation,) = self.cloud.vertex.operations
+        operation.error = {"code": 8, "message": QUOTA} if quota else {"code": 14, "message": STOCKOUT}
+        return True
+
+
+class RunRig(PoolFaults, ActuatorRig):
+    """A service with manual scaling and two instances. Its samples are visible at once."""
+
+    def __init__(self, cloud: Gcp) -> None:
+        self.cloud = cloud
+        self.clock = Ahead()
+        cloud.run.now = self.clock.now
+        self.resource = self.add()
+
+    def add(self) -> gcp_run.Resource:
+        path = f"{LOCATION}/services/vllm"
+        return self.cloud.run.add(path, 2, scalingMode="MANUAL", manualInstanceCount=2)
+
+    def spec(self) -> CloudRunService | CloudRunWorkerPool:
+        return CloudRunService(project=self.cloud.project(), location="us-central1", name="vllm")
+
+    async def open(self, context: AdapterContext) -> Actuator:
+        context.clock = self.clock
+        return await open_pool(self.spec(), context, *NAMES)
+
+    async def size(self) -> int:
+        return self.resource.target
+
+    async def set_size(self, replicas: int) -> None:
+        self.resource.set("manualInstanceCount", replicas, "admin@example.com", 0.0)
+
+    async def set_ready(self, replicas: int) -> None:
+        self.clock.ahead_s += READ_S
+        self.cloud.run.serve(self.resource, replicas)
+
+    async def writes(self) -> int:
+        return self.cloud.run.writes
+
+    async def fail_late(self, *, quota: bool) -> bool:
+        self.resource.stock = 2
+        self.resource.failure = gcp_run.QUOTA if quota else gcp_run.STOCKOUT
+        return True
+
+
+class WorkerPoolRig(RunRig):
+    """A worker pool with a manual count of two."""
+
+    def add(self) -> gcp_run.Resource:
+        return self.cloud.run.add(f"{LOCATION}/workerPools/vllm", 2, manualInstanceCount=2)
+
+    def spec(self) -> CloudRunService | CloudRunWorkerPool:
+        return CloudRunWorkerPool(project=self.cloud.project(), location="us-central1", name="vllm")
+
+
 class GcpContract(ActuatorContract):
-    kind: type[MigRig] | type[StandbyRig] | type[NodePoolRig] | type[SlicesRig]
+    kind: type[MigRig | StandbyRig | NodePoolRig | SlicesRig | VertexRig | RunRig]
 
     @pytest.fixture(autouse=True)
     def _folder(self, tmp_path: Path) -> None:
@@ -231,3 +327,15 @@ class TestGkeNodePool(GcpContract):
 
 class TestGkeTpuSlices(GcpContract):
     kind = SlicesRig
+
+
+class TestVertexEndpoint(GcpContract):
+    kind = VertexRig
+
+
+class TestCloudRunService(GcpContract):
+    kind = RunRig
+
+
+class TestCloudRunWorkerPool(GcpContract):
+    kind = WorkerPoolRig

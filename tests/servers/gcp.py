@@ -25,6 +25,8 @@ from tests.servers.gcp_compute import Compute, refusal
 from tests.servers.gcp_container import Container, status
 from tests.servers.gcp_monitoring import Monitoring
 from tests.servers.gcp_pubsub import PubSub, pubsub
+from tests.servers.gcp_run import Run
+from tests.servers.gcp_vertex import Vertex
 from tests.servers.site import listening
 from tests.servers.spoiling import Mangle, mangled
 from tests.servers.tcp_fault import TcpProxy, tcp_proxy
@@ -35,6 +37,7 @@ SUBJECT = "a-pod-of-another-cloud"
 TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"
 SERVICE_ACCOUNT = "scaler@my-project.iam.gserviceaccount.com"
 GROUP = "/compute/v1/projects/{project}/{scope:zones|regions}/{location}/instanceGroupManagers/{name}"
+ENDPOINT = "/{version:v1|v1beta1}/projects/{project}/locations/{location}/endpoints/{endpoint}"
 POOLS = "/v1/projects/{project}/locations/{location}/clusters/{cluster}/nodePools"
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -47,6 +50,7 @@ class Gcp:
     port: int = 0
     compute: Compute = field(default_factory=Compute)
     monitoring: Monitoring = field(default_factory=Monitoring)
+    vertex: Vertex = field(default_factory=Vertex)
     granted: set[str] | None = None
     requests: list[str] = field(default_factory=list)
     """Permissions of the calls, in order."""
@@ -63,6 +67,7 @@ class Gcp:
 
     def __post_init__(self) -> None:
         self.container = Container(self.compute)
+        self.run = Run(self.monitoring)
         self.rest: TcpProxy
         self.grpc: TcpProxy
         self.pubsub: PubSub
@@ -71,9 +76,11 @@ class Gcp:
         """Return the project to reach it."""
         url = f"https://127.0.0.1:{self.rest.port}"
         endpoints = GcpEndpoints(
+            aiplatform=url,
             compute=url,
             container=url,
             monitoring=url,
+            run=url,
             resource_manager=url,
             pubsub=f"127.0.0.1:{self.grpc.port}",
         )
@@ -174,6 +181,14 @@ class Gcp:
         add("DELETE", f"{POOLS}/{{name}}", self.route("container.clusters.update", container.write, write=True))
         path = "/v1/projects/{project}/locations/{location}/operations/{name}"
         add("GET", path, self.route("container.operations.get", container.operation))
+        add("GET", ENDPOINT, self.route("aiplatform.endpoints.get", self.vertex.get))
+        add("GET", f"{ENDPOINT}/operations", self.route("aiplatform.operations.list", self.vertex.listed))
+        path = ENDPOINT.replace("{endpoint}", "{endpoint:[^/:]+}") + ":mutateDeployedModel"
+        add("POST", path, self.route("aiplatform.endpoints.deploy", self.vertex.mutate, write=True))
+        for kind, noun in (("services", "services"), ("workerPools", "workerpools")):
+            path = f"/v2/projects/{{project}}/locations/{{location}}/{kind}/{{name}}"
+            add("GET", path, self.route(f"run.{noun}.get", self.run.get))
+            add("PATCH", path, self.route(f"run.{noun}.update", self.run.patch, write=True))
         series = self.route("monitoring.timeSeries.list", self.monitoring.list)
         add("GET", "/v3/projects/{project}/timeSeries", series)
         promql = self.route("monitoring.timeSeries.list", self.monitoring.promql)

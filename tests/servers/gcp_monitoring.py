@@ -15,6 +15,12 @@ from tests.servers.gcp_container import status
 
 TERM = re.compile(r'(metric\.type|(?:metric|resource)\.labels?\.\w+)\s*=\s*(?:one_of\(([^)]*)\)|"([^"]*)")')
 
+ALIGNERS: dict[str, Callable[[list[float], float], float]] = {
+    "ALIGN_MAX": lambda values, _: max(values),
+    "ALIGN_MEAN": lambda values, _: sum(values) / len(values),
+    "ALIGN_RATE": lambda values, period_s: sum(values) / period_s,
+}
+"""Aligners; a rate is that of a metric of kind DELTA."""
 REDUCERS: dict[str, Callable[[list[float]], float]] = {
     "REDUCE_MEAN": lambda values: sum(values) / len(values),
     "REDUCE_SUM": sum,
@@ -50,6 +56,9 @@ class Monitoring:
         self.prometheus: dict[str, Any] | None = None
         self.page = 100_000
         self.filters: list[str] = []
+        self.aligners: list[str] = []
+        self.refresh: Callable[[], None] = lambda: None
+        """Called before each list, so that a server adds its samples."""
 
     def record(
         self, metric: str, value: float, at: float, *, labels: dict[str, str] | None = None, **resource: str
@@ -62,8 +71,10 @@ class Monitoring:
         self.series.append(Series(metric, labels or {}, resource, points=[(at, value)]))
 
     async def list(self, request: web.Request) -> web.Response:
+        self.refresh()
         query = request.query
         self.filters.append(query["filter"])
+        self.aligners.append(query.get("aggregation.perSeriesAligner", ""))
         terms: dict[str, set[str]] = {}
         for name, several, one in TERM.findall(query["filter"]):
             key = name.replace(".label.", ".labels.")
@@ -87,8 +98,9 @@ class Monitoring:
     def _time_series(self, s: Series, since: float, until: float, query: Any) -> dict[str, Any]:
         points = [p for p in s.points if since < p[0] <= until]
         period = float(query.get("aggregation.alignmentPeriod", "0s").removesuffix("s"))
-        if query.get("aggregation.perSeriesAligner") == "ALIGN_MEAN" and points:
-            points = _aligned(points, until, period)
+        aligner = query.get("aggregation.perSeriesAligner", "")
+        if aligner and points:
+            points = _aligned(points, until, period, aligner)
         return {
             "metric": {"type": s.metric, "labels": s.labels},
             "resource": {"type": s.resource_type, "labels": s.resource},
@@ -112,12 +124,13 @@ class Monitoring:
         return web.json_response({"status": "success", "data": {"resultType": "vector", "result": result}})
 
 
-def _aligned(points: list[tuple[float, float]], until: float, period: float) -> list[tuple[float, float]]:
-    """Return the mean of each period, which ends a whole number of periods before `until`; oldest first."""
+def _aligned(points: list[tuple[float, float]], until: float, period: float, aligner: str) -> list[tuple[float, float]]:
+    """Return one value of each period, which ends a whole number of periods before `until`; oldest first."""
     slots: dict[float, list[float]] = {}
     for at, value in points:
         slots.setdefault(until - ((until - at) // period) * period, []).append(value)
-    return sorted((end, sum(values) / len(values)) for end, values in slots.items())
+    align = ALIGNERS.get(aligner, ALIGNERS["ALIGN_MEAN"])
+    return sorted((end, align(values, period)) for end, values in slots.items())
 
 
 def _reduced(series: list[dict[str, Any]], reducer: str) -> list[dict[str, Any]]:

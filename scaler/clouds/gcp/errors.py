@@ -93,18 +93,39 @@ MISCONFIGURED: Final = frozenset(
 """Codes that no retry fixes."""
 PHRASES: Final = (
     (
-        re.compile(r"incompatible operation|concurrent operations quota|already has an operation", re.IGNORECASE),
+        re.compile(
+            r"incompatible operation|concurrent operations quota|already has an operation|other operations running",
+            re.IGNORECASE,
+        ),
         "RESOURCE_NOT_READY",
     ),
-    (re.compile(r"does not have enough resources|resource pool exhausted|out of resources", re.IGNORECASE), "STOCKOUT"),
     (
         re.compile(
-            r"quota '?[\w-]+'? exceeded|insufficient (regional|project) quota|exceeded .*quota '", re.IGNORECASE
+            r"does not have enough resources|resource pool exhausted|out of resources"
+            r"|machine type (is )?temporarily unavailable",
+            re.IGNORECASE,
+        ),
+        "STOCKOUT",
+    ),
+    (
+        re.compile(
+            r"quota '?[\w-]+'? exceeded|insufficient (regional|project) quota|exceeded .*quota '"
+            r"|quotas are exceeded: *\w|quota violated|do(es)? not have quota for",
+            re.IGNORECASE,
         ),
         "QUOTA_EXCEEDED",
     ),
 )
 """Phrases of messages without a code, each with the code that it stands for."""
+RPC_CODES: Final = {
+    3: "INVALID_ARGUMENT",
+    5: "NOT_FOUND",
+    7: "PERMISSION_DENIED",
+    8: "RESOURCE_EXHAUSTED",
+    9: "FAILED_PRECONDITION",
+    10: "ABORTED",
+}
+"""Names of the codes in a `google.rpc.Status`. The other ones are transient."""
 CODE_WORD: Final = re.compile(r"\b[A-Z][A-Z_]{5,}[A-Z]\b")
 REMEDIES: Final = (
     (CONFLICTS, Conflict),
@@ -160,6 +181,8 @@ def _collect(error: object, codes: set[str], messages: list[str]) -> None:
     for key in ("code", "status", "reason"):
         if isinstance(value := error.get(key), str):
             codes.add(value.upper())
+        elif isinstance(value, int) and value in RPC_CODES:
+            codes.add(RPC_CODES[value])
     if isinstance(message := error.get("message"), str) and message:
         messages.append(message)
     for key in ("errors", "details"):
@@ -176,10 +199,10 @@ def refuse(what: str, response: RestResponse, now: float) -> PortError:
     return port_error(what, failure, response.status, _retry_after_s(response.headers, error))
 
 
-def port_error(what: str, failure: GcpFailure, status: int, retry_after_s: float | None = None) -> PortError:
+def port_error(what: str, failure: GcpFailure, status: int = 0, retry_after_s: float | None = None) -> PortError:
     """Return the port error for a refusal of `what`.
 
-    The first word of `what` is the permission that it needs.
+    The first word of `what` is the permission that it needs. `status`: 0 for a failure that came later, without one.
     """
     text = f"GCP {what}: {failure.message}"
     if failure.codes & THROTTLES and not failure.codes & CONFLICTS:
@@ -198,7 +221,7 @@ def port_error(what: str, failure: GcpFailure, status: int, retry_after_s: float
             return Conflict(text)
         case 400 | 401 | 404 | 405 | 422:
             return Misconfigured(text)
-    return Unavailable(f"{text} (HTTP {status})", retry_after_s)
+    return Unavailable(f"{text} (HTTP {status})" if status else text, retry_after_s)
 
 
 def _retry_after_s(headers: Mapping[str, str], error: Any) -> float | None:

@@ -81,7 +81,8 @@ class OperationFollower:
             self._name = ""  # it ended, and the API dropped it
 
     def _update(self, operation: Mapping[str, Any]) -> None:
-        if operation.get("status") not in {"DONE", "ABORTING"}:
+        done = operation.get("done") is True or operation.get("status") == "DONE"
+        if not done and operation.get("status") != "ABORTING":
             return
         error = operation.get("error") or operation.get("nodepoolConditions") or operation.get("clusterConditions")
         if error:
@@ -89,5 +90,5 @@ class OperationFollower:
             ended_at = seconds_of(operation.get("endTime"), self._clock.now())
             self._failure = OperationFailure(self._requested, errors.failure_of(body), ended_at)
             self._failed_at = self._clock.now()
-        if operation.get("status") == "DONE":
+        if done:
             self._name = ""

@@ -36,6 +36,19 @@ class PoolDetails:
     missing: int = 0
 
 
+class FirstReports:
+    """The time of the first report of a failure that is reported again in each read."""
+
+    def __init__(self) -> None:
+        self._reason, self._at = "", 0.0
+
+    def first_at(self, reason: str, at: float) -> float:
+        """Return the time at which this `reason` was first reported without another in between."""
+        if reason != self._reason:
+            self._reason, self._at = reason, at
+        return self._at
+
+
 class StatusBuilder:
     """Builds the status of a pool whose replicas are groups' machines.
 
@@ -48,7 +61,7 @@ class StatusBuilder:
         self._market = market
         self._kind = kind
         self._clock = clock
-        self._first_read_at: dict[str, float] = {}
+        self._reports = FirstReports()
 
     def status(self, groups: Sequence[InstanceGroup], details: PoolDetails) -> PoolStatus:
         """Return the pool's status, and count its interruptions."""
@@ -97,9 +110,7 @@ class StatusBuilder:
         """Return a shortfall with a time: that of the first read where the platform reports none."""
         if shortfall is None or shortfall.at > 0:
             return shortfall
-        if shortfall.reason not in self._first_read_at:
-            self._first_read_at = {shortfall.reason: self._clock.now()}
-        return replace(shortfall, at=self._first_read_at[shortfall.reason])
+        return replace(shortfall, at=self._reports.first_at(shortfall.reason, self._clock.now()))
 
     def _with_placement(self, reason: str, group: InstanceGroup) -> str:
         zones = sorted({m.zone for m in group.machines if m.failed})

@@ -14,6 +14,9 @@ URL = Pattern(r"^https://[^/@\s?#]+(/[^\s?#]*)?$", "an https:// URL without user
 class GcpEndpoints:
     """Addresses of the APIs, to use Private Service Connect, restricted VIPs or test servers."""
 
+    aiplatform: Annotated[
+        str, FieldMetadata("URL of the Vertex AI API. {region} stands for the pool's region.", pattern=URL)
+    ] = "https://{region}-aiplatform.googleapis.com"
     compute: Annotated[str, FieldMetadata("URL of the Compute Engine API.", pattern=URL)] = (
         "https://compute.googleapis.com"
     )
@@ -32,6 +35,7 @@ class GcpEndpoints:
     resource_manager: Annotated[
         str, FieldMetadata("URL of the Resource Manager API, which only `check --live` calls.", pattern=URL)
     ] = "https://cloudresourcemanager.googleapis.com"
+    run: Annotated[str, FieldMetadata("URL of the Cloud Run API.", pattern=URL)] = "https://run.googleapis.com"
 
 
 @dataclass(frozen=True, kw_only=True)

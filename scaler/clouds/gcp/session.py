@@ -40,15 +40,21 @@ from scaler.ports import Clock, Context, Misconfigured, Permit, Unavailable
 SCOPES: Final = ("https://www.googleapis.com/auth/cloud-platform",)
 """OAuth scope of the tokens; IAM roles narrow it."""
 APIS: Final = {
+    "aiplatform": Api("gcp/aiplatform", per_s=5.0, burst=30),
+    "aiplatform_operations": Api("gcp/aiplatform_operations", per_s=0.5, burst=15),
     "compute": Api("gcp/compute", per_s=10.0, burst=60),
     "container": Api("gcp/container", per_s=5.0, burst=30),
     "monitoring": Api("gcp/monitoring", per_s=20.0, burst=100),
     "pubsub": Api("gcp/pubsub", per_s=20.0, burst=100),
     "resource_manager": Api("gcp/resource_manager", per_s=2.0, burst=20),
+    "run": Api("gcp/run", per_s=10.0, burst=60),
 }
 """At most half of a project's default quota, since other clients call these APIs too. The quotas: Compute 1,500 reads a
 minute and region; Container 3,000 requests a minute, some of them counted apart; Monitoring 6,000 lists a minute;
-Pub/Sub 6,000 administrative operations a minute; Resource Manager 600 reads a minute."""
+Pub/Sub 6,000 administrative operations a minute; Resource Manager 600 reads a minute; Vertex AI 600 calls and 60
+submissions of long-running operations a minute and region; Cloud Run 3,000 reads a minute and region."""
+SAME_URL: Final = {"aiplatform_operations": "aiplatform"}
+"""APIs with a rate limit of their own at another API's URL."""
 PERMANENT_WORDS: Final = (
     "Status: 403",
     "Status: 404",
@@ -183,13 +189,17 @@ class GcpService:
         return str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
 
 
-async def service(context: Context, project: GcpProject, name: str) -> GcpService:
-    """Return an API's client within the project's shared budget. Raises `Misconfigured`."""
+async def service(context: Context, project: GcpProject, name: str, region: str = "") -> GcpService:
+    """Return an API's client within the project's shared budget.
+
+    The budget is per `region` where one is given. Raises `Misconfigured`.
+    """
     http = await session(context, project.ca_file)
     tokens = (await account(context, project)).tokens
-    channel = Channel(context, APIS[name], project.id)
+    channel = Channel(context, APIS[name], (project.id, region) if region else project.id)
     rest = Rest(http, tokens, channel, errors.refuse, context.clock)
-    return GcpService(rest, getattr(project.endpoints, name), context.calls.rng)
+    url: str = getattr(project.endpoints, SAME_URL.get(name, name))
+    return GcpService(rest, url.replace("{region}", region), context.calls.rng)
 
 
 async def check_permissions(context: Context, project: GcpProject, permissions: Sequence[str]) -> Sequence[Permit]:

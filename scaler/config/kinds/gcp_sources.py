@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Final, Literal
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Final, Literal, TypeAlias
 
 from policies.model.field_metadata import FieldMetadata, Pattern
 from scaler.clouds.gcp.project import GcpProject
@@ -17,6 +17,10 @@ PUBSUB_METRICS: Final = {
 }
 PUBSUB_SAMPLE_S: Final = 60.0
 """Interval of the samples. Seconds."""
+Aligner: TypeAlias = Literal[
+    "mean", "max", "min", "sum", "rate", "delta", "next_older", "percentile_50", "percentile_95", "percentile_99"
+]
+Reducer: TypeAlias = Literal["mean", "max", "min", "sum", "count", "percentile_95", "percentile_99"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +36,13 @@ class GcpMetric:
         ),
     ]
     aligner: Annotated[
-        Literal["mean", "max", "min", "sum", "rate", "delta", "next_older", "percentile_95", "percentile_99"],
-        FieldMetadata("Aggregation of one series' samples over period_s. Default: mean."),
+        Aligner,
+        FieldMetadata(
+            "Aggregation of one series' samples over period_s. The percentiles are for distributions. Default: mean."
+        ),
     ] = "mean"
     reducer: Annotated[
-        Literal["mean", "max", "min", "sum", "count", "percentile_95", "percentile_99"],
+        Reducer,
         FieldMetadata("Aggregation over all series that match. Default: mean."),
     ] = "mean"
     period_s: Annotated[
@@ -57,7 +63,33 @@ def _gpu(metric: str, scale: float = 0.01) -> GcpMetric:
     return GcpMetric(filter=f'metric.type = "{metric}"', scale=scale)
 
 
-GPU_PRESETS: Final[Mapping[str, Mapping[str, GcpMetric]]] = {
+def _vertex(name: str, aligner: Aligner = "max", reducer: Reducer = "sum") -> GcpMetric:
+    """Return a metric of Vertex AI."""
+    return GcpMetric(filter=f'metric.type = "aiplatform.googleapis.com/{name}"', aligner=aligner, reducer=reducer)
+
+
+def _provisioned(name: str, *request_types: str) -> GcpMetric:
+    """Return the rate of a counter of provisioned throughput, for some types of requests."""
+    types = ", ".join(f'"{one}"' for one in request_types)
+    condition = f"one_of({types})" if len(request_types) > 1 else types
+    metric = _vertex(f"publisher/online_serving/{name}", "rate")
+    return replace(metric, filter=f"{metric.filter} AND metric.labels.request_type = {condition}")
+
+
+def _run(name: str, aligner: Aligner = "max", reducer: Reducer = "sum") -> GcpMetric:
+    """Return a metric of Cloud Run."""
+    return GcpMetric(filter=f'metric.type = "run.googleapis.com/{name}"', aligner=aligner, reducer=reducer)
+
+
+PRESETS: Final[Mapping[str, Mapping[str, GcpMetric]]] = {
+    "cloud_run": {
+        "instances": _run("container/instance_count"),
+        "native_replicas": _run("scaling/recommended_instances", "max", "max"),
+        "concurrency_p95": _run("container/max_request_concurrencies", "percentile_95", "max"),
+        "waiting": _run("pending_queue/pending_requests"),
+        "requests_per_s": _run("request_count", "rate"),
+        "utilization": _run("container/gpu/utilizations", "percentile_50", "mean"),
+    },
     "dcgm": {
         "utilization": _gpu("prometheus.googleapis.com/DCGM_FI_DEV_GPU_UTIL/gauge"),
         "tensor_active": _gpu("prometheus.googleapis.com/DCGM_FI_PROF_PIPE_TENSOR_ACTIVE/gauge", 1.0),
@@ -68,6 +100,20 @@ GPU_PRESETS: Final[Mapping[str, Mapping[str, GcpMetric]]] = {
         "utilization": _gpu("kubernetes.io/node/accelerator/duty_cycle"),
         "tensor_active": _gpu("kubernetes.io/node/accelerator/tensorcore_utilization"),
         "memory_active": _gpu("kubernetes.io/node/accelerator/memory_bandwidth_utilization"),
+    },
+    "vertex": {
+        "replicas": _vertex("prediction/online/replicas"),
+        "native_replicas": _vertex("prediction/online/target_replicas"),
+        "requests_per_s": _vertex("prediction/online/prediction_count", "rate"),
+        "errors_per_s": _vertex("prediction/online/error_count", "rate"),
+        "utilization": _vertex("prediction/online/accelerator/duty_cycle", "mean", "mean"),
+    },
+    "vertex_provisioned": {
+        "gsu_limit": _vertex("publisher/online_serving/dedicated_gsu_limit"),
+        "token_limit_per_s": _vertex("publisher/online_serving/dedicated_token_limit"),
+        "dedicated_tokens_per_s": _provisioned("consumed_token_throughput", "dedicated"),
+        "dedicated_requests_per_s": _provisioned("model_invocation_count", "dedicated"),
+        "spillover_requests_per_s": _provisioned("model_invocation_count", "shared", "spillover"),
     },
 }
 
@@ -80,10 +126,8 @@ class CloudMonitoring:
         GcpProject, FieldMetadata("Google Cloud project, credentials and endpoints.", example={"id": "my-project"})
     ]
     preset: Annotated[
-        Literal["dcgm", "gke_gpu", "gke_tpu"] | None,
-        FieldMetadata(
-            "Set of GPU or TPU metrics to read. Default: null, only those in metrics and promql.", example="gke_gpu"
-        ),
+        Literal["cloud_run", "dcgm", "gke_gpu", "gke_tpu", "vertex", "vertex_provisioned"] | None,
+        FieldMetadata("Set of metrics to read. Default: null, only those in metrics and promql.", example="gke_gpu"),
     ] = None
     match: Annotated[
         Mapping[str, str],
@@ -137,7 +181,7 @@ class CloudMonitoring:
 
     def filters(self) -> dict[str, GcpMetric]:
         """Return all filters by quantity. `metrics` and `promql` take precedence over the preset."""
-        preset = GPU_PRESETS[self.preset] if self.preset is not None else {}
+        preset = PRESETS[self.preset] if self.preset is not None else {}
         configured = {**self.metrics, **dict.fromkeys(self.promql)}
         return {**{q: self._with_match(m) for q, m in preset.items() if q not in configured}, **self.metrics}
 
@@ -147,7 +191,7 @@ class CloudMonitoring:
             f' = "{value}"'
             for name, value in self.match.items()
         ]
-        return GcpMetric(filter=" AND ".join([metric.filter, *terms]), scale=metric.scale)
+        return replace(metric, filter=" AND ".join([metric.filter, *terms]))
 
     def quantities(self) -> Mapping[str, float]:
         return dict.fromkeys([*self.filters(), *self.promql], self.max_age_s)

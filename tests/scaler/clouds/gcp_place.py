@@ -19,6 +19,8 @@ from tests.servers.gcp_compute import Mig
 from tests.servers.spoiling import hasty
 
 ZONES = ("us-central1-a", "us-central1-b", "us-central1-c")
+ENDPOINT = f"projects/{PROJECT}/locations/us-central1/endpoints/123"
+LOCATION = f"projects/{PROJECT}/locations/us-central1"
 CLUSTER = f"projects/{PROJECT}/locations/us-central1/clusters/serving"
 
 
@@ -65,6 +67,7 @@ async def gcp_environment(folder: Path, *, at_once: bool = False) -> AsyncIterat
     async with gcp(folder) as cloud, Resources() as resources:
         if at_once:
             hasty(resources)
+        cloud.vertex.now = cloud.run.now = clock.now
         yield GcpEnvironment(cloud, AdapterContext(resources, clock, 5.0), clock)
 
 

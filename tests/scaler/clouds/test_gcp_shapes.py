@@ -14,9 +14,11 @@ from scaler.clouds.gcp.notices import GcpNoticeListener
 from scaler.clouds.gcp.settings import GcpReservation
 from scaler.clouds.http_answers import message_of
 from scaler.clouds.interruptions import board
+from scaler.config.kinds.gcp_managed_pools import CloudRunService, VertexEndpoint
 from scaler.config.kinds.gcp_pools import GceMig, GceMigStandby, GkeNodePool, GkeTpuSlices
 from scaler.config.kinds.gcp_sources import CloudMonitoring, GcpMetric, PubSub
-from tests.scaler.clouds.gcp_place import CLUSTER, ZONES, GcpEnvironment, gcp_environment
+from tests.scaler.clouds.gcp_place import CLUSTER, ENDPOINT, LOCATION, ZONES, GcpEnvironment, gcp_environment
+from tests.servers import gcp_vertex
 from tests.servers.gcp import PROJECT
 from tests.servers.gcp_compute import STOCKOUT
 from tests.servers.spoiling import (
@@ -110,6 +112,47 @@ async def test_malformed_responses_for_tpu_slices(env: GcpEnvironment) -> None:
         market="spot",
     )
     assert await spoil_everything(await statuses(env, spec, same_pool_or_fair, "nodePools")) > 200
+
+
+@pytest.mark.slow
+async def test_malformed_responses_for_a_deployed_model(env: GcpEnvironment) -> None:
+    env.cloud.vertex.add(ENDPOINT, "7", 3, available=2, message=gcp_vertex.STOCKOUT)
+    spec = VertexEndpoint(project=env.cloud.project(), location="us-central1", endpoint="123", deployed_model="7")
+    assert await spoil_everything(await statuses(env, spec)) > 100
+
+
+@pytest.mark.slow
+async def test_malformed_responses_to_a_mutation_and_its_operations(env: GcpEnvironment) -> None:
+    model = env.cloud.vertex.add(ENDPOINT, "7", 2)
+    env.cloud.vertex.operation_s = 60.0
+    spec = VertexEndpoint(project=env.cloud.project(), location="us-central1", endpoint="123", deployed_model="7")
+
+    async def grow() -> None:
+        pool = await env.pool(spec)
+        env.cloud.vertex.fails = None
+        try:
+            await pool.resize(5, (await pool.status()).value)
+            await pool.status()
+            env.cloud.vertex.operations[-1].error = {"code": 14, "message": gcp_vertex.STOCKOUT}
+            env.cloud.vertex.finish()
+            assert (await pool.status()).value.desired == 5
+        finally:
+            assert model.minimum in {2, 5}
+            env.cloud.vertex.finish()
+            model.minimum = model.maximum = 2
+            del env.cloud.vertex.operations[:]
+
+    assert await spoil_everything(Lane(env.cloud, grow, env.clock), only="POST") > 50
+
+
+@pytest.mark.slow
+async def test_malformed_responses_for_a_service(env: GcpEnvironment) -> None:
+    run = env.cloud.run.add(f"{LOCATION}/services/vllm", 2, scalingMode="MANUAL", manualInstanceCount=3)
+    run.condition = {"type": "Ready", "state": "CONDITION_FAILED", "message": "no"}
+    run.condition["revisionReason"] = "MIN_INSTANCES_NOT_PROVISIONED"
+    env.cloud.run.sample_s = env.cloud.run.delay_s = 0.0
+    spec = CloudRunService(project=env.cloud.project(), location="us-central1", name="vllm")
+    assert await spoil_everything(await statuses(env, spec)) > 100
 
 
 @pytest.mark.slow

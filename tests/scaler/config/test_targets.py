@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[3]
 AZURE = {"subscription_id": "00000000-0000-0000-0000-00000000000a"}
 TIER = {"tier": "warm_node", "serves": "first", "lead_time_s": 10}
 GCP = {"project": {"id": "my-project"}, "location": "us-central1"}
+VERTEX = {"endpoint": "123", "deployed_model": "7", **GCP}
 TPU = {"cluster": "c", "slice_zone": "us-west4-a", "machine_type": "ct5lp-hightpu-4t", "topology": "4x4", **GCP}
 KUBECONFIG = """\
 current-context: prod
@@ -51,6 +52,11 @@ SAME: dict[str, tuple[Settings, Settings]] = {
         {"kind": "capacity_buffer", "name": "b", **TIER},
         {"kind": "capacity_buffer", "name": "b", "namespace": "default", "api_version": "v1alpha1", **TIER},
     ),
+    "cloud_run_service": (
+        {"kind": "cloud_run_service", "name": "s", **GCP},
+        {"kind": "cloud_run_service", "name": "s", "sized_by": "minimum", **GCP},
+    ),
+    "cloud_run_worker_pool": ({"kind": "cloud_run_worker_pool", "name": "w", **GCP},) * 2,
     "ec2_fleet": (
         {"kind": "ec2_fleet", "fleet": "fleet-12345678", "account": {"region": "us-east-1"}},
         {"kind": "ec2_fleet", "fleet": "fleet-12345678", "account": {"profile": "other"}},
@@ -79,6 +85,10 @@ SAME: dict[str, tuple[Settings, Settings]] = {
         {"kind": "kubernetes", "name": "llm"},
         {"kind": "kubernetes", "name": "llm", "namespace": "default", "api_version": "apps/v1beta2",
          "cluster": {"context": "again"}},
+    ),
+    "vertex_endpoint": (
+        {"kind": "vertex_endpoint", **VERTEX},
+        {"kind": "vertex_endpoint", "native": "floor", "scale_to_zero": True, "min_replicas": 0, **VERTEX},
     ),
     "vllm_sleep": (
         {"kind": "vllm_sleep", "urls": ["http://vllm-0", "http://vllm-1:8000"]},
@@ -114,6 +124,10 @@ DIFFERENT: dict[str, tuple[Settings, Settings]] = {
     "instant fleets of one launch template": (
         {"kind": "ec2_instant_fleet", "launch_template": "llm", "subnets": ["subnet-0123456789abcdef0"]},
     ) * 2,
+    "two models of an endpoint": (
+        SAME["vertex_endpoint"][0], {**SAME["vertex_endpoint"][1], "deployed_model": "8"},
+    ),
+    "a service and a worker pool": (SAME["cloud_run_service"][0], {**SAME["cloud_run_worker_pool"][0], "name": "s"}),
     "two worlds": (SAME["embedded"][0], {"kind": "embedded", "world": "other"}),
 }  # fmt: skip
 

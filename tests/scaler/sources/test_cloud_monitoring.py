@@ -128,3 +128,49 @@ async def test_promql_result_is_one_number_or_absent(
 async def test_contradictory_settings_are_refused(env: GcpEnvironment, settings: dict[str, Any], error: str) -> None:
     spec = CloudMonitoring(project=env.cloud.project(), **settings)
     assert error in " ".join(text for _, text in spec.problems())
+
+
+class TestManagedPresets:
+    ONLINE = "aiplatform.googleapis.com/prediction/online/"
+    PROVISIONED = "aiplatform.googleapis.com/publisher/online_serving/"
+    RUN = "run.googleapis.com/"
+
+    def record(self, env: GcpEnvironment, metric: str, value: float, labels: dict[str, str], **resource: str) -> None:
+        """Add samples that are as old as those that a sum reads, and as those that a mean reads."""
+        for age_s in (150, 20):
+            at = env.clock.now() - age_s
+            env.cloud.monitoring.record(metric, value, at, labels=labels, **resource)
+
+    async def test_vertex_reads_one_deployed_model(self, env: GcpEnvironment) -> None:
+        values = {"replicas": 3, "target_replicas": 4, "prediction_count": 240, "accelerator/duty_cycle": 0.75}
+        for model, factor in (("7", 1), ("8", 10)):
+            for name, value in values.items():
+                labels = {"deployed_model_id": model}
+                self.record(env, self.ONLINE + name, value * factor, labels, endpoint_id="123")
+        match = {"endpoint_id": "123", "metric.deployed_model_id": "7"}
+        readings = await (await opened(env, preset="vertex", match=match)).sample()
+        fresh = {q: r.value for q, r in readings.items() if isinstance(r, Fresh)}
+        assert fresh == {"replicas": 3, "native_replicas": 4, "requests_per_s": 4, "utilization": 0.75}
+        assert isinstance(readings["errors_per_s"], Absent), "a metric without samples is not 0"
+
+    async def test_provisioned_throughput_tells_dedicated_from_spillover(self, env: GcpEnvironment) -> None:
+        for request_type, count in (("dedicated", 600), ("shared", 60), ("spillover", 120)):
+            labels = {"request_type": request_type}
+            self.record(env, self.PROVISIONED + "model_invocation_count", count, labels, model_user_id="gemini")
+        self.record(env, self.PROVISIONED + "dedicated_gsu_limit", 5, {}, model_user_id="gemini")
+        source = await opened(env, preset="vertex_provisioned", match={"model_user_id": "gemini"})
+        names = ("dedicated_requests_per_s", "spillover_requests_per_s", "gsu_limit")
+        assert [(await read(source, name)).value for name in names] == [10, 3, 5]
+
+    async def test_cloud_run_reads_the_recommendation_of_the_larger_driver(self, env: GcpEnvironment) -> None:
+        for state, count in (("active", 2), ("idle", 1)):
+            self.record(env, self.RUN + "container/instance_count", count, {"state": state}, service_name="vllm")
+        for driver, count in (("cpu", 2), ("concurrency", 5)):
+            labels = {"scaling_driver": driver}
+            self.record(env, self.RUN + "scaling/recommended_instances", count, labels, service_name="vllm")
+        self.record(env, self.RUN + "pending_queue/pending_requests", 6, {}, service_name="vllm")
+        source = await opened(env, preset="cloud_run", match={"service_name": "vllm"})
+        names = ("instances", "native_replicas", "waiting")
+        assert [(await read(source, name)).value for name in names] == [3, 5, 6]
+        aggregations = {"ALIGN_PERCENTILE_95", "ALIGN_PERCENTILE_50", "ALIGN_RATE", "ALIGN_MAX"}
+        assert aggregations == set(env.cloud.monitoring.aligners), "distributions need percentiles"

@@ -1,0 +1,144 @@
+"""The daemon on managed endpoints of Google Cloud: Vertex AI is refused machines, and Cloud Run takes the rest."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from policies.model import PoolName, Result
+from scaler.clock import SystemClock
+from tests.e2e.cloud_story import check_journal, ready, since, status_of
+from tests.servers.daemon import Daemon, daemon, until
+from tests.servers.gcp import PROJECT, Gcp, gcp
+from tests.servers.gcp_run import Resource
+from tests.servers.gcp_vertex import Deployed
+
+LOCATION: Final = f"projects/{PROJECT}/locations/us-central1"
+COUNT: Final = "pubsub.googleapis.com/subscription/num_undelivered_messages"
+ENDPOINT: Final = PoolName("endpoint")
+WORKERS: Final = PoolName("workers")
+MESSAGES_PER_REPLICA: Final = 5
+FIRST_WAVE: Final = 3
+"""Replicas of the first wave, which the cheaper endpoint carries alone."""
+SECOND_WAVE: Final = 7
+TIMEOUT_S: Final = 90.0
+
+
+def document(cloud: Gcp) -> dict[str, Any]:
+    """Return the workload's document, with windows of seconds in place of minutes."""
+    place = {"project": cloud.document(), "location": "us-central1", "lead_time_s": 5.0}
+    return {
+        "workload": "llm",
+        "min_replicas": 1,
+        "max_replicas": 12,
+        "interval_s": 2.0,
+        "deadline_s": 1.8,
+        "cooldown_s": 4.0,
+        "sources": {
+            "queue": {
+                "kind": "pubsub",
+                "project": cloud.document(),
+                "subscription": "prompts",
+                "by_region": False,
+                "read_interval_s": 0.5,
+            }
+        },
+        "policies": {
+            "messages": {"kind": "queue_depth", "target_per_replica": MESSAGES_PER_REPLICA, "count": ["visible"]}
+        },
+        "pools": {
+            ENDPOINT: {
+                "kind": "vertex_endpoint",
+                "endpoint": "123",
+                "deployed_model": "7",
+                "accelerator": "h100",
+                "price_usd_per_hour": 2.0,
+                **place,
+            },
+            WORKERS: {
+                "kind": "cloud_run_worker_pool",
+                "name": "vllm",
+                "accelerator": "l4",
+                "price_usd_per_hour": 7.0,
+                **place,
+            },
+        },
+        "scale_up": {"max_replicas": 12},
+        "scale_down": {"window_s": 4.0, "period_s": 2.0, "max_replicas": 12, "max_evidence_gap_s": 8.0},
+    }
+
+
+def configure(cloud: Gcp, folder: Path) -> Path:
+    config = folder / "config"
+    config.mkdir()
+    settings = {"listen": "127.0.0.1:0", "journal": {"directory": str(folder / "journal")}}
+    (config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": settings}))
+    (config / "llm.yaml").write_text(yaml.safe_dump(document(cloud)))
+    return config
+
+
+async def queue(cloud: Gcp, replicas: int) -> None:
+    """Set the number of messages to that for this many replicas."""
+    for metric in (COUNT, COUNT.replace("num_undelivered_messages", "oldest_unacked_message_age")):
+        count = replicas * MESSAGES_PER_REPLICA
+        cloud.monitoring.record(metric, count, SystemClock().now(), subscription_id="prompts")
+
+
+def sized(model: Deployed, workers: Resource, endpoint: int, instances: int) -> Callable[[], Awaitable[bool]]:
+    async def is_sized() -> bool:
+        return (model.minimum, workers.target) == (endpoint, instances)
+
+    return is_sized
+
+
+def one_at_a_time(cloud: Gcp) -> bool:
+    """Return whether no operation on the endpoint began before the one before it had ended."""
+    return all(earlier.ends_at <= later.began_at for earlier, later in itertools.pairwise(cloud.vertex.operations))
+
+
+async def first_wave_uses_the_cheaper_endpoint(cloud: Gcp, model: Deployed, workers: Resource, d: Daemon) -> None:
+    await queue(cloud, FIRST_WAVE)
+    await until(lambda: ready(d, ENDPOINT) >= FIRST_WAVE, TIMEOUT_S, d)
+    await until(sized(model, workers, FIRST_WAVE, 0), TIMEOUT_S, d)
+
+
+async def refused_machines_are_taken_from_cloud_run(cloud: Gcp, model: Deployed, workers: Resource, d: Daemon) -> None:
+    cloud.vertex.exhausted = True
+    began = SystemClock().now()
+    await queue(cloud, SECOND_WAVE)
+    await until(lambda: ready(d, ENDPOINT, WORKERS) >= SECOND_WAVE, TIMEOUT_S, d)
+    assert (model.minimum, workers.target) == (FIRST_WAVE, SECOND_WAVE - FIRST_WAVE)
+    outcomes = [o for t in since(d, began) for o in t.outcomes if o.pool == ENDPOINT and o.after > o.before]
+    assert outcomes
+    assert {o.result for o in outcomes} == {Result.OUT_OF_CAPACITY}
+    assert "Machine type temporarily unavailable" in outcomes[0].reason
+
+
+async def everything_is_handed_back(cloud: Gcp, model: Deployed, workers: Resource, d: Daemon) -> None:
+    await queue(cloud, 0)
+    await until(sized(model, workers, 1, 0), TIMEOUT_S, d)
+    await until(lambda: status_of(d.ticks()[-1], WORKERS).ready == 0, TIMEOUT_S, d)
+
+
+@pytest.mark.slow
+async def test_vertex_is_refused_machines_and_cloud_run_takes_the_rest(tmp_path: Path) -> None:
+    async with gcp(tmp_path) as cloud:
+        cloud.vertex.operation_s = cloud.vertex.boot_s = 1.0
+        cloud.run.settle_s, cloud.run.sample_s, cloud.run.delay_s, cloud.run.starts = 1.0, 2.0, 1.0, True
+        model = cloud.vertex.add(f"{LOCATION}/endpoints/123", "7", 1)
+        workers = cloud.run.add(f"{LOCATION}/workerPools/vllm", 0, manualInstanceCount=0)
+        cloud.pubsub.subscribe(f"projects/{PROJECT}/subscriptions/prompts")
+        await queue(cloud, 0)
+        async with daemon(str(configure(cloud, tmp_path)), journal=tmp_path / "journal") as d:
+            await first_wave_uses_the_cheaper_endpoint(cloud, model, workers, d)
+            await refused_machines_are_taken_from_cloud_run(cloud, model, workers, d)
+            await everything_is_handed_back(cloud, model, workers, d)
+            assert await d.stop() == 0
+            ticks = d.ticks()
+        assert one_at_a_time(cloud)
+    check_journal(tmp_path / "journal", ticks)
