@@ -122,6 +122,16 @@ POOLS: Final = _kinds(
         "kubernetes": Kind(
             "scaler.config.kinds.kubernetes:Kubernetes", "scaler.actuators.kubernetes:open_kubernetes", "kubernetes"
         ),
+        "sagemaker_inference_component": Kind(
+            "scaler.config.kinds.sagemaker_pools:SageMakerInferenceComponent",
+            "scaler.actuators.sagemaker_inference_component:open_sagemaker_inference_component",
+            "aws",
+        ),
+        "sagemaker_variant": Kind(
+            "scaler.config.kinds.sagemaker_pools:SageMakerVariant",
+            "scaler.actuators.sagemaker_variant:open_sagemaker_variant",
+            "aws",
+        ),
         "vllm_sleep": Kind("scaler.config.kinds.engines:VllmSleep", "scaler.actuators.vllm_sleep:open_vllm_sleep"),
         "vmss": Kind("scaler.config.kinds.azure_pools:Vmss", "scaler.actuators.vmss:open_vmss", "azure"),
         "vmss_standby_pool": Kind(
