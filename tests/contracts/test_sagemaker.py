@@ -64,7 +64,7 @@ class VariantRig(SageMakerRig):
 
     def build(self) -> None:
         self.sized = Sized("h100", desired=2, current=2)
-        self.endpoint = Endpoint("chat", [Sized("other", 1, 1), self.sized], allows_zero=True)
+        self.endpoint = Endpoint("chat", [Sized("other", 1, 1), self.sized], rollback_s=1.0, allows_zero=True)
         self.world.sagemaker.endpoints["chat"] = self.endpoint
 
     def end_update(self) -> None:

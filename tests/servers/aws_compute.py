@@ -16,8 +16,8 @@ import aiohttp
 from aiohttp import web
 from moto.core.model import OperationModel
 
-from tests.servers.aws_fault import DROPPED
 from tests.servers import aws_handlers, aws_sagemaker
+from tests.servers.aws_fault import DROPPED
 from tests.servers.aws_wire import Refusal, answer, operation, parameters, refused
 from tests.servers.aws_world import World
 from tests.servers.site import listening

@@ -62,6 +62,8 @@ class Endpoint:
     managed: bool = False
     began: float = 0.0
     updating: Sized | None = None
+    collisions: int = 0
+    """Capacity calls that were refused because of an update in progress."""
 
     @property
     def arn(self) -> str:
@@ -262,6 +264,7 @@ def update_capacities(world: World, fields: dict[str, Any]) -> Mapping[str, Any]
     if variant is None:
         text = f'The variant name(s) "{name}" is/are not present within endpoint configuration "{e.name}".'
         raise Refusal("ValidationException", text)
+    e.collisions += e.state != "InService"
     resize_variant(e, variant, changes[0]["DesiredInstanceCount"])
     return {"EndpointArn": e.arn}
 

@@ -31,22 +31,25 @@ class Endpoint:
         """Write once; return the reason of a conflict, or the empty string."""
         try:
             async with self.queue.turn(pool):
-                if self.busy:
-                    raise Conflict("the endpoint is being updated")
-                self.writing += 1
-                self.most_writing = max(self.most_writing, self.writing)
-                try:
-                    for _ in range(pauses):
-                        await asyncio.sleep(0)
-                    if failure is not None:
-                        raise failure
-                    self.accepted.append(pool)
-                    self.busy = True
-                finally:
-                    self.writing -= 1
+                await self._change(pool, pauses, failure)
         except Conflict as e:
             return str(e)
         return ""
+
+    async def _change(self, pool: str, pauses: int, failure: Exception | None) -> None:
+        if self.busy:
+            raise Conflict("the endpoint is being updated")
+        self.writing += 1
+        self.most_writing = max(self.most_writing, self.writing)
+        try:
+            for _ in range(pauses):
+                await asyncio.sleep(0)
+        finally:
+            self.writing -= 1
+        if failure is not None:
+            raise failure
+        self.accepted.append(pool)
+        self.busy = True
 
 
 def endpoint() -> tuple[Endpoint, ManualClock]:
