@@ -128,13 +128,13 @@ class CloudWatch:
         FieldMetadata("Set of metrics to read. Default: null, only those in metrics.", example="sagemaker_variant"),
     ] = None
     match: Annotated[
-        Mapping[str, str],
+        Mapping[str, str] | None,
         FieldMetadata(
             "Dimensions of the preset's metrics: EndpointName and VariantName, or InferenceComponentName. Default:"
-            " none.",
+            " null, without a preset.",
             example={"EndpointName": "llama", "VariantName": "main"},
         ),
-    ] = field(default_factory=dict)
+    ] = None
     metrics: Annotated[
         Mapping[str, CloudWatchMetric],
         FieldMetadata(
@@ -167,7 +167,7 @@ class CloudWatch:
         if not self.metrics and self.preset is None:
             yield "", "reads no metric; set preset or metrics"
         dimensions = DIMENSIONS[self.preset] if self.preset is not None else ()
-        if self.match.keys() != set(dimensions):
+        if (self.match or {}).keys() != set(dimensions):
             needed = f"must name exactly {' and '.join(dimensions)}, the dimensions of the preset's metrics"
             yield "match", needed if dimensions else "requires preset: it gives the dimensions of its metrics"
         for quantity, metric in self.all_metrics().items():
@@ -185,7 +185,7 @@ class CloudWatch:
     def all_metrics(self) -> dict[str, CloudWatchMetric]:
         """Return the metrics by quantity. `metrics` take precedence over the preset."""
         preset = PRESETS[self.preset] if self.preset is not None else {}
-        return {**{q: replace(m, dimensions=self.match) for q, m in preset.items()}, **self.metrics}
+        return {**{q: replace(m, dimensions=self.match or {}) for q, m in preset.items()}, **self.metrics}
 
     def quantities(self) -> Mapping[str, float]:
         return dict.fromkeys(self.all_metrics(), self.max_age_s)

@@ -390,7 +390,12 @@ async def test_variant_of_moto_is_resized(monkeypatch: pytest.MonkeyPatch, tmp_p
         client = await cloud.client("sagemaker")
         role = "arn:aws:iam::123456789012:role/sagemaker"
         await client.create_model(ModelName="llama", ExecutionRoleArn=role, PrimaryContainer={"Image": "llama:1"})
-        variant = {"VariantName": "a", "ModelName": "llama", "InitialInstanceCount": 1, "InstanceType": "ml.g4dn.xlarge"}
+        variant = {
+            "VariantName": "a",
+            "ModelName": "llama",
+            "InitialInstanceCount": 1,
+            "InstanceType": "ml.g4dn.xlarge",
+        }
         await client.create_endpoint_config(EndpointConfigName="chat", ProductionVariants=[variant])
         await client.create_endpoint(EndpointName="chat", EndpointConfigName="chat")
         account = AwsAccount(region=REGION, endpoint_url=cloud.url)
