@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def replicas(context: RuleContext) -> dict[PoolName, int]:
-    """Return the replicas of each pool that are within its minimum billed time; pools without one are left out.
+    """Return the replicas of each pool that are within its minimum billed time.
 
-    Replicas that the platform failed to provide, and abandoned ones, do not count: they may not be billed at all. None
-    stays where together they exceed the workload's maximum.
+    Pools without such a replica are left out. Replicas that the platform failed to provide, and abandoned ones, do not
+    count: they may not be billed at all. None stays where together they exceed the workload's maximum.
     """
     billed: dict[PoolName, int] = {}
     for name, pool in context.spec.pools.items():

@@ -1,4 +1,7 @@
-"""Memory of each pool: lead times, added replicas, interruptions, refusals, and its capacity's ceiling."""
+"""Memory of each pool.
+
+It has lead times, added replicas, interruptions, refusals and the ceiling of its capacity.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,10 @@ every tick; one that ticks less often has no place, but its writes are still exc
 
 
 class LockQueue:
-    """The pools that wait for one lock, and the one that holds it. `what` names the locked object."""
+    """The pools that wait for one lock, and the one that holds it.
+
+    `what` names the locked object.
+    """
 
     def __init__(self, clock: Clock, what: str) -> None:
         self._clock = clock

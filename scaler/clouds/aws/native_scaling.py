@@ -1,7 +1,7 @@
-"""Application Auto Scaling, the native autoscaler of SageMaker: its scalable targets, and those taken over.
+"""Application Auto Scaling, the native autoscaler of SageMaker.
 
-A target is taken over by its `SuspendedState`, with the flags found before, and given back by the same call: when the
-daemon ends, or once no pool has read it for `UNUSED_S`. After a crash nothing gives it back; a person resumes it.
+A scalable target is taken over by its `SuspendedState`. It is given back with the flags found before when the daemon
+ends, or once no pool has read it for `UNUSED_S`. After a crash nothing gives it back; a person resumes it.
 """
 
 from __future__ import annotations
@@ -89,7 +89,10 @@ class NativeScaling:
         await self._register(key, MinCapacity=replicas)
 
     async def last_failure(self, key: TargetKey, since: float) -> Shortfall | None:
-        """Return why the newest scaling activity after `since` failed; None where it did not. Raises port errors."""
+        """Return why the newest scaling activity after `since` failed; None where it did not.
+
+        Raises port errors.
+        """
         response = await self._service.call(
             "DescribeScalingActivities",
             key.resource,
@@ -118,7 +121,10 @@ class NativeScaling:
             await self.give_back(sorted(unused))
 
     async def give_back(self, keys: Iterable[TargetKey] | None = None) -> None:
-        """Restore the flags of targets, or of all; one that fails is logged and tried again later."""
+        """Restore the flags of targets, or of all.
+
+        One that fails is logged and tried again later.
+        """
         for key in list(self._found if keys is None else keys):
             try:
                 await self._register(key, SuspendedState=dict(zip(FLAGS, self._found[key], strict=True)))
@@ -184,7 +190,10 @@ def _parse(target: Mapping[str, Any]) -> ScalableTarget:
 
 
 def require_target(key: TargetKey, target: ScalableTarget | None, replicas: int) -> ScalableTarget:
-    """Return the target whose minimum is to be set. Raises `Misconfigured` where that cannot reach `replicas`."""
+    """Return the target whose minimum is to be set.
+
+    Raises `Misconfigured` where that cannot reach `replicas`.
+    """
     if target is None:
         raise Misconfigured(
             f"{key.resource} is not registered with Application Auto Scaling, which native: floor needs"

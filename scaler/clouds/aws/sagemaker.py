@@ -1,4 +1,4 @@
-"""SageMaker pools: one size of an endpoint, its update of several minutes, and the update's late failure.
+"""SageMaker pools: a size of an endpoint, whose updates take minutes and may fail late.
 
 SageMaker accepts one change of an endpoint at a time. A change may be rolled back minutes later: the endpoint returns
 to InService at the old size. Application Auto Scaling may resize the same objects (`SageMakerPool.native`).
@@ -161,9 +161,9 @@ class SageMakerResizer(AwsActuator):
             self._follow_request(request, described)
 
     def _follow_request(self, request: Request, described: Described) -> None:
+        if not request.accepted and described.desired != request.before:  # this write, or an earlier unanswered one
+            request.replicas, request.accepted, self._failed = described.desired, True, None
         before, replicas = request.before, request.replicas
-        if described.desired == replicas and not request.accepted:
-            request.accepted, self._failed = True, None
         if described.state == "RollingBack":
             text = f"rolls back from {replicas} to {before} replicas{_because(described.reason)}"
             self._fail(text, before, replicas)
@@ -205,20 +205,23 @@ class SageMakerResizer(AwsActuator):
 
     async def _request_size(self, present: int, replicas: int) -> None:
         self._writes.request(present, [replicas])
-        request = Request(present, replicas, self._context.clock.now())
+        unanswered, request = self._request, Request(present, replicas, self._context.clock.now())
         self._request = request
         try:
             arn = await self._write(replicas)
         except PortError as e:
-            if not isinstance(e, Unavailable):
-                self._request = None
+            if not isinstance(e, Unavailable):  # an earlier write without a response may be in force
+                self._request = unanswered
             raise
         if not arn:
             raise Unavailable(f"{self._what}: malformed response: the accepted resize has no ARN")
         request.accepted, self._failed = True, None
 
     async def _require_writable(self, described: Described) -> None:
-        """Take the size over from the native autoscaler where configured. Raises port errors where it is not ours."""
+        """Take the size over from the native autoscaler where configured.
+
+        Raises port errors where SageMaker accepts no change now, or where another autoscaler has the size.
+        """
         if described.state in BROKEN:
             raise Misconfigured(f"{self._what} is {described.state}; {BROKEN[described.state]}")
         if described.state in BUSY:
@@ -260,7 +263,10 @@ def _because(reason: str) -> str:
 
 
 def size(what: str, value: object) -> int:
-    """Return a number of instances or copies. Raises `Unavailable` for anything else: missing is not zero."""
+    """Return a number of instances or copies.
+
+    Raises `Unavailable` for anything else: missing is not zero.
+    """
     return machine_count(f"AWS sagemaker: {what}", value)
 
 

@@ -32,7 +32,9 @@ from tests.servers.aws_sagemaker import (
     activity,
     finish,
     finish_component,
+    resize_variant,
 )
+from tests.servers.aws_wire import Refusal
 
 pytestmark = pytest.mark.slow
 WRITE = "sagemaker:UpdateEndpointWeightsAndCapacities"
@@ -187,6 +189,28 @@ async def test_resize_whose_response_was_lost_fails_late(env: AwsEnvironment, ch
     shortfall = (await read_status(pool)).shortfall
     assert shortfall is not None
     assert "returned to 2 replicas instead of 4" in shortfall.reason
+
+
+async def test_write_in_force_after_a_lost_response_and_a_refused_repetition_is_followed(
+    env: AwsEnvironment, chat: Endpoint
+) -> None:
+    """The first write reaches SageMaker late: after the next tick's read, and before its write."""
+    pool = await open_variant(env)
+    chat.variants[0].capacity = 2
+    observed = await read_status(pool)
+    env.endpoint.faults[WRITE] = Refusal("InternalFailure", "try again", 500)
+    with pytest.raises(Unavailable):
+        await pool.resize(5, observed)
+    env.endpoint.faults[WRITE] = Refusal("ValidationException", IN_PROGRESS.format(arn=chat.arn))
+    with pytest.raises(Conflict):
+        await pool.resize(4, await read_status(pool))
+    env.endpoint.clear()
+    resize_variant(chat, chat.variants[0], 5)
+    assert (await read_status(pool)).other_writer is None
+    finish(chat)
+    back = await read_status(pool)
+    assert (back.desired, back.other_writer) == (2, None)
+    assert back.shortfall is not None
 
 
 async def test_copies_that_are_not_placed_are_a_shortfall(env: AwsEnvironment) -> None:
@@ -399,7 +423,7 @@ async def test_variant_of_moto_is_resized(monkeypatch: pytest.MonkeyPatch, tmp_p
         await client.create_endpoint_config(EndpointConfigName="chat", ProductionVariants=[variant])
         await client.create_endpoint(EndpointName="chat", EndpointConfigName="chat")
         account = AwsAccount(region=REGION, endpoint_url=cloud.url)
-        context = AdapterContext(resources, SystemClock(), 5.0)
+        context = AdapterContext(resources, SystemClock(), 60.0)
         spec = SageMakerVariant(endpoint="chat", variant="a", account=account)
         pool = await open_pool(spec, context, WorkloadName("llm"), PoolName("gpus"))
         await pool.resize(3, await read_status(pool))
