@@ -32,6 +32,15 @@ NAMESPACE: Final = "sagemaker"
 MAX_IDS: Final = 50
 """Maximum targets of one DescribeScalableTargets call."""
 FLAGS: Final = ("DynamicScalingInSuspended", "DynamicScalingOutSuspended", "ScheduledScalingSuspended")
+STATUSES: Final = {
+    "Failed": True,
+    "InProgress": False,
+    "Overridden": False,
+    "Pending": False,
+    "Successful": False,
+    "Unfulfilled": True,
+}
+"""Statuses of a scaling activity, and whether it failed."""
 UNUSED_S: Final = 600.0
 """Interval in which a pool reads its target at least once; one that is not read is given back: the pool or its workload
 was removed. Seconds."""
@@ -102,12 +111,13 @@ class NativeScaling:
             MaxResults=1,
         )
         activities = list_of(f"AWS {SERVICE}:DescribeScalingActivities", response, "ScalingActivities")
-        if not activities or activities[0]["StatusCode"] not in {"Unfulfilled", "Failed"}:
+        if not activities:
             return None
-        at = activities[0]["StartTime"]
-        if not isinstance(at, datetime):
-            raise Unavailable(f"AWS {SERVICE}:DescribeScalingActivities of {key.resource}: an activity without a time")
-        if at.timestamp() < since:
+        status, at = activities[0]["StatusCode"], activities[0]["StartTime"]
+        if status not in STATUSES or not isinstance(at, datetime):
+            text = f"an activity with status {status!r} and time {at!r}"
+            raise Unavailable(f"AWS {SERVICE}:DescribeScalingActivities of {key.resource}: malformed response: {text}")
+        if not STATUSES[status] or at.timestamp() < since:
             return None
         cause = launch_failure(str(activities[0].get("StatusMessage") or activities[0].get("Cause", "")))
         return Shortfall(at.timestamp(), cause.reason, cause.lasting)
@@ -162,7 +172,10 @@ async def native_scaling(context: Context, account: AwsAccount) -> NativeScaling
             ResourceIds=resources,
             ScalableDimension=dimension,
         )
-        return {TargetKey(str(t["ResourceId"]), str(t["ScalableDimension"])): _parse(t) for t in targets}
+        found = {TargetKey(str(t["ResourceId"]), str(t["ScalableDimension"])): _parse(t) for t in targets}
+        if unknown := found.keys() - set(keys):
+            raise Unavailable(f"AWS {SERVICE}:DescribeScalableTargets: malformed response: unrequested {unknown}")
+        return found
 
     described = await batch(context, ("aws-scalable-targets", account), fetch, MAX_IDS)
 
