@@ -395,7 +395,7 @@ class WorkloadSpec:
             self.blast_radius.window_s if self.blast_radius.share < 1.0 else 0.0,
             max(self.slo_feasibility.window_s, self.slo_feasibility.settle_s) if self.slo is not None else 0.0,
             FALSE_ZERO_LOOKBACK_S,
-            *(pool.min_billed_s for pool in self.pools.values()),
+            *(float(pool.min_billed_s) for pool in self.pools.values()),
             *(float(policy.lookback_s) for policy in self.policies.values()),
         )
         return max(windows) + 2 * self.interval_s

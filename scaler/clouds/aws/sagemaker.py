@@ -124,8 +124,8 @@ class SageMakerResizer(AwsActuator):
         self._follow(described)
         desired = described.desired
         shortfall = self._failed
-        if self._mode == "floor" and target is not None:
-            desired = max(desired, target.minimum)
+        if self._mode == "floor":
+            desired = max(desired, require_target(self._key, target, 0).minimum)
             if desired > described.ready:
                 shortfall = await self._native.last_failure(self._key, self._writes.raised_at) or shortfall
         rival = self._rival(described, target)
