@@ -387,8 +387,7 @@ class WorkloadSpec:
     def lookback_s(self) -> float:
         """Span of the history that a decision reads: equal ones give equal decisions."""
         windows = (
-            self.scale_down.window_s + self.scale_down.max_evidence_gap_s,
-            self.cooldown_s + self.scale_down.max_evidence_gap_s,
+            max(self.scale_down.window_s, self.cooldown_s) + self.scale_down.max_evidence_gap_s,
             self.scale_up.window_s,
             self.scale_up.period_s,
             self.scale_down.period_s,

@@ -87,7 +87,7 @@ async def iam_environment(granted: frozenset[str]) -> AsyncIterator[IamEnvironme
     world.nodes["serving", "h100"] = NodeGroup("serving", "h100", Group("eks", zones, desired=1), desired=1)
     world.groups["eks"] = world.nodes["serving", "h100"].group
     world.fleets[FLEET] = Fleet(FLEET, zones, desired=1, market="spot")
-    endpoint = Endpoint("chat", [Sized("a", 1, 1), Sized("b", 1, 1)], start_s=0.0, allows_zero=True)
+    endpoint = Endpoint("chat", [Sized("a", 1, 1), Sized("b", 1, 1, quota=4)], start_s=0.0, allows_zero=True)
     world.sagemaker.endpoints["chat"] = endpoint
     world.sagemaker.components["copies"] = Component("copies", 1, 1, endpoint="chat", start_s=0.0)
     for variant in ("a", "b"):
@@ -96,7 +96,7 @@ async def iam_environment(granted: frozenset[str]) -> AsyncIterator[IamEnvironme
     world.reservations.append({"CapacityReservationId": RESERVATION, "State": "active", "TotalInstanceCount": 3})
     async with aws() as cloud, compute(world, cloud.url) as endpoint, Resources() as resources:
         account = AwsAccount(region=REGION, endpoint_url=endpoint.url)
-        context = AdapterContext(resources, SystemClock(), 5.0)
+        context = AdapterContext(resources, SystemClock(), 30.0)
         yield IamEnvironment(world, cloud, resources, context, account, await event_queue(cloud))
 
 
