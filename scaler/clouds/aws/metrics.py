@@ -97,9 +97,8 @@ def _newest(name: str, results: Sequence[Mapping[str, Any]], until: float) -> Sa
     if samples:
         at, value = max(samples, key=lambda sample: sample[0])
         return Sample(value, at)
-    statuses = {str(r.get("StatusCode")) for r in matching} - {"Complete", "PartialData"}
-    if statuses or not matching:
-        return Sample(problem=f"CloudWatch returned no complete data: {', '.join(sorted(statuses)) or 'no result'}")
     statuses = {str(r.get("StatusCode")) for r in matching}
+    if (failed := statuses - {"Complete", "PartialData"}) or not matching:
+        return Sample(problem=f"CloudWatch returned no complete data: {', '.join(sorted(failed)) or 'no result'}")
     problem = "CloudWatch has no sample of a complete period in the last minutes"
     return Sample(problem=problem, complete=statuses == {"Complete"})
