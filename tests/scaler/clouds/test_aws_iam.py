@@ -87,8 +87,8 @@ async def iam_environment(granted: frozenset[str]) -> AsyncIterator[IamEnvironme
     world.nodes["serving", "h100"] = NodeGroup("serving", "h100", Group("eks", zones, desired=1), desired=1)
     world.groups["eks"] = world.nodes["serving", "h100"].group
     world.fleets[FLEET] = Fleet(FLEET, zones, desired=1, market="spot")
-    endpoint = Endpoint("chat", [Sized("a", 1, 1), Sized("b", 1, 1, quota=4)], start_s=0.0, allows_zero=True)
-    world.sagemaker.endpoints["chat"] = endpoint
+    variants = [Sized("a", 1, 1), Sized("b", 1, 1, quota=4)]
+    world.sagemaker.endpoints["chat"] = Endpoint("chat", variants, start_s=0.0, allows_zero=True)
     world.sagemaker.components["copies"] = Component("copies", 1, 1, endpoint="chat", start_s=0.0)
     for variant in ("a", "b"):
         target = Scalable(f"endpoint/chat/variant/{variant}", minimum=0)
