@@ -132,6 +132,16 @@ POOLS: Final = _kinds(
         "kubernetes": Kind(
             "scaler.config.kinds.kubernetes:Kubernetes", "scaler.actuators.kubernetes:open_kubernetes", "kubernetes"
         ),
+        "sagemaker_inference_component": Kind(
+            "scaler.config.kinds.sagemaker_pools:SageMakerInferenceComponent",
+            "scaler.actuators.sagemaker_inference_component:open_sagemaker_inference_component",
+            "aws",
+        ),
+        "sagemaker_variant": Kind(
+            "scaler.config.kinds.sagemaker_pools:SageMakerVariant",
+            "scaler.actuators.sagemaker_variant:open_sagemaker_variant",
+            "aws",
+        ),
         "vertex_endpoint": Kind(
             "scaler.config.kinds.gcp_managed_pools:VertexEndpoint",
             "scaler.actuators.vertex_endpoint:open_vertex_endpoint",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from policies.allocate import candidates, cost_allocation, headroom, quantum
+from policies.allocate import candidates, cost_allocation, headroom, min_billed, quantum
 from policies.allocate.in_order import allocate
 from policies.allocate.transition import remaining_abandoned
 from policies.guard.bounds import unmanaged_pools, within
@@ -88,7 +88,10 @@ def place(context: RuleContext, size: int, split: Mapping[PoolName, int] | None)
     """Return the size of each pool for `size` replica equivalents.
 
     A policy's own `split` comes first. Pools that do not differ in cost are filled in the order listed, others by cost.
+    No pool goes below the replicas within their minimum billed time.
     """
+    billed = min_billed.replicas(context)
+    context = min_billed.with_minimums(context, billed)
     spec, sizes = context.spec, context.sizes
     steps: tuple[Step, ...] = ()
     unmanaged = unmanaged_pools(spec, context.observation.pools)
@@ -113,6 +116,8 @@ def place(context: RuleContext, size: int, split: Mapping[PoolName, int] | None)
         target = sum({**sizes, **targets}.values())
     if unmanaged:
         steps = (*steps, Step(RuleId.UNMANAGED_POOLS, target, "; ".join(unmanaged.values())))
+    elif step := min_billed.step(context, billed, {**sizes, **targets}, size):
+        steps = (*steps, step)
     elif target != size:
         steps = (*steps, Step(RuleId.POOL_BOUNDS, target, f"the pools' own bounds allow {target} instead of {size}"))
     tiers: dict[PoolName, int] = {}

@@ -81,6 +81,14 @@ class PoolCandidate:
     def supply(self) -> int:
         return self.ready + self.expected_pending
 
+    def start_h(self, payback_h: float) -> float:
+        """Return the rent, in hours, that a further replica costs beyond the payback time.
+
+        It is the rent until the replica serves or, if longer, the rest of its minimum billed time. Example: with a
+        payback time of 1 h, a lead time of 0.1 h and a minimum of 3 h, a replica costs 2 h of rent more.
+        """
+        return max(self.lead_time_h, self.pool.min_billed_s / 3600.0 - payback_h)
+
     def size(self, supply: int) -> int:
         """Return the size to request so that `supply` replicas serve or may arrive."""
         return self.desired + supply - self.supply
@@ -149,7 +157,7 @@ def build(
         if isinstance(reading, Absent):
             continue
         status, interruptible = reading.value, pool.market == "spot"
-        ready, pending, interruption_pending = _supply(pool, status, memory, now)
+        ready, pending, interruption_pending = observed_supply(pool, status, memory, now)
         abandoned = max(0, status.desired - ready - pending - interruption_pending)
         unavailable = unavailable_reason(name, pools, statuses, memories, now)
         if abandoned and not unavailable:
@@ -204,7 +212,7 @@ def limit_to_ceiling(candidates: list[PoolCandidate], memories: PoolMemories, wo
     return limited if sum(c.max_supply * c.work for c in limited) >= work else candidates
 
 
-def _supply(pool: Pool, status: PoolStatus, memory: PoolMemory, now: float) -> tuple[int, int, int]:
+def observed_supply(pool: Pool, status: PoolStatus, memory: PoolMemory, now: float) -> tuple[int, int, int]:
     """Return the ready replicas that stay, those that may arrive, and those being interrupted."""
     interruption_pending = min(status.interruption_pending, status.ready, status.desired)
     patience_s = memory.lead_times.patience_s(pool.lead_time_s)

@@ -116,9 +116,9 @@ def _retained_cost(candidates: Sequence[PoolCandidate], supply: Sequence[int]) -
 def _grow(candidates: Sequence[PoolCandidate], supply: list[int], target: AllocationTarget) -> None:
     """Add where a dollar avoids most violation cost, while it avoids more than itself.
 
-    On ties the smallest pool grows. The price includes the rent until the replica serves: 1 USD/h with a lead time of
-    0.1 h and a payback time of 1 h counts as 1.1 USD/h. So at 19 USD/h a spare is bought where it removes 0.058 of a
-    missing replica.
+    On ties the smallest pool grows. The price includes the rent until the replica serves, or the rest of its minimum
+    billed time (`PoolCandidate.start_h`): 1 USD/h with a lead time of 0.1 h and a payback time of 1 h counts as 1.1
+    USD/h. So at 19 USD/h a spare is bought where it removes 0.058 of a missing replica.
     """
     while (max_growth := target.max_replicas - sum(supply)) > 0:
         present = violation_cost(candidates, supply, target)
@@ -134,7 +134,7 @@ def _grow(candidates: Sequence[PoolCandidate], supply: list[int], target: Alloca
             supply[i] += step
             avoided = present - violation_cost(candidates, supply, target)
             supply[i] -= step
-            price = step * c.price * (1.0 + c.lead_time_h / target.payback_h)
+            price = step * c.price * (1.0 + c.start_h(target.payback_h) / target.payback_h)
             if avoided > price + EPSILON:
                 rank = round(avoided / price, 6), -supply[i] * c.work
                 if choice is None or rank > choice[0]:
@@ -235,7 +235,7 @@ def _pays_back(
     gain of more than 0.222 USD/h earns that back.
     """
     started = [(c, m - n) for c, n, m in zip(candidates, supply, moved, strict=True) if m > n]
-    start_cost = sum(n * c.price * c.lead_time_h for c, n in started)
+    start_cost = sum(n * c.price * c.start_h(target.payback_h) for c, n in started)
     remaining_h = target.payback_h - max((c.lead_time_h for c, _ in started), default=0.0)
     return bool(started) and gain * remaining_h > start_cost + EPSILON
 

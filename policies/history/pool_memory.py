@@ -1,9 +1,13 @@
-"""Memory of each pool: lead times, interruptions, refusals and the ceiling of its capacity."""
+"""Memory of each pool.
+
+It has lead times, added replicas, interruptions, refusals and the ceiling of its capacity.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from policies.history.added_replicas import AddedReplicas
 from policies.history.capacity_backoff import CapacityBackoff
 from policies.history.capacity_ceiling import CapacityCeiling
 from policies.history.interruption_rate import InterruptionRate
@@ -32,6 +36,7 @@ class PoolMemory:
     def __init__(self, name: str = "") -> None:
         self.name = name
         self.lead_times = LeadTimes()
+        self.added = AddedReplicas()
         self.interruption_rate = InterruptionRate()
         self.backoff = CapacityBackoff()
         self.interruption_backoff = CapacityBackoff()
@@ -98,6 +103,7 @@ class PoolMemory:
         self.requested = outcome.after if outcome is not None and was_written else status.desired
         self.possible = status.desired if outcome is None else outcome.possible_replicas
         arrived = self.lead_times.note(at, self.requested, status.ready, lost)
+        self.added.note(at, status.desired, self.requested)
         self._status, self._at = status, at
         if arrived:
             self.backoff = self.backoff.granted(arrived, at)
@@ -137,6 +143,7 @@ class PoolMemory:
     def shift(self, step_s: float) -> None:
         """Shift all times after a jump of the wall clock, so that ages stay the same."""
         self.lead_times.shift(step_s)
+        self.added.shift(step_s)
         self.backoff = self.backoff.shifted(step_s)
         self.interruption_backoff = self.interruption_backoff.shifted(step_s)
         self._at += step_s

@@ -120,6 +120,16 @@ class Pool:
             le=7200,
         ),
     ] = 120.0
+    min_billed_s: Annotated[
+        float,
+        FieldMetadata(
+            "Minimum time that the platform bills an added replica for, counted from its request. An earlier removal"
+            " saves nothing, so the replica stays that long. The default of 0 fits billing by the second. Set 3600 for"
+            " units billed by the hour. Seconds.",
+            ge=0,
+            le=86400,
+        ),
+    ] = 0.0
     notice_s: Annotated[
         float,
         FieldMetadata(

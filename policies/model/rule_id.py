@@ -41,6 +41,7 @@ class RuleId(StrEnum):
     UNMANAGED_POOLS = "unmanaged pools"
     POOL_BOUNDS = "pool bounds"
     HEADROOM = "headroom"
+    MIN_BILLED = "minimum billed time"
     # enforce
     FULL_REPLICAS = "full replicas"
     BLAST_RADIUS = "blast radius"

@@ -387,14 +387,14 @@ class WorkloadSpec:
     def lookback_s(self) -> float:
         """Span of the history that a decision reads: equal ones give equal decisions."""
         windows = (
-            self.scale_down.window_s + self.scale_down.max_evidence_gap_s,
-            self.cooldown_s + self.scale_down.max_evidence_gap_s,
+            max(self.scale_down.window_s, self.cooldown_s) + self.scale_down.max_evidence_gap_s,
             self.scale_up.window_s,
             self.scale_up.period_s,
             self.scale_down.period_s,
             self.blast_radius.window_s if self.blast_radius.share < 1.0 else 0.0,
             max(self.slo_feasibility.window_s, self.slo_feasibility.settle_s) if self.slo is not None else 0.0,
             FALSE_ZERO_LOOKBACK_S,
+            *(float(pool.min_billed_s) for pool in self.pools.values()),
             *(float(policy.lookback_s) for policy in self.policies.values()),
         )
         return max(windows) + 2 * self.interval_s

@@ -25,6 +25,7 @@ RENAMED: Final = {
     "least_interval_s": "min_interval_s",
     "max_blind_s": "max_evidence_gap_s",
     "message_s": "message_service_s",
+    "minimum_s": "min_billed_s",
     "on_foreign_writer": "on_other_writer",
     "read_every_s": "read_interval_s",
     "reload_s": "config_poll_s",

@@ -32,21 +32,22 @@ class CloudWatchSource:
     """The source's port. A reading is valid until its metric's next period is complete."""
 
     def __init__(self, spec: CloudWatch, context: Context) -> None:
-        self._spec = spec
+        self._account = spec.account
+        self._metrics = spec.all_metrics()
         self._context = context
         self._clock = context.clock
         self._readings: dict[str, Fresh[float] | Absent] = {}
-        self._due: dict[str, float] = dict.fromkeys(spec.metrics, float("-inf"))
+        self._due: dict[str, float] = dict.fromkeys(self._metrics, float("-inf"))
 
     async def connect(self) -> None:
         """Open the clients. Raises `Unavailable` or `Misconfigured`."""
-        for metric in self._spec.metrics.values():
-            await aws_metrics.metrics(self._context, self._spec.account, metric.period_s)
+        for metric in self._metrics.values():
+            await aws_metrics.metrics(self._context, self._account, metric.period_s)
 
     @validated("AWS")
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         now = self._clock.now()
-        due = [q for q, at in self._due.items() if now >= at or at - now > 2 * self._spec.metrics[q].period_s]
+        due = [q for q, at in self._due.items() if now >= at or at - now > 2 * self._metrics[q].period_s]
         results = await asyncio.gather(*(self._read(q) for q in due), return_exceptions=True)
         failed = {q: r for q, r in zip(due, results, strict=True) if isinstance(r, BaseException)}
         for quantity, error in failed.items():  # after all have ended
@@ -56,9 +57,11 @@ class CloudWatchSource:
         return dict(self._readings)
 
     async def _read(self, quantity: str) -> None:
-        metric = self._spec.metrics[quantity]
-        batch = await aws_metrics.metrics(self._context, self._spec.account, metric.period_s)
+        metric = self._metrics[quantity]
+        batch = await aws_metrics.metrics(self._context, self._account, metric.period_s)
         requested_at, sample = await batch.get(_query(metric))
+        if sample is not None and sample.complete and metric.if_absent == "zero":
+            sample = Sample(0.0, requested_at - requested_at % metric.period_s - metric.period_s)
         self._readings[quantity] = reading(quantity, sample, metric.divide_by)
         self._due[quantity] = requested_at - requested_at % metric.period_s + metric.period_s
 

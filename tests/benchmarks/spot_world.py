@@ -43,7 +43,7 @@ QUICK: Final = StartUp(
     compile=Phase(median_s=0.0),
     ready=Phase(median_s=0.0),
 )
-BY_THE_SECOND: Final = Billing(increment_s=1.0, minimum_s=0.0)
+BY_THE_SECOND: Final = Billing(increment_s=1.0, min_billed_s=0.0)
 """Billing without waivers and minimum, for comparison with a plan that models neither."""
 SPOT, ON_DEMAND = PoolName("spot"), PoolName("on-demand")
 

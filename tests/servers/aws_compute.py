@@ -1,4 +1,4 @@
-"""One endpoint for all of AWS: Auto Scaling, EC2 and EKS from a `World`, all other services from the server behind it.
+"""One endpoint for AWS: Auto Scaling, EC2, EKS and SageMaker from a `World`, other services from the server behind it.
 
 It records the calls, and by `faults` refuses or spoils an operation, a service, or all reads or writes.
 """
@@ -16,13 +16,14 @@ import aiohttp
 from aiohttp import web
 from moto.core.model import OperationModel
 
+from tests.servers import aws_handlers, aws_sagemaker
 from tests.servers.aws_fault import DROPPED
-from tests.servers.aws_handlers import HANDLERS
 from tests.servers.aws_wire import Refusal, answer, operation, parameters, refused
 from tests.servers.aws_world import World
 from tests.servers.site import listening
 from tests.servers.spoiling import Mangle, mangled
 
+HANDLERS: Final = {**aws_handlers.HANDLERS, **aws_sagemaker.HANDLERS}
 OURS: Final = {service for service, _ in HANDLERS}
 READS: Final = ("Describe", "Get", "List", "Simulate")
 Spoil = Callable[[str, web.Response], web.Response]
@@ -70,9 +71,9 @@ async def compute(world: World, upstream: str) -> AsyncIterator[Compute]:
 
         async def serve(request: web.Request) -> web.Response:
             body, service = await request.read(), scope(request)
-            model = operation(service, request.method, request.path, body) if service in OURS else None
+            target = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
+            model = operation(service, request.method, request.path, body, target) if service in OURS else None
             if model is None or (service, model.name) not in HANDLERS:
-                target = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
                 service = "cloudwatch" if service == "monitoring" else service
                 called = f"{service}:{target}"
                 it.requests.append(called)

@@ -39,11 +39,13 @@ def model(service: str) -> ServiceModel:
     return get_service_model(service)
 
 
-def operation(service: str, method: str, path: str, body: bytes) -> OperationModel:
-    """Return a request's operation."""
+def operation(service: str, method: str, path: str, body: bytes, target: str = "") -> OperationModel:
+    """Return a request's operation, which JSON protocols name in a header, the `target`."""
     service_model = model(service)
     if service_model.metadata["protocol"] in {"query", "ec2"}:
         return service_model.operation_model(dict(parse_qsl(body.decode()))["Action"])
+    if service_model.metadata["protocol"] == "json":
+        return service_model.operation_model(target)
     for name in service_model.operation_names:
         one = service_model.operation_model(name)
         pattern = re.sub(r"\{[^}]+\}", "[^/]+", one.http["requestUri"].partition("?")[0])

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
+from tests.servers.aws_sagemaker import SageMaker
+
 Market = Literal["on-demand", "spot"]
 WORDS: Final = {
     ("capacity", "on-demand"): (
@@ -140,6 +142,7 @@ class World:
     launches: dict[str, tuple[object, dict[str, Any]]] = field(default_factory=dict)
     shortages: dict[tuple[str, str], Shortage] = field(default_factory=dict)
     reservations: list[dict[str, Any]] = field(default_factory=list)
+    sagemaker: SageMaker = field(default_factory=SageMaker)
     hidden_s: float = 0.0
     granted: frozenset[str] | None = None
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -164,6 +167,7 @@ class World:
     def settle(self) -> None:
         """Update the state to the present time."""
         now = time.time()
+        self.sagemaker.settle()
         for group in self.groups.values():
             if group.warm is not None:
                 self._draw(group)

@@ -6,6 +6,7 @@ The codes come from the service models and AWS's documents; EC2's capacity codes
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -83,6 +84,7 @@ QUOTA: Final = frozenset(
 CONFLICTS: Final = frozenset(
     {
         "ConcurrentModification",
+        "ConcurrentUpdate",
         "FleetNotInModifiableState",
         "IdempotentCallInProgress",
         "IdempotentParameterMismatch",
@@ -108,6 +110,8 @@ THROTTLES: Final = frozenset(
 )
 
 
+BUSY_WORDS: Final = re.compile(r"in-progress endpoint|while it is in state \W*\w+_IN_PROGRESS")
+"""Words of SageMaker's `ValidationException` for an object that another operation changes now: it has no own code."""
 REMEDIES: Final = (
     (MISCONFIGURED, Misconfigured),
     (CAPACITY, OutOfCapacity),
@@ -127,6 +131,8 @@ def port_error(what: str, error: ClientError) -> PortError:
 def error_of_code(code: str, text: str, metadata: Mapping[str, Any] = MappingProxyType({})) -> PortError:
     """Return the port error for an error code."""
     plain = strip_prefix(code)
+    if plain == "Validation" and BUSY_WORDS.search(text):
+        return Conflict(text)
     for codes, remedy in REMEDIES:
         if plain in codes:
             return remedy(text)

@@ -26,7 +26,7 @@ QUOTA_WORDS: Final = re.compile(
 )
 PERMANENT_WORDS: Final = re.compile(
     r"not authorized|does not exist|is not valid|invalid (?:ami|iam|subnet|security|launch|key)|not subscribed"
-    r"|opt[- ]in|AccessDenied|UnauthorizedOperation|NotFound\b",
+    r"|opt[- ]in|AccessDenied|UnauthorizedOperation|NotFound\b|ping health check",
     re.IGNORECASE,
 )
 TRANSIENT_WORDS: Final = re.compile(r"request limit exceeded|rate exceeded|instance ID '?i-[0-9a-f]+", re.IGNORECASE)

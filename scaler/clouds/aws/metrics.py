@@ -39,12 +39,14 @@ class Query:
 class Sample:
     """A period's value.
 
-    `at` is the period's beginning as CloudWatch reports it; `problem` is why there is no value.
+    `at` is the period's beginning as CloudWatch reports it; `problem` is why there is no value, and `complete` whether
+    CloudWatch reported that it has all data.
     """
 
     value: object = None
     at: float = 0.0
     problem: str = ""
+    complete: bool = False
 
 
 async def metrics(context: Context, account: AwsAccount, period_s: int) -> Batch[Query, Sample]:
@@ -95,7 +97,8 @@ def _newest(name: str, results: Sequence[Mapping[str, Any]], until: float) -> Sa
     if samples:
         at, value = max(samples, key=lambda sample: sample[0])
         return Sample(value, at)
-    statuses = {str(r.get("StatusCode")) for r in matching} - {"Complete", "PartialData"}
-    if statuses or not matching:
-        return Sample(problem=f"CloudWatch returned no complete data: {', '.join(sorted(statuses)) or 'no result'}")
-    return Sample(problem="CloudWatch has no sample of a complete period in the last minutes")
+    statuses = {str(r.get("StatusCode")) for r in matching}
+    if (failed := statuses - {"Complete", "PartialData"}) or not matching:
+        return Sample(problem=f"CloudWatch returned no complete data: {', '.join(sorted(failed)) or 'no result'}")
+    problem = "CloudWatch has no sample of a complete period in the last minutes"
+    return Sample(problem=problem, complete=statuses == {"Complete"})

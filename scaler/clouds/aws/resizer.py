@@ -20,24 +20,21 @@ from scaler.clouds.response_validation import validated
 from scaler.ports import Permit, Unavailable
 
 if TYPE_CHECKING:
+    from scaler.clouds.aws.account import AwsAccount
     from scaler.clouds.aws.instances import Ec2Instance
     from scaler.clouds.aws.notices import AwsNoticeListener
     from scaler.config.kinds.aws_pools import AwsPool
     from scaler.ports import Context
 
 
-class AwsResizer(ABC):
+class AwsActuator(ABC):
     """The actuator's port. `what` names the resized object in errors."""
 
-    def __init__(self, spec: AwsPool, context: Context, what: str) -> None:
-        self._pool = spec
+    def __init__(self, account: AwsAccount, other_writer_yield_s: float, context: Context, what: str) -> None:
+        self._account = account
         self._context = context
         self._what = what
-        self._writes = ForeignWriteDetector(context.clock, spec.other_writer_yield_s, what)
-        self._tokens = IdempotencyTokens()
-        self._interruptions: InterruptionTracker | None = None
-        self._reserved = reservations.Reserved((), None)
-        self._listeners: tuple[AwsNoticeListener, ...] = ()
+        self._writes = ForeignWriteDetector(context.clock, other_writer_yield_s, what)
         self._open = False
 
     async def connect(self) -> Self:
@@ -55,6 +52,43 @@ class AwsResizer(ABC):
     async def resize(self, replicas: int, observed: PoolStatus) -> None:
         await self._ensure_open()
         await self._resize(replicas, observed)
+
+    @validated("AWS")
+    async def permits(self) -> Sequence[Permit]:
+        """Return IAM's answer for each action of this pool."""
+        await self._ensure_open()
+        return await permissions.check_permissions(self._context, self._account, self._actions())
+
+    async def _ensure_open(self) -> None:
+        if not self._open:
+            await self._connect()
+            self._open = True
+
+    @abstractmethod
+    async def _connect(self) -> None:
+        """Open the services. Raises port errors."""
+
+    @abstractmethod
+    async def _status(self) -> Fresh[PoolStatus]: ...
+
+    @abstractmethod
+    async def _resize(self, replicas: int, observed: PoolStatus) -> None: ...
+
+    @abstractmethod
+    def _actions(self) -> Mapping[str, str]:
+        """Return the IAM actions that this pool needs, each with its resource's ARN."""
+
+
+class AwsResizer(AwsActuator):
+    """An actuator of EC2 instances, with their interruption notices and reservations."""
+
+    def __init__(self, spec: AwsPool, context: Context, what: str) -> None:
+        super().__init__(spec.account, spec.other_writer_yield_s, context, what)
+        self._pool = spec
+        self._tokens = IdempotencyTokens()
+        self._interruptions: InterruptionTracker | None = None
+        self._reserved = reservations.Reserved((), None)
+        self._listeners: tuple[AwsNoticeListener, ...] = ()
 
     @validated("AWS")
     async def permits(self) -> Sequence[Permit]:
@@ -92,17 +126,3 @@ class AwsResizer(ABC):
         return Fresh(
             instances.pool_status(desired, machines, self._interruptions, shortfall, reserved=reserved, **fields), at
         )
-
-    @abstractmethod
-    async def _connect(self) -> None:
-        """Open the services. Raises port errors."""
-
-    @abstractmethod
-    async def _status(self) -> Fresh[PoolStatus]: ...
-
-    @abstractmethod
-    async def _resize(self, replicas: int, observed: PoolStatus) -> None: ...
-
-    @abstractmethod
-    def _actions(self) -> Mapping[str, str]:
-        """Return the IAM actions that this pool needs, each with its resource's ARN."""

@@ -49,17 +49,19 @@ MAX_PAGES: Final = 50
 GRANTED_AS: Final = {"DeleteMessageBatch": "DeleteMessage"}
 """Operations that IAM grants under another name."""
 APIS: Final = {
+    "application-autoscaling": Api("aws/application-autoscaling", per_s=5.0, burst=25),
     "autoscaling": Api("aws/autoscaling", per_s=10.0, burst=50),
     "cloudwatch": Api("aws/cloudwatch", per_s=50.0, burst=200),
     "ec2": Api("aws/ec2", per_s=10.0, burst=50),
     "eks": Api("aws/eks", per_s=5.0, burst=25),
     "iam": Api("aws/iam", per_s=2.0, burst=10),
+    "sagemaker": Api("aws/sagemaker", per_s=5.0, burst=25),
     "sqs": Api("aws/sqs", per_s=1000.0, burst=2000),
     "sts": Api("aws/sts", per_s=10.0, burst=20),
 }
 """About half of an account's default limit in one region, since other clients call these APIs too. EC2 grants 20 reads
-a second and 100 at once; CloudWatch 500 a second; Auto Scaling, EKS and IAM publish no figure; SQS has no limit that
-this daemon reaches."""
+a second and 100 at once; CloudWatch 500 a second; the other APIs publish no figure; SQS has no limit that this daemon
+reaches."""
 TRANSIENT: Final = (CredentialRetrievalError, EndpointConnectionError, HTTPClientError, MetadataRetrievalError)
 """Errors of opening a client while the credentials' provider is not up yet. All others are configuration errors."""
 PERMANENT: Final = (

@@ -16,12 +16,19 @@ RESERVATION: Final = re.compile(r"cr-[0-9a-f]{8,17}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AwsPool(Pool):
-    """Settings of every AWS pool: account, interruption notices and reservations."""
+class AwsAccountPool(Pool):
+    """Settings of every AWS pool: account, and other writers."""
 
     account: Annotated[
         AwsAccount, FieldMetadata("AWS region, profile and endpoint. Default: those of the AWS SDK's environment.")
     ] = field(default_factory=AwsAccount)
+    other_writer_yield_s: OtherWriterYield = YIELD_S
+
+
+@dataclass(frozen=True, kw_only=True)
+class AwsPool(AwsAccountPool):
+    """Settings of every pool of EC2 instances: interruption notices and reservations."""
+
     notices: Annotated[AwsNotices, FieldMetadata("Sources of interruption notices. Default: none.")] = field(
         default_factory=AwsNotices
     )
@@ -32,7 +39,6 @@ class AwsPool(Pool):
             " used or not. Default: none."
         ),
     ] = ()
-    other_writer_yield_s: OtherWriterYield = YIELD_S
 
     def problems(self) -> Iterator[tuple[str, str]]:
         for reservation_id in self.reservation:

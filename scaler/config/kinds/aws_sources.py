@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from policies.model.field_metadata import FieldMetadata, Pattern
 from scaler.clouds.aws.account import AwsAccount
@@ -80,6 +80,13 @@ class CloudWatchMetric:
             gt=0,
         ),
     ] = 1.0
+    if_absent: Annotated[
+        Literal["absent", "zero"],
+        FieldMetadata(
+            "Reading where CloudWatch answers completely and has no sample. The default, absent, keeps missing apart"
+            " from zero. Set zero only for a count of events that is sent when one happens."
+        ),
+    ] = "absent"
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.period_s % 60 and self.period_s not in HIGH_RESOLUTION:
@@ -88,14 +95,51 @@ class CloudWatchMetric:
             yield "dimensions", f"has {len(self.dimensions)} entries, and CloudWatch allows at most 30"
 
 
+SAGEMAKER: Final = "AWS/SageMaker"
+PRESETS: Final[Mapping[str, Mapping[str, CloudWatchMetric]]] = {
+    "sagemaker_inference_component": {
+        "concurrent_requests_per_replica": CloudWatchMetric(
+            namespace=SAGEMAKER, metric="ConcurrentRequestsPerCopy", period_s=10
+        ),
+        "no_capacity_failures": CloudWatchMetric(
+            namespace=SAGEMAKER, metric="NoCapacityInvocationFailures", stat="Sum"
+        ),
+    },
+    "sagemaker_variant": {
+        "concurrent_requests_per_replica": CloudWatchMetric(
+            namespace=SAGEMAKER, metric="ConcurrentRequestsPerModel", period_s=10
+        )
+    },
+}
+"""Metrics by preset. SageMaker sends concurrent requests every 10 s, and documents no zero for any of them."""
+DIMENSIONS: Final = {
+    "sagemaker_inference_component": ("InferenceComponentName",),
+    "sagemaker_variant": ("EndpointName", "VariantName"),
+}
+"""The dimensions that each preset's metrics have."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CloudWatch:
     """Metrics in Amazon CloudWatch."""
 
+    preset: Annotated[
+        Literal["sagemaker_inference_component", "sagemaker_variant"] | None,
+        FieldMetadata("Set of metrics to read. Default: null, only those in metrics.", example="sagemaker_variant"),
+    ] = None
+    match: Annotated[
+        Mapping[str, str] | None,
+        FieldMetadata(
+            "Dimensions of the preset's metrics: EndpointName and VariantName, or InferenceComponentName. Default:"
+            " null, without a preset.",
+            example={"EndpointName": "llama", "VariantName": "main"},
+        ),
+    ] = None
     metrics: Annotated[
         Mapping[str, CloudWatchMetric],
         FieldMetadata(
-            "CloudWatch metrics, keyed by the name of the quantity that each provides.",
+            "CloudWatch metrics, keyed by the name of the quantity that each provides. They take precedence over the"
+            " preset's. Default: none.",
             example={
                 "concurrency": {
                     "namespace": "AWS/SageMaker",
@@ -106,7 +150,7 @@ class CloudWatch:
                 }
             },
         ),
-    ]
+    ] = field(default_factory=dict)
     account: Annotated[
         AwsAccount, FieldMetadata("AWS region, profile and endpoint. Default: those of the AWS SDK's environment.")
     ] = field(default_factory=AwsAccount)
@@ -120,9 +164,13 @@ class CloudWatch:
     ] = 300.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        if not self.metrics:
-            yield "metrics", "must name at least one metric"
-        for quantity, metric in self.metrics.items():
+        if not self.metrics and self.preset is None:
+            yield "", "reads no metric; set preset or metrics"
+        dimensions = DIMENSIONS[self.preset] if self.preset is not None else ()
+        if (self.match or {}).keys() != set(dimensions):
+            needed = f"must name exactly {' and '.join(dimensions)}, the dimensions of the preset's metrics"
+            yield "match", needed if dimensions else "requires preset: it gives the dimensions of its metrics"
+        for quantity, metric in self.all_metrics().items():
             if not quantity.isascii() or not quantity.isidentifier():
                 yield (
                     "metrics",
@@ -134,8 +182,13 @@ class CloudWatch:
                     f"must be at least {2 * metric.period_s}, two periods of {quantity}: samples get that old",
                 )
 
+    def all_metrics(self) -> dict[str, CloudWatchMetric]:
+        """Return the metrics by quantity. `metrics` take precedence over the preset."""
+        preset = PRESETS[self.preset] if self.preset is not None else {}
+        return {**{q: replace(m, dimensions=self.match or {}) for q, m in preset.items()}, **self.metrics}
+
     def quantities(self) -> Mapping[str, float]:
-        return dict.fromkeys(self.metrics, self.max_age_s)
+        return dict.fromkeys(self.all_metrics(), self.max_age_s)
 
 
 @dataclass(frozen=True, kw_only=True)

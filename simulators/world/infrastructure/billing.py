@@ -26,8 +26,8 @@ class Billing:
     increment_s: Annotated[
         float, FieldMetadata("Billing increment. Default: 1, as on AWS, GCP and Azure. Seconds.", ge=0.001)
     ] = 1.0
-    minimum_s: Annotated[
-        float, FieldMetadata("Minimum charge of a node. Default: 60, as on AWS, GCP and Azure. Seconds.", ge=0)
+    min_billed_s: Annotated[
+        float, FieldMetadata("Minimum billed time of a node. Default: 60, as on AWS, GCP and Azure. Seconds.", ge=0)
     ] = 60.0
     free_if_interrupted_within_s: Annotated[
         float,
@@ -40,7 +40,7 @@ class Billing:
         With steps of 1 s and a minimum of 60 s, 10 s are charged as 60 s and 60.001 s as 61 s.
         """
         step_ps = max(1, to_ps(self.increment_s))
-        return max(-(-run_ps // step_ps) * step_ps, to_ps(self.minimum_s))
+        return max(-(-run_ps // step_ps) * step_ps, to_ps(self.min_billed_s))
 
 
 RULES: Final[Mapping[str, Billing]] = {

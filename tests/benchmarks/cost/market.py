@@ -32,7 +32,7 @@ ZONE_CAPACITY: Final[Mapping[str, int]] = {
     "taxi": 6,
 }
 """The maximum capacity of a zone: about the mean fleet that the trace needs (SpotHedge's runs: 4 for 3)."""
-BILLING: Final = {"increment_s": 1, "minimum_s": 60}
+BILLING: Final = {"increment_s": 1, "min_billed_s": 60}
 """AWS billing, except that interruptions in the first hour are billed: an hour's trace would be almost free on spot."""
 FAILURE_REPORT: Final = {"failures": {"after_s": 30, "then": "retry", "retry_s": 60}}
 """A request without a node is reported as failed soon after, as instance groups and cluster autoscalers do."""

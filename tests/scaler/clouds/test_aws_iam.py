@@ -18,6 +18,7 @@ from scaler.clock import SystemClock
 from scaler.clouds.aws.account import AwsAccount, AwsNotices
 from scaler.config.kinds.aws_pools import Asg, AsgWarmPool, Ec2Fleet, Ec2InstantFleet, EksNodeGroup
 from scaler.config.kinds.aws_sources import CloudWatch, CloudWatchMetric, Sqs
+from scaler.config.kinds.sagemaker_pools import SageMakerInferenceComponent, SageMakerVariant
 from scaler.ports import Misconfigured, OutOfCapacity
 from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import settled
@@ -25,6 +26,7 @@ from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
 from tests.servers.aws_compute import compute
 from tests.servers.aws_events import event_queue, warn
 from tests.servers.aws_fault import Front, front
+from tests.servers.aws_sagemaker import Component, Endpoint, Scalable, Sized
 from tests.servers.aws_world import Fleet, Group, NodeGroup, World
 
 FILE: Final = Path(__file__).parents[3] / "config" / "deploy" / "aws-iam.json"
@@ -65,6 +67,9 @@ class IamEnvironment:
             "warm": AsgWarmPool(group="asg", account=account, tier="warm_node", serves=PoolName("asg")),
             "eks": EksNodeGroup(cluster="serving", node_group="h100", account=account),
             "fleet": Ec2Fleet(fleet=FLEET, account=account, market="spot"),
+            "variant": SageMakerVariant(endpoint="chat", variant="a", account=account, native="take_over"),
+            "floor": SageMakerVariant(endpoint="chat", variant="b", account=account, native="floor"),
+            "component": SageMakerInferenceComponent(component="copies", account=account),
             "instant": Ec2InstantFleet(launch_template="llm", subnets=("subnet-a",), account=account, market="spot"),
         }
 
@@ -82,10 +87,16 @@ async def iam_environment(granted: frozenset[str]) -> AsyncIterator[IamEnvironme
     world.nodes["serving", "h100"] = NodeGroup("serving", "h100", Group("eks", zones, desired=1), desired=1)
     world.groups["eks"] = world.nodes["serving", "h100"].group
     world.fleets[FLEET] = Fleet(FLEET, zones, desired=1, market="spot")
+    variants = [Sized("a", 1, 1), Sized("b", 1, 1, quota=4)]
+    world.sagemaker.endpoints["chat"] = Endpoint("chat", variants, start_s=0.0, allows_zero=True)
+    world.sagemaker.components["copies"] = Component("copies", 1, 1, endpoint="chat", start_s=0.0)
+    for variant in ("a", "b"):
+        target = Scalable(f"endpoint/chat/variant/{variant}", minimum=0)
+        world.sagemaker.targets[target.resource] = target
     world.reservations.append({"CapacityReservationId": RESERVATION, "State": "active", "TotalInstanceCount": 3})
     async with aws() as cloud, compute(world, cloud.url) as endpoint, Resources() as resources:
         account = AwsAccount(region=REGION, endpoint_url=endpoint.url)
-        context = AdapterContext(resources, SystemClock(), 5.0)
+        context = AdapterContext(resources, SystemClock(), 30.0)
         yield IamEnvironment(world, cloud, resources, context, account, await event_queue(cloud))
 
 
@@ -145,6 +156,9 @@ async def test_iam_policy_suffices_for_every_kind_and_grants_no_unused_action(
         ("eks", "eks:UpdateNodegroupConfig"),
         ("fleet", "ec2:ModifyFleet"),
         ("instant", "ec2:CreateFleet"),
+        ("variant", "sagemaker:UpdateEndpointWeightsAndCapacities"),
+        ("floor", "application-autoscaling:RegisterScalableTarget"),
+        ("component", "sagemaker:UpdateInferenceComponentRuntimeConfig"),
     ],
 )
 async def test_a_missing_permission_is_reported_before_it_is_needed(

@@ -19,6 +19,7 @@ from scaler.clouds.aws.session import service
 from scaler.clouds.interruptions import board
 from scaler.config.kinds.aws_pools import Asg, AsgWarmPool, Ec2Fleet, Ec2InstantFleet, EksNodeGroup
 from scaler.config.kinds.aws_sources import CloudWatch, CloudWatchMetric, Sqs
+from scaler.config.kinds.sagemaker_pools import SageMakerInferenceComponent, SageMakerVariant
 from scaler.ports import PortError
 from scaler.shared_resources import AdapterContext, Resources
 from tests.scaler.clouds.aws_place import FLEET, A, AwsEnvironment, B
@@ -27,6 +28,7 @@ from tests.servers.aws_cloudwatch import cloudwatch
 from tests.servers.aws_compute import compute
 from tests.servers.aws_events import WARNING
 from tests.servers.aws_handlers import finish
+from tests.servers.aws_sagemaker import Component, Endpoint, Scalable, Sized, activity, finish_component
 from tests.servers.aws_world import Fleet, Group, InstanceSet, NodeGroup, World
 from tests.servers.spoiling import (
     STRANGE,
@@ -155,6 +157,40 @@ async def test_malformed_responses_for_a_node_group() -> None:
 
     async with lanes(arrange) as opened:
         assert await spoil_everything(*opened, strange=[*WRITTEN, [], {}], only="eks:") > 150
+
+
+@pytest.mark.slow
+async def test_malformed_responses_for_an_endpoint_and_its_native_autoscaler() -> None:
+    async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
+        env.world.sagemaker.endpoints["chat"] = Endpoint("chat", [Sized("a", 2, 2), Sized("b", 1, 1)], managed=False)
+        target = env.world.sagemaker.targets["endpoint/chat/variant/a"] = Scalable("endpoint/chat/variant/a", minimum=3)
+        env.world.sagemaker.endpoints["chat"].variants[0].quota = 2  # the minimum is not reached
+        activity(target, "Unfulfilled", "no capacity", time.time() + 1e6)
+        return await statuses(env, SageMakerVariant, endpoint="chat", variant="a", native="floor")
+
+    async with lanes(arrange, same_pool_or_fair) as opened:
+        assert await spoil_everything(*opened, strange=[*WRITTEN, [], {}]) > 150
+
+
+@pytest.mark.slow
+async def test_malformed_responses_to_a_resize_of_a_component() -> None:
+    async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
+        copies = env.world.sagemaker.components["copies"] = Component("copies", 2, 2, endpoint="chat")
+
+        async def grow() -> None:
+            pool = await env.open(SageMakerInferenceComponent, component="copies")
+            try:
+                await resize_with_retry(pool, 4)
+                finish_component(copies)
+                assert (await pool.status()).value.desired in {2, 4}
+            finally:
+                size, copies.desired, copies.current, copies.state = copies.desired, 2, 2, "InService"
+                assert size in {2, 4}
+
+        return grow
+
+    async with lanes(arrange, anything) as opened:
+        assert await spoil_everything(*opened, strange=WRITTEN) > 60
 
 
 @pytest.mark.slow

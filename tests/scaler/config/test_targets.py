@@ -38,6 +38,14 @@ clusters:
 
 Settings = dict[str, Any]
 SAME: dict[str, tuple[Settings, Settings]] = {
+    "sagemaker_inference_component": (
+        {"kind": "sagemaker_inference_component", "component": "c", "account": {"region": "us-east-1"}},
+        {"kind": "sagemaker_inference_component", "component": "c", "native": "floor"},
+    ),
+    "sagemaker_variant": (
+        {"kind": "sagemaker_variant", "endpoint": "e", "variant": "v", "account": {"region": "us-east-1"}},
+        {"kind": "sagemaker_variant", "endpoint": "e", "variant": "v", "account": {"profile": "default"}},
+    ),
     "aks_agent_pool": (
         {"kind": "aks_agent_pool", "resource_group": "LLM", "cluster": "C", "agent_pool": "h100", "account": AZURE},
         {"kind": "aks_agent_pool", "resource_group": "llm", "cluster": "c", "agent_pool": "h100",

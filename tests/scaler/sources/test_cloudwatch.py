@@ -177,7 +177,6 @@ async def test_urgent_read_does_not_wait_for_the_batch(env: SourceEnvironment) -
 @pytest.mark.parametrize(
     ("keys", "key"),
     [
-        ({"metrics": {}}, "metrics"),
         ({"metrics": {"a b": metric("m")}}, "metrics"),
         ({"metrics": {"n": metric("m", period_s=300)}}, "max_age_s"),
     ],
@@ -199,3 +198,46 @@ async def test_a_missing_metric_does_not_hide_the_others(env: SourceEnvironment)
     assert readings["good"] == Fresh(7.0, 1_800_000_000 - 60)
     assert isinstance(readings["bad"], Absent)
     assert "ValidationError" in readings["bad"].reason
+
+
+@pytest.mark.slow
+async def test_sagemaker_preset_reads_each_metric_in_its_own_resolution(env: SourceEnvironment) -> None:
+    match = {"InferenceComponentName": "llama"}
+    spec = CloudWatch(preset="sagemaker_inference_component", match=match, account=env.account)
+    source = await open_source(spec, AdapterContext(env.resources, env.clock, 5.0))
+    env.server.put("ConcurrentRequestsPerCopy", 1_800_000_010, 7)
+    readings = await source.sample()
+    assert readings["concurrent_requests_per_replica"] == Fresh(7.0, 1_800_000_010)
+    assert isinstance(readings["no_capacity_failures"], Absent), "SageMaker documents no zero"
+    assert {period for _, _, period in env.server.windows} == {10, 60}
+    assert {m.dimensions["InferenceComponentName"] for m in spec.all_metrics().values()} == {"llama"}
+
+
+@pytest.mark.slow
+async def test_count_of_events_is_zero_only_where_declared_and_complete(env: SourceEnvironment) -> None:
+    env.server.statuses["broken"] = "InternalError"
+    events = {name: metric(name, stat="Sum", if_absent="zero") for name in ("failures", "broken")}
+    readings = await (await env.open(**events, plain=metric("plain"))).sample()
+    assert readings["failures"] == Fresh(0.0, 1_799_999_940)
+    assert isinstance(readings["broken"], Absent)
+    assert isinstance(readings["plain"], Absent)
+
+
+@pytest.mark.parametrize(
+    ("keys", "key"),
+    [
+        ({}, ""),
+        ({"match": {"EndpointName": "e"}, "metrics": {"n": metric("n")}}, "match"),
+        ({"preset": "sagemaker_variant", "match": {"EndpointName": "e"}}, "match"),
+        ({"preset": "sagemaker_variant"}, "match"),
+    ],
+)
+def test_preset_without_its_dimensions_is_refused(keys: dict[str, Any], key: str) -> None:
+    assert [problem for problem, _ in CloudWatch(**keys).problems()] == [key]
+
+
+def test_metric_takes_precedence_over_the_preset() -> None:
+    own = metric("own")
+    match = {"EndpointName": "e", "VariantName": "v"}
+    spec = CloudWatch(preset="sagemaker_variant", match=match, metrics={"concurrent_requests_per_replica": own})
+    assert spec.all_metrics() == {"concurrent_requests_per_replica": own}
