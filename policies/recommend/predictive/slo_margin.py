@@ -37,7 +37,7 @@ LEVEL_TIME_S: Final = 3600.0
 MAX_PUSH: Final = 2.0
 """The level rises at most this many times as fast as it falls: late requests cost more than idle replicas."""
 FULL_BUDGET: Final = 0.5
-"""The level has a lower bound that falls with the error budget left: 1 with none, 0 with this share, -1 with all."""
+"""The level has a lower bound by the error budget left: 1 with none, 0 with this share, -1 with all."""
 TRUSTED_S: Final = 6 * HOUR_S
 """A negative level is allowed in proportion to the measured time, up to this. Costs are 1.4 % lower than with a lower
 bound of 0, at an equal attainment (azure-conv, servegen-small and -mid, nasa, taxi and worldcup, starts of 90 and

@@ -429,7 +429,7 @@ async def test_variant_of_moto_is_resized(monkeypatch: pytest.MonkeyPatch, tmp_p
         await pool.resize(3, await read_status(pool))
         status = await read_status(pool)
         assert (status.desired, status.ready, status.other_writer) == (3, 3, None)
-        for endpoint, variant, words in (("none", "a", "Could not find endpoint"), ("chat", "b", "it has a")):
-            spec = SageMakerVariant(endpoint=endpoint, variant=variant, account=account)
+        for endpoint, missing, words in (("none", "a", "Could not find endpoint"), ("chat", "b", "it has a")):
+            spec = SageMakerVariant(endpoint=endpoint, variant=missing, account=account)
             with pytest.raises(Misconfigured, match=words):
                 await (await open_pool(spec, context, WorkloadName("llm"), PoolName("x"))).status()
