@@ -17,6 +17,7 @@ from array import array
 from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from policies.model import Absent, Fresh
@@ -190,9 +191,13 @@ class ZeroSuspicion:
 
     def suspected(self, observation: Observation, limits: SuspicionLimits) -> dict[str, str]:
         """Return the sources whose zeros are suspected, each with its reason."""
+        readings = observation.readings
+        busy = {source_of(signal) for signal, r in readings.items() if isinstance(r, Fresh) and r.value}
+        if self._activity.keys() <= busy:
+            return {}
         reasons = {}
         for source, values in _fresh(observation).items():
-            if source in self._activity and not any(values.values()):
+            if source in self._activity and source not in busy:
                 rates = any(signal.endswith(RATE_SUFFIX) for signal in values)
                 if reason := self._activity[source].suspicion(observation.at, limits, rates=rates):
                     reasons[source] = reason
@@ -211,6 +216,7 @@ def without_suspected_zeros(
     }
 
 
+@lru_cache(maxsize=4096)
 def source_of(signal: SignalName) -> str:
     """Return the source that a signal is read from."""
     return signal.partition(".")[0]

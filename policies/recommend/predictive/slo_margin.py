@@ -57,7 +57,8 @@ class SloMargin:
             return self
         push = math.log(max(burn_rate, 1e-9) / TARGET_BURN_RATE)
         level = self.level + max(-1.0, min(MAX_PUSH, push)) * interval_s / LEVEL_TIME_S
-        remaining = 1.0 if budget.remaining is None else max(0.0, budget.remaining)
+        known = budget.remaining
+        remaining = 1.0 if known is None else max(0.0, known)
         return SloMargin(min(MAX_LEVEL, max(0.0, 1.0 - remaining / FULL_BUDGET, level)))
 
     def planned_share(self, allowed_share: float) -> float:
