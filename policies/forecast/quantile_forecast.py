@@ -192,10 +192,11 @@ class QuantileForecast:
 
     def _quantiles(self, target: int, ahead_s: ArrayLike, qs: ArrayLike) -> NDArray[np.float64]:
         """Return quantiles of the leaders' forecasts, of shape (horizons, qs)."""
-        request = self._requests[target] = _floats(ahead_s), _floats(qs)
+        request = _floats(ahead_s), _floats(qs)
         prepared = self._prepared.get(target)
         if prepared is None or prepared[0] != request:
             prepared = self._prepared[target] = request, self._computed(target, *request)
+        self._requests[target] = request
         return prepared[1].copy()
 
     def _computed(self, target: int, ahead_s: tuple[float, ...], qs: tuple[float, ...]) -> NDArray[np.float64]:

@@ -198,6 +198,8 @@ def test_quantiles_read_before_are_those_of_the_newest_value() -> None:
     read, unread = forecast_of(poisson(2, 60)), forecast_of(poisson(2, 60))
     for i, value in enumerate((4.0, None, 9.0), start=60):
         read.peaks(300, QS)[:] = np.nan  # the caller owns the array
+        with pytest.raises(ValueError, match="quantiles"):
+            read.at(300, 1.0)
         for forecast in (read, unread):
             forecast.note(START + STEP_S * i, value)
     assert np.array_equal(read.peaks(300, QS), unread.peaks(300, QS))
