@@ -115,7 +115,7 @@ def differ_in_cost(spec: WorkloadSpec) -> bool:
 
 def differ_in_capacity(spec: WorkloadSpec) -> bool:
     """Return whether any serving pool's replicas differ from capacity 1."""
-    return any(p.work_per_replica != 1.0 for p in serving_pools(spec).values())
+    return not {p.work_per_replica for p in serving_pools(spec).values()} <= {1.0}
 
 
 def prices(pools: Mapping[PoolName, Pool]) -> dict[PoolName, float]:

@@ -3,7 +3,8 @@
 A forecast is of the largest value up to a horizon, or of the value at a horizon.
 
 A `QuantileForecast` belongs to one policy of a workload. It is a function of the recorded values in their order: the
-same values give the same forecast, bit for bit, and reading a forecast changes nothing.
+same values give the same forecast, bit for bit, and reading a forecast changes no later one. A decision reads the same
+quantiles in every tick, so they are computed when a value is recorded, and not between a reading and a resize.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import ArrayLike, NDArray
+
+    Request = tuple[tuple[float, ...], tuple[float, ...]]
 
 HORIZONS_S: Final = (30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0)
 """Horizons that are scored: from the start-up time of a sleeping engine to that of a new node with a large model."""
@@ -63,6 +66,9 @@ class QuantileForecast:
         self._candidates = Candidates(self.series, self._horizons_s, self._backtest.stride * step_s)
         self._latest: CandidateForecasts | None = None
         self._leaders: dict[int, NDArray[np.int64]] = {}
+        self._requests: dict[int, Request] = {}
+        """The horizons and quantiles last read of each target since the newest value."""
+        self._prepared: dict[int, tuple[Request, NDArray[np.float64]]] = {}
         self._typical = self._season_typical = 0.0
         self._noted = 0
 
@@ -90,6 +96,12 @@ class QuantileForecast:
             self._typical += share * (value - self._typical)
         if self.series.coarse.last != coarse:
             self._season_typical = self._typical
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Compute the quantiles that were read of the last value for the newest one."""
+        requests, self._requests = self._requests, {}
+        self._prepared = {t: (request, self._computed(t, *request)) for t, request in requests.items()}
 
     def seed(self, at: Iterable[float], values: Iterable[float | None], learn_s: float = LEARN_S) -> None:
         """Add a history, oldest first, as if its values had been recorded.
@@ -119,6 +131,7 @@ class QuantileForecast:
     def shift(self, step_s: float) -> None:
         """Move all times by `step_s`, as the wall clock moved, so that ages stay the same."""
         self._latest = None
+        self._prepared.clear()
         self.series.shift(step_s)
 
     def peak(self, horizon_s: float, q: float) -> Forecast:
@@ -178,7 +191,16 @@ class QuantileForecast:
         return self._latest
 
     def _quantiles(self, target: int, ahead_s: ArrayLike, qs: ArrayLike) -> NDArray[np.float64]:
-        """Return quantiles of the leaders' forecasts, of shape (horizons, qs).
+        """Return quantiles of the leaders' forecasts, of shape (horizons, qs)."""
+        request = _floats(ahead_s), _floats(qs)
+        prepared = self._prepared.get(target)
+        if prepared is None or prepared[0] != request:
+            prepared = self._prepared[target] = request, self._computed(target, *request)
+        self._requests[target] = request
+        return prepared[1].copy()
+
+    def _computed(self, target: int, ahead_s: tuple[float, ...], qs: tuple[float, ...]) -> NDArray[np.float64]:
+        """Compute quantiles of the leaders' forecasts, of shape (horizons, qs).
 
         They are interpolated linearly between the scored horizons. Beyond the last scored horizon the spread grows with
         the root of time, as that of a random walk.
@@ -186,7 +208,7 @@ class QuantileForecast:
         Example: at 450 s, halfway between 300 and 600 s, quantiles of 4.0 and 5.0 give 4.5. At 3,600 s, twice the last
         scored horizon, the distance from the median forecast is 1.41 times that at 1,800 s.
         """
-        requested, horizon = _requested(_floats(qs)), _horizon_index(self._scored_s, _floats(ahead_s))
+        requested, horizon = _requested(qs), _horizon_index(self._scored_s, ahead_s)
         means = self._current_forecasts().means[target, :, : horizon.needed]
         leader = self._leader(target)[: horizon.needed]
         center = means[leader[:, 0], np.arange(horizon.needed)]
@@ -300,6 +322,8 @@ def _horizon_index(scored_s: tuple[float, ...], ahead_s: tuple[float, ...]) -> H
 def _floats(values: ArrayLike) -> tuple[float, ...]:
     if isinstance(values, float):
         return (values,)
+    if isinstance(values, tuple):
+        return values
     return tuple(np.atleast_1d(np.asarray(values, float)).tolist())
 
 

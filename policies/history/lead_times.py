@@ -64,6 +64,8 @@ class LeadTimes:
                 self._measured.append(at - replica.at)
                 self._quantiles.clear()
         pending = min(MAX_PENDING, max(0, target - ready))
+        if pending == len(self._pending):
+            return arrived
         while len(self._pending) > pending:
             self._pending.pop()
         new = range(pending - len(self._pending))

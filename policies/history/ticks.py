@@ -56,6 +56,8 @@ class History:
         self._forecasts: dict[PolicyName, QuantileForecast] = {}
         self._start = 0
         self._end = 0
+        self._indices: dict[float, int] = {}
+        """The first row since each time that was read after the last tick: most windows are read more than once."""
 
     def __len__(self) -> int:
         return self._end - self._start
@@ -73,6 +75,7 @@ class History:
             return
         if self._end == self._rows.shape[1]:
             self._make_room()
+        self._indices.clear()
         values = decision_values(d)
         self._rows[: len(COLUMNS), self._end] = (
             d.at,
@@ -124,6 +127,7 @@ class History:
 
     def shift(self, step_s: float) -> None:
         """Shift all times by `step_s` after a jump of the wall clock, so that ages stay the same."""
+        self._indices.clear()
         self._rows[AT, self._start : self._end] += step_s
         self.lead_times.shift(step_s)
         for forecast in self._forecasts.values():
@@ -194,7 +198,11 @@ class History:
         return float(max(np.maximum.reduce(inside[1:] - inside[:-1], initial=0.0), now - inside[-1]))
 
     def _index(self, since: float) -> int:
-        return self._start + int(self._rows[AT, self._start : self._end].searchsorted(since))
+        index = self._indices.get(since)
+        if index is None:
+            index = self._start + int(self._rows[AT, self._start : self._end].searchsorted(since))
+            self._indices[since] = index
+        return index
 
 
 @lru_cache(maxsize=64)

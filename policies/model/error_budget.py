@@ -89,10 +89,10 @@ class ErrorBudget:
 
         None where nothing was measured in the window, and where the SLO allows no late request.
         """
-        count = self.windows.get(window_s)
-        if count is None or count.measured_s <= 0 or self.allowed_share <= 0:
+        count, allowed_share = self.windows.get(window_s), self.allowed_share
+        if count is None or count.measured_s <= 0 or allowed_share <= 0:
             return None
-        return count.late / (self.allowed_share * count.requests) if count.requests > 0 else 0.0
+        return count.late / (allowed_share * count.requests) if count.requests > 0 else 0.0
 
     @property
     def remaining(self) -> float | None:

@@ -172,8 +172,8 @@ class Slo:
         ),
     ] = 2_419_200.0
 
-    @property
-    def limits_s(self) -> dict[str, float]:
+    @cached_property
+    def limits_s(self) -> Mapping[str, float]:
         """The limits that are set, by setting. Seconds."""
         limits_s = {"ttft_s": self.ttft_s, "itl_s": self.itl_s, "e2e_s": self.e2e_s}
         return {key: limit_s for key, limit_s in limits_s.items() if limit_s is not None}
@@ -379,7 +379,7 @@ class WorkloadSpec:
         return {name: pool for name, pool in self.pools.items() if pool.tier == "serving"}
 
     @property
-    def slo_limits_s(self) -> dict[str, float]:
+    def slo_limits_s(self) -> Mapping[str, float]:
         """Limits of the SLO, by setting; empty without an SLO. Seconds."""
         return {} if self.slo is None else self.slo.limits_s
 

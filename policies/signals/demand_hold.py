@@ -31,6 +31,8 @@ def demand_to_hold(demand: NDArray[np.float64], recent_ticks: int) -> float:
     """
     is_known = ~np.isnan(demand)
     recent, known = demand[-recent_ticks:][is_known[-recent_ticks:]], demand[is_known]
-    if not recent.size or known.size <= recent.size or float(recent.mean()) >= COLLAPSE_SHARE * float(known.mean()):
+    if not recent.size or known.size <= recent.size:
+        return 0.0
+    if float(recent.sum()) / recent.size >= COLLAPSE_SHARE * (float(known.sum()) / known.size):
         return 0.0
     return float(np.quantile(known, HELD_QUANTILE))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from policies.model import Absent
@@ -99,9 +100,9 @@ def plausible(observation: Observation) -> Observation:
     Each is replaced by `Absent` and its reason.
     """
     readings: dict[SignalName, Reading[float]] = {
-        signal: Absent(reason)
+        signal: Absent(implausible(quantity_of(signal), reading.value))
         for signal, reading in observation.readings.items()
-        if not isinstance(reading, Absent) and (reason := implausible(quantity_of(signal), reading.value))
+        if not isinstance(reading, Absent) and not 0 <= reading.value <= _limit(signal)
     }
     pools: dict[PoolName, Reading[PoolStatus]] = {
         name: Absent(reason)
@@ -111,6 +112,12 @@ def plausible(observation: Observation) -> Observation:
     if not readings and not pools:
         return observation
     return replace(observation, readings={**observation.readings, **readings}, pools={**observation.pools, **pools})
+
+
+@lru_cache(maxsize=4096)
+def _limit(signal: SignalName) -> float:
+    """Return the largest plausible value of a signal."""
+    return LIMITS.get(quantity_of(signal), ANY_LIMIT)
 
 
 def quantity_of(signal: SignalName) -> str:

@@ -17,6 +17,7 @@ from array import array
 from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from policies.model import Absent, Fresh
@@ -178,8 +179,7 @@ class ZeroSuspicion:
 
     def note(self, observation: Observation) -> None:
         """Add a tick."""
-        for source, values in _fresh(observation).items():
-            work = _work(values, observation)
+        for source, work in _work(observation).items():
             if source in self._activity or work:
                 self._activity.setdefault(source, SourceActivity()).note(observation.at, work)
 
@@ -190,10 +190,14 @@ class ZeroSuspicion:
 
     def suspected(self, observation: Observation, limits: SuspicionLimits) -> dict[str, str]:
         """Return the sources whose zeros are suspected, each with its reason."""
+        readings = observation.readings
+        busy = {source_of(signal) for signal, r in readings.items() if isinstance(r, Fresh) and r.value}
+        if self._activity.keys() <= busy:
+            return {}
         reasons = {}
-        for source, values in _fresh(observation).items():
-            if source in self._activity and not any(values.values()):
-                rates = any(signal.endswith(RATE_SUFFIX) for signal in values)
+        for source, signals in _fresh_signals(observation).items():
+            if source in self._activity and source not in busy:
+                rates = any(signal.endswith(RATE_SUFFIX) for signal in signals)
                 if reason := self._activity[source].suspicion(observation.at, limits, rates=rates):
                     reasons[source] = reason
         return reasons
@@ -211,26 +215,32 @@ def without_suspected_zeros(
     }
 
 
+@lru_cache(maxsize=4096)
 def source_of(signal: SignalName) -> str:
     """Return the source that a signal is read from."""
     return signal.partition(".")[0]
 
 
-def _fresh(observation: Observation) -> dict[str, dict[SignalName, float]]:
-    """Return the fresh values of each source; a source without any is left out."""
-    by_source: dict[str, dict[SignalName, float]] = {}
+def _fresh_signals(observation: Observation) -> dict[str, list[SignalName]]:
+    """Return the signals of each source with a fresh value; a source without any is left out."""
+    by_source: dict[str, list[SignalName]] = {}
     for signal, reading in observation.readings.items():
         if isinstance(reading, Fresh):
-            by_source.setdefault(source_of(signal), {})[signal] = reading.value
+            by_source.setdefault(source_of(signal), []).append(signal)
     return by_source
 
 
-def _work(values: Mapping[SignalName, float], observation: Observation) -> float:
-    """Return the sum of a source's values.
+def _work(observation: Observation) -> dict[str, float]:
+    """Return the sum of the fresh values of each source.
 
     A value up to 1 may be a mean share, so it counts for each ready replica.
 
     Example: 12 requests running and a utilization of 0.5 on 4 ready replicas give 12 + 4 * 0.5 = 14.
     """
     ready = sum(r.value.ready for r in observation.pools.values() if not isinstance(r, Absent))
-    return sum(value if value > 1.0 else value * ready for value in values.values())
+    work: dict[str, float] = {}
+    for signal, reading in observation.readings.items():
+        if isinstance(reading, Fresh):
+            source, value = source_of(signal), reading.value
+            work[source] = work.get(source, 0.0) + (value if value > 1.0 else value * ready)
+    return work

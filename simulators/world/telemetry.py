@@ -146,7 +146,8 @@ class EngineTelemetry:
             return dict.fromkeys(quantities, Absent("no ready engine"))
         since_s = last.at_s - self.telemetry.window_s
         before = next((s for s in shown[:-1] if s.at_s >= since_s - 1e-9 and not s.missing), None)
-        return {quantity: self._reading(quantity, ScrapeWindow(last, before, slo_limits_s)) for quantity in quantities}
+        window = ScrapeWindow(last, before, slo_limits_s)
+        return {quantity: self._reading(quantity, window) for quantity in quantities}
 
     def _reading(self, quantity: str, window: ScrapeWindow) -> Fresh[float] | Absent:
         total, reader = QUANTITIES[quantity]

@@ -31,6 +31,8 @@ from tests.golden.runs import SCENARIOS, short
 
 HOUR_OF_TICKS = 240
 PREDICTIVE_S = 6 * 3600.0
+PREDICTIVE = (("chat", "chat-predictive", "a quantile of the demand"), ("daily", "daily", "the SLO alone"))
+"""Scenario and workload of each run with the policy `predictive`, and its margin."""
 TICKS = 2000
 
 
@@ -41,10 +43,15 @@ def run(_data: Path) -> Iterator[Figure]:
         "decide", "median of decide()", quantile(times_us, 0.5), "us", 100, note="3 policies, an hour of history"
     )
     yield Figure("decide", "p99 of decide()", quantile(times_us, 0.99), "us")
-    times_us = predictive_us()
-    note = f"{len(times_us):,} ticks of the scenario chat, each with a new forecast"
-    yield Figure("decide", "median of decide() with predictive", quantile(times_us, 0.5), "us", 250, note=note)
-    yield Figure("decide", "p99 of decide() with predictive", quantile(times_us, 0.99), "us")
+    for scenario, workload_name, sized_by in PREDICTIVE:
+        times_us, records_us = predictive_us(scenario, workload_name)
+        name, note = f"decide() with predictive in {scenario}", f"{len(times_us):,} ticks, sized by {sized_by}"
+        yield Figure("decide", f"median of {name}", quantile(times_us, 0.5), "us", 250, note=note)
+        yield Figure("decide", f"p99 of {name}", quantile(times_us, 0.99), "us")
+        note = "after the resize, with the next tick's forecast"
+        yield Figure(
+            "decide", f"median of the record of a tick in {scenario}", quantile(records_us, 0.5), "us", note=note
+        )
     yield asyncio.run(overhead())
 
 
@@ -73,21 +80,22 @@ def an_hour() -> tuple[WorkloadSpec, History, Observation]:
     return workload, history, observation
 
 
-def predictive_us() -> list[float]:
-    """Return the sorted times of the decisions on a recorded run, after its first hour. Microseconds.
+def predictive_us(scenario: str, workload: str) -> tuple[list[float], list[float]]:
+    """Return the sorted times of the decisions on a recorded run, and of their records. Microseconds.
 
-    Each decision reads the history of the ticks before it, so that the forecast of each tick is computed.
+    The first hour does not count. Each decision reads the history of the ticks before it, and each record computes the
+    forecast of the next tick.
     """
     with tempfile.TemporaryDirectory() as folder:
-        workload = SCENARIOS / "workloads" / "chat-predictive.yaml"
-        case = short("chat", Path(folder), PREDICTIVE_S, workload=str(workload))
+        file = SCENARIOS / "workloads" / f"{workload}.yaml"
+        case = short(scenario, Path(folder), PREDICTIVE_S, workload=str(file))
     ticks: list[Tick] = []
     simulate(case, case.scenario.seed, traffic_of(case, case.scenario.seed), record=[ticks.append])
-    history, times_us = History(), []
+    history, times_us, records_us = History(), [], []
     for tick in ticks:
         times_us.append(cpu_us(partial(decide, case.workload.spec, history, tick.observation)))
-        history.append(tick)
-    return sorted(times_us[HOUR_OF_TICKS:])
+        records_us.append(cpu_us(partial(history.append, tick)))
+    return sorted(times_us[HOUR_OF_TICKS:]), sorted(records_us[HOUR_OF_TICKS:])
 
 
 async def overhead() -> Figure:

@@ -35,6 +35,8 @@ class Figure:
 
     def line(self) -> str:
         data = {k: v for k, v in asdict(self).items() if v not in {None, ""} or k in {"unit", "goal"}}
+        if self.goal:
+            data["ratio_to_goal"] = round(self.value / self.goal, 3)
         if self.peer_value:
             data["ratio"] = round(self.value / self.peer_value, 4)
         return json.dumps({**data, "met": self.met})

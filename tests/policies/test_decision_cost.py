@@ -41,15 +41,16 @@ def calls(work: Callable[[], object]) -> int:
     return count
 
 
-def test_three_threshold_policies_take_at_most_400_calls() -> None:
+def test_three_threshold_policies_take_at_most_360_calls() -> None:
     workload, history, observation = an_hour()
     decision = partial(decide, workload, history, observation)
     decision()  # fills the caches of the specification
-    assert calls(decision) <= 400
+    assert calls(decision) <= 360
 
 
 @pytest.mark.slow
-def test_the_predictive_policy_takes_at_most_1300_calls(tmp_path: Path) -> None:
+def test_the_predictive_policy_takes_at_most_950_calls(tmp_path: Path) -> None:
+    """The forecast is not computed in a decision, but when the tick before it is recorded."""
     case = short("chat", tmp_path, 3600.0, workload=str(SCENARIOS / "workloads" / "chat-predictive.yaml"))
     ticks: list[Tick] = []
     simulate(case, case.scenario.seed, traffic_of(case, case.scenario.seed), record=[ticks.append])
@@ -57,4 +58,4 @@ def test_the_predictive_policy_takes_at_most_1300_calls(tmp_path: Path) -> None:
     for tick in ticks:
         counts.append(calls(partial(decide, case.workload.spec, history, tick.observation)))
         history.append(tick)
-    assert statistics.median(counts[WARM_UP:]) <= 1300
+    assert statistics.median(counts[WARM_UP:]) <= 950

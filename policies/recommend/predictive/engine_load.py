@@ -5,6 +5,8 @@ It is computed from token rates, and from the requests that arrive and wait.
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -158,23 +160,23 @@ def engine_load(
     if waiting > SURGE * (context.ready or 0):
         growth_per_s = max(growth_per_s, _growth_per_s(context, gauges, in_system, context.at - SURGE_S))
     ready = context.history.column_to_now(READY, since - 30.0, context.ready or 0)
-    window = ready[2:] if ready.size > 3 else ready
-    window = window[~np.isnan(window)]
-    most_ready = float(window.max())
+    window = [replicas for replicas in (ready[2:] if ready.size > 3 else ready).tolist() if not math.isnan(replicas)]
+    most_ready = max(window)
     if (context.ready or 0) < min(most_ready, context.desired or 0):
         growth_per_s = max(0.0, growth_per_s)  # the requests of lost replicas are gone and not completed
     ratio = 1.0 + growth_per_s / requests_per_s if requests_per_s > 0 else 1.0
-    at, queued = context.history.signal(used[1], context.at - max(UNEVEN_QUEUE_S, window_s + 1.0))
+    queue_history = context.history.signal(used[1], context.at - max(UNEVEN_QUEUE_S, window_s + 1.0))
+    at, queued = (values.tolist() for values in queue_history)
     starts = (since, context.at - SURGE_S, context.at - UNEVEN_QUEUE_S)
-    in_window, in_surge, in_uneven = (queued[at.searchsorted(start) :].tolist() for start in starts)
+    in_window, in_surge, in_uneven = (queued[bisect_left(at, start) :] for start in starts)
     return EngineLoad(
         processed=processed,
         arriving=processed * min(MAX_ARRIVAL_RATIO, max(1.0 / MAX_ARRIVAL_RATIO, ratio)),
         requests_per_s=requests_per_s,
         in_work=in_work,
         waiting=waiting,
-        ready=float(window.mean()),
-        is_steady=bool(most_ready == window.min()),
+        ready=sum(window) / len(window),
+        is_steady=most_ready == min(window),
         sustained_waiting=min([waiting, *in_surge[-1:]]),
         is_backed_up=min([waiting, *in_window]) > BACKED_UP_PER_REPLICA * most_ready,
         is_uneven=_is_uneven(context, max([waiting, *in_uneven])),

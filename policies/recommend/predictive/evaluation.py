@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -68,7 +69,7 @@ IDLE_UTILIZATION: Final = 0.05
 """GPUs with a lower utilization are idle: the default activation of the policy `gpu_utilization`. Share."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Evaluation:
     """One tick of the policy: its parameters, context, the fresh `values` in it, and memory."""
 
@@ -209,8 +210,8 @@ class Evaluation:
     def _allowed_late_share(self) -> float:
         return max(1e-4, 1.0 - self._slo_share)
 
-    @property
-    def _slo_limits_s(self) -> dict[str, float]:
+    @cached_property
+    def _slo_limits_s(self) -> Mapping[str, float]:
         return slo_limits_s(self.context.spec)
 
     def _planned_size(
@@ -227,13 +228,13 @@ class Evaluation:
         """
         allowed, spec, quantile = self._allowed_late_share, self.context.spec, self.policy.quantile
         limits_s = {key: limit_s for key, limit_s in self._slo_limits_s.items() if key != limit.unattainable}
-        saturation, share = self.policy.max_saturation, margin.planned_share(allowed)
-        plan = SloPlan(learned, limits_s, capacity_at(limit), saturation, allowed, share, has_whole_replicas(spec))
         cost_ratio = spec.slo_violation_cost_ratio if spec is not None else DEFAULT_COST_RATIO
         highest = largest_quantile(cost_ratio, allowed) if quantile is None else quantile
         largest = PlannedSize(float(np.interp(highest, PEAK_LEVELS, peaks)), f"P{100 * highest:g} of the demand")
         if quantile is not None or not limits_s:
             return largest
+        saturation, share = self.policy.max_saturation, margin.planned_share(allowed)
+        plan = SloPlan(learned, limits_s, capacity_at(limit), saturation, allowed, share, has_whole_replicas(spec))
         size = plan.size_in(forecast, self._lead_s)
         return PlannedSize(size, f"{plan.planned_share:.2%} late requests") if size < largest.replicas else largest
 
@@ -241,7 +242,7 @@ class Evaluation:
     def _interval_s(self) -> float:
         return self.context.spec.interval_s if self.context.spec else DEFAULT_INTERVAL_S
 
-    @property
+    @cached_property
     def _lead_s(self) -> float:
         """Time until a replica requested now serves. Seconds.
 
@@ -316,7 +317,7 @@ class Evaluation:
         usage = self.values.get(SignalName(f"{self.policy.source}.{KV_CACHE}"), 0.0)
         return work_of_share(usage, round(load.ready), KV_TARGET)
 
-    @property
+    @cached_property
     def _queue(self) -> SignalName:
         return SignalName(f"{self.policy.queue}.visible")
 
@@ -358,13 +359,14 @@ class Evaluation:
 
         They count if more than `SURGE` per replica wait for two ticks.
         """
-        waiting = load.sustained_waiting if load.sustained_waiting > SURGE * load.ready else 0.0
+        if load.sustained_waiting <= SURGE * load.ready:
+            return BacklogNeed(0.0)
         ready, size, spec = float(self.context.ready or 0), float(self.context.desired or 0), self.context.spec
         window_s, ratio = (
             (spec.scale_down.window_s, spec.slo_violation_cost_ratio) if spec else (60.0, DEFAULT_COST_RATIO)
         )
         supply = BacklogSupply(self._lead_s, self._next_ready_s, window_s, ratio)
-        return backlog_need(WaitingWork(waiting, service_s), rate, ready, size, supply)
+        return backlog_need(WaitingWork(load.sustained_waiting, service_s), rate, ready, size, supply)
 
     def _held_demand(self) -> float:
         fine = self.context.history.forecast(self.name).series.fine

@@ -19,9 +19,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 NOISE: Final = 0.15
 """Standard deviation of one tick's reciprocal latency about the line, as a share of the idle engine's pace."""
@@ -41,8 +40,7 @@ MAX_PACE, MIN_PACE = 1e6, 1e-6
 """Bounds of a pace (1/s): latencies of a microsecond and of 11 days."""
 
 
-@dataclass(frozen=True, slots=True)
-class LoadLine:
+class LoadLine(NamedTuple):
     """The line of one reciprocal latency over the load per replica.
 
     `pace` is the reciprocal latency of an idle engine (1/s), `saturation` the load at which the latency is infinite, as

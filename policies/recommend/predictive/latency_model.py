@@ -94,7 +94,7 @@ class LearnedLatency:
     def late_shares(self, limit_s: float, loads: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the share of the requests that misses the SLO at each load: 1 above saturation."""
         pace = self.line.pace * (1.0 - loads / self.line.saturation)
-        late = np.exp(-np.maximum(0.0, 1.0 + (limit_s * pace - 1.0) / self.tail.spread))
+        late = np.exp(-np.maximum(0.0, self.tail.exponent(limit_s * pace)))
         return np.where(pace > 0.0, late, 1.0)
 
 
@@ -168,9 +168,9 @@ def slo_share(spec: WorkloadSpec | None) -> float:
 
 
 def slo_limits_s(spec: WorkloadSpec | None) -> dict[str, float]:
-    """Return the SLO of each latency that has one. Seconds."""
-    slo = spec.slo if spec is not None else None
-    return {key: limit_s for key in LATENCIES if (limit_s := getattr(slo, key, None)) is not None}
+    """Return the SLO of each modelled latency that has one. Seconds."""
+    limits_s = {} if spec is None else spec.slo_limits_s
+    return {key: limit_s for key, limit_s in limits_s.items() if key in LATENCIES}
 
 
 def observed_latencies(

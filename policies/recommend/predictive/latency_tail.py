@@ -20,7 +20,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Values = TypeVar("Values", float, "NDArray[np.float64]")
 
 SPREAD_SIGMA: Final = 0.5
 """Prior standard deviation of the logarithm of the spread."""
@@ -71,7 +77,15 @@ class LatencyTail:
         """
         if mean_s <= 0.0:
             return 0.0
-        return math.exp(-max(0.0, 1.0 + (limit_s / mean_s - 1.0) / self.spread))
+        return math.exp(-max(0.0, self.exponent(limit_s / mean_s)))
+
+    def exponent(self, limit_ratio: Values) -> Values:
+        """Return the negative logarithm of the late share, below 0 where all requests are late.
+
+        `limit_ratio` is the limit as a multiple of the mean. Example: with a spread of 0.15, 50 / 30 gives
+        1 + (50 / 30 - 1) / 0.15 = 5.4, a late share of exp(-5.4) = 0.43 %.
+        """
+        return 1.0 + (limit_ratio - 1.0) / self.spread
 
     def mean_s(self, limit_s: float, share: float) -> float:
         """Return the mean at which `share` of the requests take no longer than `limit_s`.

@@ -46,7 +46,7 @@ bound of 0, at an equal attainment (azure-conv, servegen-small and -mid, nasa, t
 
 @dataclass(frozen=True, slots=True)
 class SloMargin:
-    """The level of the margin: 0 at first, `MIN_LEVEL` with a budget to spare, up to `MAX_LEVEL`."""
+    """The level of the margin: 0 at first, lower with a budget to spare, up to `MAX_LEVEL`."""
 
     level: float = 0.0
 
@@ -64,7 +64,8 @@ class SloMargin:
             return self
         push = math.log(max(burn_rate, 1e-9) / TARGET_BURN_RATE)
         level = self.level + max(-1.0, min(MAX_PUSH, push)) * interval_s / LEVEL_TIME_S
-        remaining = 1.0 if budget.remaining is None else max(0.0, budget.remaining)
+        known = budget.remaining
+        remaining = 1.0 if known is None else max(0.0, known)
         lowest = 1.0 - remaining / FULL_BUDGET
         if lowest < 0.0:
             lowest *= min(1.0, budget.windows[budget.window_s].measured_s / TRUSTED_S)

@@ -194,6 +194,18 @@ def test_out_of_order_value_is_dropped() -> None:
     assert forecast.peak(90, 0.9) == before
 
 
+def test_quantiles_read_before_are_those_of_the_newest_value() -> None:
+    read, unread = forecast_of(poisson(2, 60)), forecast_of(poisson(2, 60))
+    for i, value in enumerate((4.0, None, 9.0), start=60):
+        read.peaks(300, QS)[:] = np.nan  # the caller owns the array
+        with pytest.raises(ValueError, match="quantiles"):
+            read.at(300, 1.0)
+        for forecast in (read, unread):
+            forecast.note(START + STEP_S * i, value)
+    assert np.array_equal(read.peaks(300, QS), unread.peaks(300, QS))
+    assert np.array_equal(read.peaks(60, QS), unread.peaks(60, QS))
+
+
 def test_values_in_the_same_tick_count_as_their_mean() -> None:
     once, twice = forecast_of([1.0] * 9), forecast_of([1.0] * 9)
     once.note(START + 9 * STEP_S, 3.0)
