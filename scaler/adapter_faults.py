@@ -6,17 +6,53 @@ It counts and logs each exception, and raises it as `Fault`.
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from policies.model import WorkloadName
-from scaler.ports import PortError, Unavailable
+from scaler.ports import Clock, PortError, Unavailable
 from scaler.supervised_tasks import summary
 from scaler.telemetry.log import log
 
 MAX_LOGGED: Final = 1000
 """Maximum number of different defects whose trace is logged. The counters have no limit."""
+
+
+MAX_CALLS: Final = 1000
+"""Maximum number of calls whose times are kept until a tick ends."""
+Operation: TypeAlias = Literal["read", "resize", "inspect"]
+
+
+class CallTime(NamedTuple):
+    """When a call of an adapter began and ended. Unix times of the daemon's clock."""
+
+    kind: str
+    name: str
+    operation: Operation
+    began_s: float
+    ended_s: float
+
+
+class CallTimes:
+    """The times of each workload's calls since its last tick, for traces."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._calls: defaultdict[WorkloadName, deque[CallTime]] = defaultdict(lambda: deque(maxlen=MAX_CALLS))
+
+    @contextlib.contextmanager
+    def timing(self, workload: WorkloadName, kind: str, name: str, operation: Operation) -> Iterator[None]:
+        """Keep the times of a call, whether it fails or not."""
+        began_s = self._clock.now()
+        try:
+            yield
+        finally:
+            self._calls[workload].append(CallTime(kind, name, operation, began_s, self._clock.now()))
+
+    def take(self, workload: WorkloadName) -> list[CallTime]:
+        """Return the times of a workload's calls, and forget them."""
+        return list(self._calls.pop(workload, ()))
 
 
 class Fault(Unavailable):
@@ -36,13 +72,21 @@ class Faults:
         self.counts: Counter[tuple[WorkloadName, str, str]] = Counter()
         self.core: Counter[WorkloadName] = Counter()
         """Ticks that failed by an exception outside any adapter."""
+        self.times: CallTimes | None = None
+        """Keeps the times of calls; None where no trace needs them."""
         self._logged: set[tuple[str, ...]] = set()
 
     @contextlib.contextmanager
-    def boundary(self, workload: WorkloadName, kind: str, name: str) -> Iterator[None]:
+    def boundary(
+        self, workload: WorkloadName, kind: str, name: str, operation: Operation = "inspect"
+    ) -> Iterator[None]:
         """Re-raise port errors and timeouts. Raises `Fault` for every other exception."""
         try:
-            yield
+            if self.times is None or operation == "inspect":
+                yield
+            else:
+                with self.times.timing(workload, kind, name, operation):
+                    yield
         except (PortError, TimeoutError):
             raise
         except Exception as e:  # the supervising boundary around adapters

@@ -19,7 +19,6 @@ from scaler.shared_resources import AdapterContext, Resources
 
 EXTRAS: Final = {
     "aiobotocore": "aws",
-    "asyncpg": "postgresql",
     "azure": "azure",
     "botocore": "aws",
     "cmaes": "tune",
@@ -31,6 +30,7 @@ EXTRAS: Final = {
     "llvmlite": "sim",
     "numba": "sim",
     "optuna": "tune",
+    "pg8000": "postgresql",
     "redis": "redis",
 }
 """The distribution's extra that installs each top-level package."""

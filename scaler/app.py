@@ -45,6 +45,8 @@ from scaler.telemetry.fleet import FleetCollector
 from scaler.telemetry.health import Health, task_of
 from scaler.telemetry.log import log, log_slo_change, log_tick, stamped_by
 from scaler.telemetry.metrics import Metrics
+from scaler.telemetry.notices.service import NoticesCollector, open_notices
+from scaler.telemetry.otlp.service import open_otlp
 from scaler.telemetry.shadow import ShadowCollector
 from scaler.telemetry.supervision import SupervisionCollector
 
@@ -84,12 +86,16 @@ class App:
         self.metrics = Metrics(version("forescale"))
         self.tasks, self.faults = resources.tasks, resources.faults
         self.health = Health(self.controllers, self.clock, self.tasks)
+        self.notices = open_notices(config.daemon.notices, self.health)
         self.ledger = QuotaLedger(config.daemon.fleet)
         self.workloads = LiveWorkloads(self.controllers, self.health, self.ledger)
         self.dashboard = Dashboard(version("forescale"), self.workloads, config.daemon.clock.speed)
         self.metrics.registry.register(FleetCollector(self.ledger))
         self.metrics.registry.register(CallsCollector(resources.calls))
         self.metrics.registry.register(SupervisionCollector(self.tasks, self.faults))
+        self.metrics.registry.register(NoticesCollector(self.notices))
+        self.otlp = open_otlp(config.daemon.opentelemetry, self.metrics.registry, self.clock, version("forescale"))
+        self.faults.times = None if self.otlp is None else self.otlp.times
         self._options = options
         self._resources = resources
         self._tasks: dict[WorkloadName, asyncio.Task[None]] = {}
@@ -103,7 +109,7 @@ class App:
         self.stopping = asyncio.Event()
 
     def record(self, tick: Tick) -> None:
-        """Write a tick to the journal, the log, the metrics and the dashboard."""
+        """Write a tick to the journal, log, metrics, traces, dashboard and notices."""
         self.tasks.recovered(task_of(tick.workload))
         controller = self.controllers[tick.workload]
         workload = controller.workload
@@ -111,7 +117,10 @@ class App:
         log_tick(tick)
         log_slo_change(self.metrics.last.get(tick.workload), tick)
         self.metrics.observe(tick)
+        if self.otlp is not None:
+            self.otlp.observe(tick)
         self.dashboard.observe(tick)
+        self.notices.observe(tick, workload.spec)
         self._options.on_tick(tick, workload.spec)
         self.shadows.observe(tick)
 
@@ -183,11 +192,18 @@ class App:
         controller = Controller(setup, self.clock, start.history(ticks), self.record, dry_run=self._options.dry_run)
         self.controllers[workload.name] = controller
         self._configured[workload.name] = workload
-        for tick in ticks:
-            if tick.at <= now:
-                self.dashboard.observe(tick)
+        past = [tick for tick in ticks if tick.at <= now]
+        for tick in past:
+            self.dashboard.observe(tick)
+        self.notices.restore(past, workload.spec)
         self._recorder.write(lambda journal: journal.write_initial_history(start))
         return controller
+
+    def start_sending(self) -> None:
+        """Start to send notices and metrics to other systems."""
+        self.notices.start(self.tasks)
+        if self.otlp is not None:
+            self.otlp.start(self.tasks)
 
     def start(self, controller: Controller) -> None:
         """Run a controller in a task.
@@ -260,11 +276,15 @@ class App:
         self.faults.forget(name)
         self.ledger.forget(name)
         self.metrics.forget(name)
+        self.notices.forget(name)
         self.dashboard.forget(name)
 
     async def close(self) -> None:
-        """Wait for running ticks, then stop the shadows and close the journal."""
+        """Wait for running ticks, then stop notices, OTLP and shadows, and close the journal."""
         await self._halt({n: (c, self._tasks[n]) for n, c in self.controllers.items() if n in self._tasks})
+        await self.notices.close()
+        if self.otlp is not None:
+            await self.otlp.close()
         await self.shadows.close()
         self._recorder.close()
 

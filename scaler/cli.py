@@ -101,6 +101,11 @@ def parser(verb: str = "") -> argparse.ArgumentParser:
 
     _add_import(parsers["import"])
 
+    notify = parsers["notify"]
+    notify.add_argument("config", nargs="+", metavar="CONFIG", help="YAML file, or directory of YAML files")
+    notify.add_argument("--to", metavar="NAME", help="send to this destination only (default: all)")
+    notify.add_argument("--json", action="store_true", help="print the result as JSON")
+
     replay = parsers["replay"]
     replay.add_argument("journal", metavar="JOURNAL", help="journal directory, or one of its files")
     replay.add_argument(

@@ -31,7 +31,7 @@ from policies.model.readings import grade
 from policies.pipeline import decide
 from policies.signals.plausibility import implausible, implausible_size
 from policies.signals.zero_suspicion import source_of
-from scaler.adapter_faults import Fault
+from scaler.adapter_faults import Fault, Operation
 from scaler.config.load import Workload
 from scaler.masking import masked_reading, masked_status
 from scaler.ports import (
@@ -302,7 +302,7 @@ class Controller:
             return None
         try:
             async with self._deadline():
-                with self._boundary(kind, name):
+                with self._boundary(kind, name, "read"):
                     return await read()
         except TimeoutError:
             errors[name] = f"no response within {deadline_s:g} s (deadline_s)"
@@ -318,10 +318,10 @@ class Controller:
         """Return a context that ends one read or write after the workload's deadline."""
         return asyncio.timeout(self._setup.workload.spec.deadline_s) if self._setup.ports_may_wait else NO_CONTEXT
 
-    def _boundary(self, kind: str, name: str) -> AbstractContextManager[None]:
+    def _boundary(self, kind: str, name: str, operation: Operation = "inspect") -> AbstractContextManager[None]:
         """Return a context that raises an adapter's unexpected exceptions as `Fault`."""
         faults = self._setup.faults
-        return NO_CONTEXT if faults is None else faults.boundary(self._setup.workload.name, kind, name)
+        return NO_CONTEXT if faults is None else faults.boundary(self._setup.workload.name, kind, name, operation)
 
     # --- decide
 
@@ -381,7 +381,7 @@ class Controller:
             return Outcome(pool, before, target, Result.DRY_RUN, "dry run: nothing is written")
         try:
             async with self._deadline():
-                with self._boundary("pool", pool):
+                with self._boundary("pool", pool, "resize"):
                     await self._setup.actuators[pool].resize(target, status)
         except TimeoutError:
             deadline_s = self._setup.workload.spec.deadline_s

@@ -47,6 +47,7 @@ async def _run(app: App, reloader: Reloader, for_s: float | None) -> None:
 
     It runs until the app stops or `for_s` has passed.
     """
+    app.start_sending()
     for controller in app.controllers.values():
         app.start(controller)
     reloading = app.tasks.start(RELOAD_TASK, reloader.follow)

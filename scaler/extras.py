@@ -6,6 +6,7 @@ import re
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Final
 
+from scaler.config.daemon import DaemonSpec
 from scaler.config.load import Config
 from scaler.registry import POOLS, SOURCES, Kind, kind_of
 
@@ -22,8 +23,14 @@ def missing_packages(config: Config) -> dict[str, list[str]]:
     for workload in config.workloads.values():
         kinds |= {SOURCES[kind_of("source", source)] for source in workload.spec.sources.values()}
         kinds |= {POOLS[kind_of("pool", pool)] for pool in workload.spec.pools.values()}
-    extras = sorted({extra for kind in kinds if (extra := extra_of(kind))})
+    extras = sorted({extra for kind in kinds if (extra := extra_of(kind))} | _daemon_extras(config.daemon))
     return {extra: [p for p in packages_of(extra) if not _is_installed(p)] for extra in extras}
+
+
+def _daemon_extras(spec: DaemonSpec) -> set[str]:
+    """Return the extras that settings of the daemon need."""
+    needed = {"notices": bool(spec.notices.destinations), "otel": spec.opentelemetry is not None}
+    return {extra for extra, is_needed in needed.items() if is_needed}
 
 
 def extra_of(kind: Kind) -> str:

@@ -6,13 +6,16 @@ An exception of a task is logged and counted, and the task is restarted.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from scaler.clock import stopwatch_s
 from scaler.telemetry.log import log
 
+T = TypeVar("T")
 FIRST_PAUSE_S: Final = 1.0
 """Pause before the first restart; each further one is twice as long: 1, 2, 4, 8, 16, 30, 30 s."""
 MAX_PAUSE_S: Final = 30.0
@@ -73,6 +76,35 @@ class Tasks:
         trace = {} if (name, reason) in self._logged else {"exc_info": error}
         self._logged.add((name, reason))
         log.error("task ended", task=name, error=reason, restarts=self.restarts[name], remedy=remedy, **trace)
+
+
+def in_daemon_thread(name: str, call: Callable[[], T]) -> asyncio.Future[T]:
+    """Run a blocking call in a thread that does not keep the process alive.
+
+    A call that hangs costs one thread. The default executor's threads would delay the end of the process.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[T] = loop.create_future()
+
+    def finish(result: T | None, error: Exception | None) -> None:
+        if ended.done():
+            return
+        if error is not None:
+            ended.set_exception(error)
+        else:
+            ended.set_result(result)  # type: ignore[arg-type]  # without an error there is a result
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = call()
+        except Exception as e:  # noqa: BLE001 - passed on to the task that waits
+            error = e
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(finish, result, error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return ended
 
 
 def summary(error: BaseException) -> str:

@@ -84,6 +84,13 @@ VERBS: Final = {
         "of them, or a file of forescale calibrate (docs/reference/models.md).",
         "forescale models\nforescale models llama-3.1-8b-h100-vllm\nforescale models --json",
     ),
+    "notify": Verb(
+        "scaler.commands.notify",
+        "send a test notice to each destination",
+        "Send a test notice to each destination of daemon.notices, without reading a source or a\n"
+        "pool (docs/how-to/notices.md). Exit code 1: a destination did not accept it.",
+        "forescale notify config/\nforescale notify daemon.yaml chat.yaml --to oncall",
+    ),
     "replay": Verb(
         "scaler.commands.replay",
         "repeat recorded decisions and compare them",

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 
 from policies.model.field_metadata import FieldMetadata, Pattern
 from policies.quota.fleet_quota import FleetLimits
+from scaler.config.notices import NoticesSpec
 from scaler.config.secret import Secret
 
 MAX_PORT: Final = 65535
@@ -117,6 +118,19 @@ class ServerSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OpenTelemetry:
+    """Traces and metrics by OTLP over HTTP."""
+
+    traces: Annotated[
+        bool,
+        FieldMetadata("Whether each tick is sent as a trace: its reads, the decision and its writes. Default: true."),
+    ] = True
+    metrics: Annotated[
+        bool, FieldMetadata("Whether the metrics of GET /metrics are sent, by default every minute. Default: true.")
+    ] = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class DaemonSpec:
     """Settings of the process, all optional."""
 
@@ -177,6 +191,16 @@ class DaemonSpec:
         FleetLimits,
         FieldMetadata("Limits that span all workloads. A change takes effect on reload, without a restart."),
     ] = field(default_factory=FleetLimits)
+    notices: Annotated[
+        NoticesSpec, FieldMetadata("Notices to people, as by chat, e-mail or pager. Off by default.")
+    ] = field(default_factory=NoticesSpec)
+    opentelemetry: Annotated[
+        OpenTelemetry | None,
+        FieldMetadata(
+            "Traces and metrics by OTLP. The OTEL_* environment variables set endpoint, headers and sampling. Default:"
+            " null, off; {} sends both. It needs the extra otel."
+        ),
+    ] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.listen is not None and (rule := listen_problem(self.listen)):

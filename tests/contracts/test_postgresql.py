@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-import asyncpg
 import pytest
 from yarl import URL
 
@@ -16,7 +16,7 @@ from scaler.ports import Source
 from scaler.shared_resources import AdapterContext
 from tests.contracts.source import SourceContract, SourceRig
 from tests.contracts.wire import HTTP, garbling
-from tests.servers.postgresql import needs_postgres, postgres
+from tests.servers.postgresql import execute, needs_postgres, postgres
 from tests.servers.tcp_fault import ProxyFault, TcpProxy, tcp_proxy
 
 pytestmark = [pytest.mark.slow, needs_postgres]
@@ -38,12 +38,7 @@ class Rig(SourceRig):
         return await open_source(PostgreSql(**server, port=self._wire.port, query=query), context)
 
     async def execute(self, *statements: str) -> None:
-        connection = await asyncpg.connect(self._url)
-        try:
-            for statement in statements:
-                await connection.execute(statement)
-        finally:
-            await connection.close()
+        await asyncio.to_thread(execute, self._url, *statements)
 
     async def answer(self, value: float) -> None:
         await self.execute("DELETE FROM queue", f"INSERT INTO queue VALUES ({value})")  # noqa: S608

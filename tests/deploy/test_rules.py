@@ -194,45 +194,28 @@ def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
         assert {case.alert for case in CASES.values() if (case.labels is not None) == fires} == {*ALERTS}
 
 
-HALF_HOURS: Final = "_ {}x29 {}x29"
-"""One value from minute 1 to 30, and another one from minute 31 to 60."""
-
-
-def readings(signals: Mapping[str, tuple[float, float]], fresh: Mapping[str, tuple[int, int]]) -> Series:
-    """Return the series of signals with two values each, and of their states: fresh unless `fresh` has 0."""
-    series = {}
-    for signal, values in signals.items():
-        labels = f'workload="chat", signal="engines.{signal}"'
-        series[f"forescale_reading{{{labels}}}"] = HALF_HOURS.format(*values)
-        state = fresh.get(signal, (1, 1))
-        series[f'forescale_reading_state{{{labels}, state="fresh"}}'] = HALF_HOURS.format(*state)
-    return series
-
-
-RECORDED: Final[dict[str, tuple[dict[str, tuple[int, int]], dict[str, float]]]] = {
-    # 10 requests/s with 10 % late ones (the larger of two limits) for 30 minutes, then 30/s without late ones.
-    "weighted by requests": (
-        {},
-        {"forescale:slo_late_share": 0, "forescale:slo_late_share:5m": 0, "forescale:slo_late_share:1h": 0.025},
+RECORDED: Final[dict[str, tuple[Mapping[str, str], dict[str, float]]]] = {
+    "the lower of two windows": (
+        {"5m": "3x9", "30m": "7x9", "1h": "15x9", "6h": "6x9", "3d": "0x9"},
+        {"5m_1h": 3, "30m_6h": 6, "6h_3d": 0},
     ),
-    # The late share of the second half is stale: its requests must not count as in time.
-    "unknown share": (
-        {"ttft_late_share": (1, 0), "itl_late_share": (1, 0)},
-        {"forescale:slo_late_share:1h": 0.1, "forescale:slo_late_share:6h": 0.1},
-    ),
+    "an unmeasured window": ({"5m": "20x9", "6h": "6x9", "3d": "2x9"}, {"6h_3d": 2}),
 }
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_late_share_of_a_window_is_late_over_all_requests(name: str, tmp_path: Path) -> None:
-    fresh, expected = RECORDED[name]
-    signals = {"requests_per_s": (10, 30), "ttft_late_share": (0.1, 0), "itl_late_share": (0.05, 0)}
+def test_recorded_burn_rate_is_that_which_both_windows_exceed(name: str, tmp_path: Path) -> None:
+    values, expected = RECORDED[name]
     checks = [
         {
-            "expr": f"round({record}, 0.000001)",
-            "eval_time": "60m",
-            "exp_samples": [{"labels": '{workload="chat", source="engines"}', "value": value}],
+            "expr": f"forescale:slo_burn_rate:{windows}",
+            "eval_time": "5m",
+            "exp_samples": [
+                {"labels": f'forescale:slo_burn_rate:{windows}{{workload="chat"}}', "value": expected[windows]}
+            ]
+            if windows in expected
+            else [],
         }
-        for record, value in expected.items()
+        for windows in ("5m_1h", "30m_6h", "6h_3d")
     ]
-    assert evaluate(tmp_path, input_series=readings(signals, fresh), promql_expr_test=checks) == ""
+    assert evaluate(tmp_path, input_series=burn_rates(values), promql_expr_test=checks) == ""

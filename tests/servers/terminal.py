@@ -21,6 +21,13 @@ ROOT: Final = Path(__file__).parents[2]
 SEQUENCE: Final = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])")
 INCOMPLETE: Final = re.compile(r"\x1b(\[[?\d;]*)?$")
 COLOR: Final = re.compile(r"\x1b\[(?:[\d;]*;)?(?:3[0-8]|4[0-8]|9\d|10\d)(?:;[\d;]*)?m")
+LAUNCH: Final = """\
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+"""A program that makes its standard input the controlling terminal, for Ctrl-C, and becomes another program. A
+`preexec_fn` would run between fork and exec, where the locks of other threads, as of gRPC, may be held forever."""
 CURSOR: Final = re.compile(r"\x1b\[[?\d;]*[A-HJKfhl]")
 
 
@@ -145,15 +152,13 @@ async def forescale_on_terminal(
     descriptor, end = pty.openpty()
     set_size(descriptor, columns, rows)
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "scaler.cli", *args),
+        *(sys.executable, "-c", LAUNCH, "-m", "scaler.cli", *args),
         stdin=end,
         stdout=end,
         stderr=end,
         cwd=cwd,
         env={**inherited, "TERM": "xterm-256color", "PYTHONPATH": paths, **(env or {})},
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
     os.close(end)
     terminal = Terminal(process, descriptor, Screen(columns, rows))

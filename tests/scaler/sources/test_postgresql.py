@@ -1,12 +1,17 @@
-"""PostgreSQL on a real server: columns, types, limits of the query, names in errors, TLS."""
+"""PostgreSQL on a real server: columns, types, limits of the query, names in errors, TLS. And on a hostile server."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import re
+import struct
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 from yarl import URL
 
@@ -18,13 +23,35 @@ from scaler.config.kinds.postgresql import PostgreSql
 from scaler.ports import Misconfigured, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
 from tests.servers.certificate import self_signed
-from tests.servers.postgresql import USER, needs_postgres, postgres
+from tests.servers.postgresql import (
+    BEGUN,
+    INITDB,
+    PARSED,
+    SIGNED_IN,
+    USER,
+    described,
+    execute,
+    hostile_postgres,
+    message,
+    needs_postgres,
+    postgres,
+    row,
+)
 
-pytestmark = [pytest.mark.slow, needs_postgres]
+pytestmark = pytest.mark.slow
+NUMERIC = 1700
+WORKLOAD: dict[str, Any] = {
+    "workload": "chat",
+    "max_replicas": 2,
+    "policies": {"size": {"kind": "static", "replicas": 1}},
+    "pools": {"gpus": {"kind": "kubernetes", "name": "vllm", "namespace": "llm"}},
+}
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
+    if INITDB is None:
+        pytest.skip("no initdb on PATH (Debian: apt install postgresql)")
     with postgres() as address:
         yield address
 
@@ -76,28 +103,25 @@ async def test_wrong_setting_is_named(url: str, query: str, settings: dict[str, 
 
 
 async def test_query_cannot_write(url: str) -> None:
-    connection = await asyncpg.connect(url)
-    await connection.execute("CREATE TABLE jobs (id int); INSERT INTO jobs VALUES (1)")
+    await asyncio.to_thread(execute, url, "CREATE TABLE jobs (id int)", "INSERT INTO jobs VALUES (1)")
     with pytest.raises(Misconfigured, match="read-only transaction"):
         await read(url, "WITH gone AS (DELETE FROM jobs RETURNING 1) SELECT count(*) FROM gone")
-    assert await connection.fetchval("SELECT count(*) FROM jobs") == 1
-    await connection.close()
+    assert await asyncio.to_thread(execute, url, "SELECT count(*) FROM jobs") == [[1]]
 
 
 async def test_slow_query_ends_on_the_server_at_the_deadline(url: str) -> None:
     with pytest.raises(Unavailable):
         await read(url, "SELECT count(*) FROM pg_sleep(60)", deadline_s=0.5)
-    connection = await asyncpg.connect(url)
     running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)' AND pid <> pg_backend_pid()"
     for _ in range(100):
-        left = await connection.fetchval(running)
-        if left == 0:
+        left = await asyncio.to_thread(execute, url, running)
+        if left == [[0]]:
             break
-        await connection.execute("SELECT pg_sleep(0.05)")
-    await connection.close()
-    assert left == 0
+        await asyncio.sleep(0.05)
+    assert left == [[0]]
 
 
+@needs_postgres
 async def test_certificate_is_verified(tmp_path: Path) -> None:
     _, ca_file = self_signed(tmp_path)
     with postgres(tls=tmp_path) as url:
@@ -108,3 +132,62 @@ async def test_certificate_is_verified(tmp_path: Path) -> None:
         assert reading.value == 1
         with pytest.raises(Misconfigured, match="check tls"):
             await read(url, "SELECT 1", tls=Tls())
+
+
+HOSTILE: Mapping[str, tuple[tuple[bytes, ...], str]] = {
+    "an unknown message": ((message(b"?"),), "malformed response"),
+    "a message of negative length": ((b"R" + struct.pack("!i", -9),), "PostgreSQL"),
+    "a message of 2 GiB that never comes": ((b"R" + struct.pack("!i", 2**31 - 1),), "no response within"),
+    "a short message": ((message(b"R", b"1"),), "PostgreSQL"),
+    "silence": ((SIGNED_IN, BEGUN), "no response within"),
+    "more rows than requested": (
+        (SIGNED_IN, BEGUN, PARSED, described(NUMERIC), row(b"1") * 100_000),
+        "more than the 2 rows",
+    ),
+    "a value beyond its message": (
+        (SIGNED_IN, BEGUN, PARSED, described(NUMERIC), message(b"D", struct.pack("!hi", 1, 2**31 - 1))),
+        "PostgreSQL",
+    ),
+    "a number that is none": ((SIGNED_IN, BEGUN, PARSED, described(NUMERIC), row(b"many")), "malformed response"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_hostile_message_is_a_failed_read(name: str) -> None:
+    responses, reason = HOSTILE[name]
+    async with hostile_postgres(*responses) as port:
+        with pytest.raises(Unavailable, match=reason):
+            await read(f"postgresql://127.0.0.1:{port}", "SELECT 1", deadline_s=1.0)
+
+
+async def test_missing_password_is_named() -> None:
+    async with hostile_postgres(message(b"R", struct.pack("!i", 3))) as port:
+        with pytest.raises(Misconfigured, match="set password"):
+            await read(f"postgresql://127.0.0.1:{port}", "SELECT 1")
+
+
+def costly_login(packet: bytes) -> bytes:
+    """Continue a login with the client's nonce, and request two billion hash iterations."""
+    nonce = re.search(rb"r=([^,]+)", packet)
+    assert nonce is not None
+    return message(b"R", struct.pack("!i", 11) + b"r=" + nonce[1] + b"server,s=c2FsdA==,i=2147483647")
+
+
+async def test_login_that_costs_hours_is_refused(tmp_path: Path) -> None:
+    """The command is a process of its own, since a client that obeys the server never gives control back."""
+    (tmp_path / "password").write_text("secret-password")
+    methods = message(b"R", struct.pack("!i", 10) + b"SCRAM-SHA-256\0\0")
+    async with hostile_postgres(methods, costly_login) as port:
+        source = {"kind": "postgresql", "host": "127.0.0.1", "port": port, "database": "d", "username": "u"}
+        source |= {"query": "SELECT 1", "password": {"file": str(tmp_path / "password")}}
+        (tmp_path / "chat.yaml").write_text(json.dumps({**WORKLOAD, "sources": {"jobs": source}}))
+        command = (sys.executable, "-m", "scaler.cli", "doctor", "chat.yaml", "--json")
+        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=tmp_path, env=env)
+        try:
+            output, _ = await asyncio.wait_for(process.communicate(), 60)
+        finally:
+            if process.returncode is None:
+                process.kill()
+    (check,) = (check for check in json.loads(output) if check.get("source"))
+    assert "2147483647 hash iterations" in check["error"]

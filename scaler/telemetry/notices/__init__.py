@@ -1,0 +1,1 @@
+"""Notices to people: the conditions in a tick, the times of notices, and their delivery."""
