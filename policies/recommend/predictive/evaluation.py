@@ -200,8 +200,6 @@ class Evaluation:
         work = None if recommendation.work is None else recommendation.work / self.policy.utilization
         return filled_share(work, self.context, self.policy.source)
 
-    # --- settings of the workload
-
     @property
     def _slo_share(self) -> float:
         return slo_share(self.context.spec)
