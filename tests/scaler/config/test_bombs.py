@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -86,13 +85,18 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a directory called a file": (folder, "cannot be read: it is a directory"),
 }
 
+LIMITED = (
+    f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({MEMORY}, {MEMORY}));"
+    " from scaler.cli import main; raise SystemExit(main())"
+)
+"""The command, with limited memory from its first import on."""
+
 
 def check(path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "scaler.cli", "check", str(path)],
+        [sys.executable, "-c", LIMITED, "check", str(path)],
         capture_output=True, text=True, check=False, cwd=ROOT, timeout=120,
         env={"PATH": "/usr/bin:/bin", "OPENBLAS_NUM_THREADS": "1"},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)),
     )  # fmt: skip
 
 
