@@ -12,6 +12,8 @@ from scaler.registry import POOLS, SOURCES, Kind, kind_of
 DISTRIBUTION: Final = "forescale"
 SIMULATOR: Final = "sim"
 """The extra of the kinds that the simulator adds."""
+PARTNERS: Final = {"keda": "keda", "external_metrics": "kubernetes"}
+"""The extra of each server under `daemon.partners`."""
 OPTIONAL: Final = re.compile(r"(?P<package>[\w.-]+).*;\s*extra == ['\"](?P<extra>[\w-]+)['\"]$")
 """A requirement of an extra, such as `aiobotocore>=3.0; extra == 'aws'`."""
 
@@ -22,7 +24,9 @@ def missing_packages(config: Config) -> dict[str, list[str]]:
     for workload in config.workloads.values():
         kinds |= {SOURCES[kind_of("source", source)] for source in workload.spec.sources.values()}
         kinds |= {POOLS[kind_of("pool", pool)] for pool in workload.spec.pools.values()}
-    extras = sorted({extra for kind in kinds if (extra := extra_of(kind))})
+    names = {extra for kind in kinds if (extra := extra_of(kind))}
+    names |= {extra for server, extra in PARTNERS.items() if getattr(config.daemon.partners, server) is not None}
+    extras = sorted(names)
     return {extra: [p for p in packages_of(extra) if not _is_installed(p)] for extra in extras}
 
 

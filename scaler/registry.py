@@ -122,6 +122,9 @@ POOLS: Final = _kinds(
         "kubernetes": Kind(
             "scaler.config.kinds.kubernetes:Kubernetes", "scaler.actuators.kubernetes:open_kubernetes", "kubernetes"
         ),
+        "published": Kind(
+            "scaler.config.kinds.kubernetes:Published", "scaler.actuators.published:open_published", "kubernetes"
+        ),
         "vllm_sleep": Kind("scaler.config.kinds.engines:VllmSleep", "scaler.actuators.vllm_sleep:open_vllm_sleep"),
         "vmss": Kind("scaler.config.kinds.azure_pools:Vmss", "scaler.actuators.vmss:open_vmss", "azure"),
         "vmss_standby_pool": Kind(

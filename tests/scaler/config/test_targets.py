@@ -80,6 +80,7 @@ SAME: dict[str, tuple[Settings, Settings]] = {
         {"kind": "kubernetes", "name": "llm", "namespace": "default", "api_version": "apps/v1beta2",
          "cluster": {"context": "again"}},
     ),
+    "published": ({"kind": "published", "name": "llm"}, {"kind": "kubernetes", "name": "llm"}),
     "vllm_sleep": (
         {"kind": "vllm_sleep", "urls": ["http://vllm-0", "http://vllm-1:8000"]},
         {"kind": "vllm_sleep", "urls": ["http://vllm-2", "http://VLLM-0:80/"]},
