@@ -31,13 +31,14 @@ from scaler.journal import history_backfill, slo_history
 from scaler.journal.initial_history import InitialHistory, recent_ticks
 from scaler.journal.reader import Unread, tail
 from scaler.journal.writer import JournalWriter
+from scaler.partners.publications import Publications
 from scaler.ports import Clock
 from scaler.quota_ledger import QuotaLedger
 from scaler.recorder import Recorder
 from scaler.setup import Setup
 from scaler.shadow.counterfactual import ShadowTick, ShadowTotals
 from scaler.shadow.manager import Shadows
-from scaler.shared_resources import Resources
+from scaler.shared_resources import AdapterContext, Resources
 from scaler.telemetry.api_calls import CallsCollector
 from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.dashboard.workload_facts import LiveWorkloads
@@ -52,6 +53,8 @@ from scaler.telemetry.supervision import SupervisionCollector
 
 STOP_S: Final = 15.0
 """Maximum time that running ticks get to end when the daemon stops; Kubernetes grants 30 s by default. Seconds."""
+PARTNER_DEADLINE_S: Final = 10.0
+"""Maximum time of a call that the servers for other autoscalers make themselves. Seconds."""
 NEEDS_RESTART: Final = "changes under daemon, except for daemon.fleet, take effect after a restart"
 SPREAD_S: Final = 0.01
 """Mean time between two workloads' first ticks. Seconds. 3 workloads start within 0.02 s, 1000 within 10 s."""
@@ -87,6 +90,7 @@ class App:
         self.tasks, self.faults = resources.tasks, resources.faults
         self.health = Health(self.controllers, self.clock, self.tasks)
         self.notices = open_notices(config.daemon.notices, self.health)
+        self.publications = Publications(self.controllers, self.metrics.last, self.health)
         self.ledger = QuotaLedger(config.daemon.fleet)
         self.workloads = LiveWorkloads(self.controllers, self.health, self.ledger)
         self.dashboard = Dashboard(version("forescale"), self.workloads, config.daemon.clock.speed)
@@ -127,6 +131,10 @@ class App:
     def _record_shadow(self, tick: ShadowTick, totals: ShadowTotals, workload: Workload) -> None:
         self._recorder.write(lambda journal: journal.write_shadow(tick, workload))
         self._options.on_shadow(tick, totals)
+
+    def partner_context(self) -> AdapterContext:
+        """Return the context of the servers for other autoscalers."""
+        return AdapterContext(self._resources, self.clock, PARTNER_DEADLINE_S)
 
     async def open(self, workload: Workload) -> Setup:
         """Open a workload's adapters. Raises `Misconfigured`."""

@@ -46,6 +46,7 @@ from scaler.ports import (
     Throttled,
     Unavailable,
 )
+from scaler.publication import publish
 from scaler.setup import Setup
 from scaler.slo_record import SloRecord, record_of
 
@@ -346,7 +347,11 @@ class Controller:
         for pool, target in decision.targets.items():
             status = observation.pools[pool]
             assert isinstance(status, Fresh), f"{pool} has a target without a fresh size"  # noqa: S101 - an invariant
-            if target == status.value.desired and self._is_unfinished(pool):
+            if pool in self._setup.publishing and not self._dry_run:
+                last, partner = self.history.pool_memories.of(pool).requested, self._setup.publishing[pool].partner()
+                decided = Outcome(pool, status.value.desired, target, Result.PUBLISHED)
+                outcomes.append(publish(decided, decision, last, partner))
+            elif target == status.value.desired and self._is_unfinished(pool):
                 writes.append(self._finish(pool, status.value))
             elif target == status.value.desired:
                 outcomes.append(Outcome(pool, target, target, Result.UNCHANGED))

@@ -11,6 +11,7 @@ import contextlib
 from scaler.app import App, RunOptions, prepared
 from scaler.config.load import load
 from scaler.config.watch import Watcher, snapshot
+from scaler.partners.serving import partners
 from scaler.reload import TASK as RELOAD_TASK
 from scaler.reload import Reloader
 from scaler.signal_handlers import loop_signals
@@ -36,8 +37,9 @@ async def run(options: RunOptions) -> None:
         http_app = application(app.metrics, app.health, app.dashboard, access)
         server, address = await serve(http_app, config.daemon, app.health, app.tasks, options.listen)
         try:
-            with loop_signals(app.stopping.set, watcher.request), options.running(app, address):
-                await _run(app, reloader, options.for_s)
+            async with partners(config.daemon.partners, app.publications, app.health, app.partner_context()):
+                with loop_signals(app.stopping.set, watcher.request), options.running(app, address):
+                    await _run(app, reloader, options.for_s)
         finally:
             await server.close()
 

@@ -13,6 +13,8 @@ from scaler.registry import POOLS, SOURCES, Kind, kind_of
 DISTRIBUTION: Final = "forescale"
 SIMULATOR: Final = "sim"
 """The extra of the kinds that the simulator adds."""
+PARTNERS: Final = {"keda": "keda", "external_metrics": "kubernetes"}
+"""The extra of each server under `daemon.partners`."""
 OPTIONAL: Final = re.compile(r"(?P<package>[\w.-]+).*;\s*extra == ['\"](?P<extra>[\w-]+)['\"]$")
 """A requirement of an extra, such as `aiobotocore>=3.0; extra == 'aws'`."""
 
@@ -23,14 +25,16 @@ def missing_packages(config: Config) -> dict[str, list[str]]:
     for workload in config.workloads.values():
         kinds |= {SOURCES[kind_of("source", source)] for source in workload.spec.sources.values()}
         kinds |= {POOLS[kind_of("pool", pool)] for pool in workload.spec.pools.values()}
-    extras = sorted({extra for kind in kinds if (extra := extra_of(kind))} | _daemon_extras(config.daemon))
+    names = {extra for kind in kinds if (extra := extra_of(kind))}
+    extras = sorted(names | _daemon_extras(config.daemon))
     return {extra: [p for p in packages_of(extra) if not _is_installed(p)] for extra in extras}
 
 
 def _daemon_extras(spec: DaemonSpec) -> set[str]:
     """Return the extras that settings of the daemon need."""
     needed = {"notices": bool(spec.notices.destinations), "otel": spec.opentelemetry is not None}
-    return {extra for extra, is_needed in needed.items() if is_needed}
+    servers = {extra for server, extra in PARTNERS.items() if getattr(spec.partners, server) is not None}
+    return servers | {extra for extra, is_needed in needed.items() if is_needed}
 
 
 def extra_of(kind: Kind) -> str:

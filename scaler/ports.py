@@ -142,6 +142,17 @@ class Finishing(Protocol):
         """
 
 
+@runtime_checkable
+class Publishing(Protocol):
+    """An actuator that never writes.
+
+    Another autoscaler reads the decided size and applies it.
+    """
+
+    def partner(self) -> str | None:
+        """Return the other autoscaler at the last status, such as ``HPA chat``; None if unknown."""
+
+
 @dataclass(frozen=True, slots=True)
 class Permit:
     """An action that an adapter needs, and whether it is granted.

@@ -15,6 +15,7 @@ from typing import Final
 
 from policies.model import Absent, Decision, Grant, Observation, PoolName, Result, Tick, WorkloadName
 from policies.model.spec import WorkloadSpec
+from policies.model.tick import PUBLISHED
 from policies.quota import fleet_quota, resource_claims
 from policies.quota.fleet_quota import FleetLimits
 from policies.quota.resource_claims import ResourceClaim, ResourceClaims
@@ -29,7 +30,8 @@ class LedgerEntry:
     """One workload in the ledger.
 
     It has its pools' last observed or decided sizes, and its need in replicas. `absent` are the pools whose size the
-    last tick could not observe.
+    last tick could not observe. `published` are the observed sizes of the pools whose last decided size another
+    autoscaler was to apply, and `applied_removals` the replicas that it removed since.
     """
 
     spec: WorkloadSpec
@@ -37,6 +39,8 @@ class LedgerEntry:
     absent: set[PoolName] = field(default_factory=set)
     need: float | None = None
     decided_at: float = NEVER
+    published: dict[PoolName, int] = field(default_factory=dict)
+    applied_removals: int = 0
 
     def update_sizes(self, observation: Observation) -> None:
         """Update the sizes from one tick's observation.
@@ -95,7 +99,9 @@ class QuotaLedger:
 
         Returns None without limits of the fleet.
         """
-        self._entries[name].update_sizes(observation)
+        entry = self._entries[name]
+        entry.update_sizes(observation)
+        entry.applied_removals = sum(max(0, n - entry.sizes.get(pool, n)) for pool, n in entry.published.items())
         if not self.limits.limits:
             return None
         self._claim(name)
@@ -112,20 +118,26 @@ class QuotaLedger:
         """
         entry = self._entries[name]
         removed = sum(max(0, entry.sizes[pool] - target) for pool, target in decision.targets.items())
-        self._set_removed(name, decision.at, removed)
+        self._set_removed(name, decision.at, removed + entry.applied_removals)
         entry.sizes |= {pool: max(target, entry.sizes[pool]) for pool, target in decision.targets.items()}
         entry.need, entry.decided_at = resource_claims.need(entry.spec, decision), decision.at
         self._claim(name)
 
     def record(self, tick: Tick) -> None:
-        """Record a tick's outcomes: the sizes that the platform has accepted, or may have accepted."""
+        """Record a tick's outcomes: the sizes that the platform has accepted, or may have accepted.
+
+        The removal of a published size counts once the other autoscaler has applied it, not in every tick before.
+        """
         entry = self._entries[tick.workload]
         entry.update_sizes(tick.observation)
         entry.sizes |= {o.pool: o.possible_replicas for o in tick.outcomes}
         entry.need = resource_claims.need(entry.spec, tick.decision)
         written = [o for o in tick.outcomes if o.result in REMOVED]
         decided_at = tick.at if entry.decided_at == NEVER else entry.decided_at  # `shift` may have moved it
-        self._set_removed(tick.workload, decided_at, sum(max(0, o.before - o.after) for o in written))
+        removed = entry.applied_removals + sum(max(0, o.before - o.after) for o in written)
+        self._set_removed(tick.workload, decided_at, removed)
+        entry.published = {o.pool: o.before for o in tick.outcomes if o.result in PUBLISHED}
+        entry.applied_removals = 0
         self._claim(tick.workload)
 
     def _claim(self, name: WorkloadName) -> None:

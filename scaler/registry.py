@@ -132,6 +132,9 @@ POOLS: Final = _kinds(
         "kubernetes": Kind(
             "scaler.config.kinds.kubernetes:Kubernetes", "scaler.actuators.kubernetes:open_kubernetes", "kubernetes"
         ),
+        "published": Kind(
+            "scaler.config.kinds.kubernetes:Published", "scaler.actuators.published:open_published", "kubernetes"
+        ),
         "sagemaker_inference_component": Kind(
             "scaler.config.kinds.sagemaker_pools:SageMakerInferenceComponent",
             "scaler.actuators.sagemaker_inference_component:open_sagemaker_inference_component",

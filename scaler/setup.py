@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from policies.model import PoolName, SignalName
 from scaler.adapter_faults import Faults
 from scaler.config.load import Workload
-from scaler.ports import Actuator, Source
+from scaler.ports import Actuator, Publishing, Source
 from scaler.quota_ledger import QuotaLedger
 from scaler.wakeup import Wakeup
 
@@ -35,12 +35,17 @@ class Setup:
     signals: Mapping[str, tuple[tuple[SignalName, str, float], ...]] = field(init=False)
     """The signals of each source: name, quantity, and the age from which it is stale. Seconds."""
 
+    publishing: Mapping[PoolName, Publishing] = field(init=False)
+    """The actuators whose size another autoscaler writes."""
+
     def __post_init__(self) -> None:
         signals = {
             name: tuple((SignalName(f"{name}.{q}"), q, max_age_s) for q, max_age_s in source.quantities().items())
             for name, source in self.workload.spec.sources.items()
         }
         object.__setattr__(self, "signals", signals)
+        publishing = {name: a for name, a in self.actuators.items() if isinstance(a, Publishing)}
+        object.__setattr__(self, "publishing", publishing)
 
     def register(self) -> None:
         """Register the workload and its specification with the fleet's ledger."""

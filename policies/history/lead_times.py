@@ -72,6 +72,17 @@ class LeadTimes:
         self._pending.extend(PendingReplica(at, replaces_lost=lost > n) for n in new)
         return arrived
 
+    def limit_age(self, applied: int, oldest: float) -> None:
+        """Limit the age of requests that no platform holds yet.
+
+        These are the ones after the first `applied`: they begin at `oldest` at the earliest. Another autoscaler may
+        apply a published size late or never, and a replica cannot be late before that.
+        """
+        if self._pending and len(self._pending) > applied:
+            entries = enumerate(self._pending)
+            limited = (r if n < applied else replace(r, at=max(r.at, oldest)) for n, r in entries)
+            self._pending = deque(limited, MAX_PENDING)
+
     def mark_shortage(self) -> None:
         """Mark the pending replicas as waiting for capacity, because the pool has none now."""
         self._pending = deque((replace(r, waited=True) for r in self._pending), MAX_PENDING)

@@ -13,6 +13,7 @@ from policies.history.capacity_ceiling import CapacityCeiling
 from policies.history.interruption_rate import InterruptionRate
 from policies.history.lead_times import LeadTimes
 from policies.model import Fresh, PoolStatus, Result
+from policies.model.tick import PUBLISHED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 REFUSALS: Final = frozenset({Result.OUT_OF_CAPACITY, Result.OUT_OF_QUOTA, Result.MISCONFIGURED})
 """Results of a request for more after which other pools are tried. The wait after a quota error is the longest. A
 missing permission or a bound that a person has to change is retried like a shortage: no platform reports the change."""
+UNAPPLIED_S: Final = 60.0
+"""Maximum time from publication to its application that counts as lead time: four periods of an HPA. Seconds."""
 
 
 class PoolMemory:
@@ -104,6 +107,8 @@ class PoolMemory:
         self.possible = status.desired if outcome is None else outcome.possible_replicas
         arrived = self.lead_times.note(at, self.requested, status.ready, lost)
         self.added.note(at, status.desired, self.requested)
+        if outcome is not None and outcome.result in PUBLISHED and outcome.after > outcome.before:
+            self.lead_times.limit_age(status.pending, at - UNAPPLIED_S)
         self._status, self._at = status, at
         if arrived:
             self.backoff = self.backoff.granted(arrived, at)

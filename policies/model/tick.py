@@ -16,6 +16,8 @@ class Result(StrEnum):
 
     UNCHANGED = "unchanged"  # the platform already holds this size
     ACCEPTED = "accepted"  # the platform accepted the write; capacity follows later, or does not
+    PUBLISHED = "published"  # another autoscaler reads this size and applies it
+    WITHHELD = "withheld"  # not published for lack of evidence: the other autoscaler keeps its size
     DRY_RUN = "dry_run"  # decided only
     UNAVAILABLE = "unavailable"  # no response, throttled or refused: the next tick tries again
     OUT_OF_CAPACITY = "out_of_capacity"
@@ -26,9 +28,13 @@ class Result(StrEnum):
     @property
     def refused(self) -> bool:
         """Whether a write was attempted and not accepted."""
-        return self not in {Result.UNCHANGED, Result.ACCEPTED, Result.DRY_RUN}
+        return self not in UNREFUSED
 
 
+PUBLISHED: Final = frozenset({Result.PUBLISHED, Result.WITHHELD})
+"""Results of a size that another autoscaler applies."""
+UNREFUSED: Final = frozenset({Result.UNCHANGED, Result.ACCEPTED, Result.DRY_RUN}) | PUBLISHED
+"""Results without a refused write."""
 APPLIED: Final = frozenset({Result.UNCHANGED, Result.ACCEPTED})
 """Results after which the platform has the decided size."""
 

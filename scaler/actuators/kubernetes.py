@@ -11,13 +11,13 @@ pending interruptions, and missing capacity.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
+from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
 from scaler.clouds.api_channel import CALL_SHARE
 from scaler.clouds.engines import load
-from scaler.clouds.kubernetes import objects, other_autoscalers, permissions, replicas
+from scaler.clouds.kubernetes import objects, other_autoscalers, permissions, pool_status
 from scaler.clouds.kubernetes import session as kube
 from scaler.clouds.kubernetes import watch as kube_watch
 from scaler.clouds.kubernetes.actions import following, sizing
@@ -25,7 +25,7 @@ from scaler.clouds.kubernetes.drainer import Drainer
 from scaler.clouds.kubernetes.objects import ScalableState
 from scaler.clouds.kubernetes.permissions import Action
 from scaler.clouds.kubernetes.pods import Pod
-from scaler.clouds.kubernetes.replicas import ReplicaDetails, ReplicaObserver
+from scaler.clouds.kubernetes.replicas import ReplicaObserver
 from scaler.clouds.kubernetes.session import Session
 from scaler.clouds.kubernetes.sizes import ScaleObserver, requested_size
 from scaler.clouds.kubernetes.watch import SharedWatch
@@ -58,16 +58,9 @@ async def open_kubernetes(
     writers = await other_autoscalers.writers(context, session, spec.cluster, spec.namespace)
     target = objects.ScaleTarget(objects.group_of(spec.api_version), spec.object_kind, spec.name)
     sizes = ScaleObserver(target, watch, writers, timeout_s, spec.other_writer_yield_s)
-    replica_observer = await _open_replica_observer(spec, context, session)
+    replica_observer = await pool_status.open_replica_observer(spec, context, session)
     drainer = await _open_drainer(spec, context, session, replica_observer)
     return KubernetesResizer(spec, timeout_s, PoolClients(session, watch, sizes, replica_observer, drainer))
-
-
-async def _open_replica_observer(spec: Kubernetes, context: Context, session: Session) -> ReplicaObserver | None:
-    if not spec.watch_pods:
-        return None
-    watched = await replicas.watched(context, session, spec.cluster, spec.namespace)
-    return ReplicaObserver(watched, spec.object_kind, spec.name, spec.market, spec.unscheduled_s)
 
 
 async def _open_drainer(
@@ -102,20 +95,8 @@ class KubernetesResizer:
         self._size = requested_size(state)
         draining = self._draining_pods(state)
         ready = (state.ready or 0) - sum(pod.ready for pod in draining)
-        details = self._replica_details(state)
-        failed, shortfall = missing_replicas(state, details)
-        status = PoolStatus(
-            self._size - len(draining),
-            max(0, ready),
-            other_writer,
-            state.version,
-            interruption_pending=min(details.interruption_pending if details else 0, max(0, ready)),
-            interrupted=details.interrupted if details else 0,
-            failed=failed,
-            shortfall=shortfall,
-            parts=details.parts if details else (),
-        )
-        return Fresh(status, state.at)
+        status = pool_status.status_of(state, self._size - len(draining), max(0, ready), self._replica_observer)
+        return Fresh(replace(status, other_writer=other_writer), state.at)
 
     async def resize(self, replicas: int, observed: PoolStatus) -> None:
         if self._drainer is None or self._replica_observer is None:
@@ -175,20 +156,3 @@ class KubernetesResizer:
                 f"{self._spec.name}: its pods cannot be listed now: {pods.error or 'the first list is pending'}"
             )
         return self._replica_observer.live(state.selector)
-
-    def _replica_details(self, state: ScalableState) -> ReplicaDetails | None:
-        if self._replica_observer is None or state.selector is None:
-            return None
-        return self._replica_observer.observe(state.selector)
-
-
-def missing_replicas(state: ScalableState, details: ReplicaDetails | None) -> tuple[int, Shortfall | None]:
-    """Return the number of missing replicas and the reason.
-
-    Refused pods and pods without a node count as missing.
-    """
-    failed, shortfall = (details.failed, details.shortfall) if details else (0, None)
-    if state.refusal is not None:
-        text = state.refusal.text
-        return failed + state.refusal.pods, Shortfall(state.refusal.at, text, quota="exceeded quota" in text)
-    return failed, shortfall

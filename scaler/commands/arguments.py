@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from scaler.config.daemon import listen_problem
+from scaler.config.listen import listen_problem
 from scaler.registry import did_you_mean
 
 

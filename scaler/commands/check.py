@@ -15,6 +15,7 @@ from scaler.app import make_clock
 from scaler.commands.doctor import permits
 from scaler.config.load import load
 from scaler.config.model_rates import MODEL_RATES
+from scaler.config.partners import Partners
 from scaler.config.problems import ConfigError
 from scaler.config.warnings import warnings
 from scaler.diagnostics import AdapterCheck, check_adapters
@@ -38,13 +39,13 @@ def command(args: argparse.Namespace) -> int:
         shown["warnings"] = [
             {"workload": w.name, "path": ".".join(map(str, place)), "rule": rule, "hint": hint}
             for w in config.workloads.values()
-            for place, rule, hint in warnings(w.spec)
+            for place, rule, hint in warnings(w.spec, config.daemon.partners)
         ]
         live = {"live": [_as_dict(check) for check in checks]} if args.live else {}
         print(json.dumps({**shown, **live}))
         return exit_code
     for workload in config.workloads.values():
-        print("\n".join(description(workload.spec)))
+        print("\n".join(description(workload.spec, config.daemon.partners)))
     print("\n".join(extra_lines(missing)))
     for check in checks:
         state = "ok  " if check.ok else "FAIL"
@@ -52,7 +53,7 @@ def command(args: argparse.Namespace) -> int:
         for line in permits(check):
             print(f"       {line}")
     problems = sum(not check.ok for check in checks)
-    noted = sum(1 for workload in config.workloads.values() for _ in warnings(workload.spec))
+    noted = sum(1 for w in config.workloads.values() for _ in warnings(w.spec, config.daemon.partners))
     print(
         f"{len(config.workloads)} workload{'s' * (len(config.workloads) != 1)}, "
         + (f"{noted} warning{'s' * (noted != 1)}, " if noted else "")
@@ -61,7 +62,7 @@ def command(args: argparse.Namespace) -> int:
     return exit_code
 
 
-def description(spec: WorkloadSpec) -> Iterator[str]:
+def description(spec: WorkloadSpec, partners: Partners) -> Iterator[str]:
     """Yield the lines about a workload: its size, SLO, policies and pools, then its warnings."""
     yield f"{spec.workload}: {spec.min_replicas} to {spec.max_replicas} replicas, a tick every {spec.interval_s:g} s"
     if spec.slo is not None:
@@ -79,7 +80,7 @@ def description(spec: WorkloadSpec) -> Iterator[str]:
             )
     for pool, parameters in spec.pools.items():
         yield f"  pool {pool} ({kind_of('pool', parameters)})"
-    for place, rule, hint in warnings(spec):
+    for place, rule, hint in warnings(spec, partners):
         yield f"  warning: {'.'.join(map(str, place))} {rule}" + (f" ({hint})" if hint else "")
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from policies.model.field_metadata import FieldMetadata, Pattern
 from policies.quota.fleet_quota import FleetLimits
+from scaler.config.listen import LISTEN, Tls, listen_problem
 from scaler.config.notices import NoticesSpec
+from scaler.config.partners import Partners
 from scaler.config.secret import Secret
-
-MAX_PORT: Final = 65535
-LISTEN: Final = r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$"
-"""Pattern of an address to listen on, as HOST:PORT."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,19 +69,6 @@ class EmbeddedClock:
         if start.tzinfo is None:
             raise ValueError("needs an offset from UTC, as in 2026-06-01T08:45:00+00:00")
         return start.timestamp()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tls:
-    """Certificate of the HTTP server."""
-
-    certificate: Annotated[
-        str,
-        FieldMetadata(
-            "PEM file of the certificate and its chain. It is read again when it changes.", example="/etc/tls/tls.crt"
-        ),
-    ]
-    key: Annotated[str, FieldMetadata("PEM file of the private key, without a password.", example="/etc/tls/tls.key")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +165,10 @@ class DaemonSpec:
             le=1_296_000,
         ),
     ] = 1_296_000.0
+    partners: Annotated[
+        Partners,
+        FieldMetadata("Servers that publish the sizes of pools of the kind published to KEDA and to HPAs."),
+    ] = field(default_factory=Partners)
     journal: Annotated[JournalSpec, FieldMetadata("Journal of every tick: directory and size limits.")] = field(
         default_factory=JournalSpec
     )
@@ -205,20 +193,3 @@ class DaemonSpec:
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.listen is not None and (rule := listen_problem(self.listen)):
             yield "listen", rule
-
-
-def listen_problem(listen: str) -> str:
-    """Return the rule that an address to listen on breaks; empty where it is valid."""
-    if not re.match(LISTEN, listen):
-        return "must be HOST:PORT, such as 127.0.0.1:8080"
-    host, _, port = listen.rpartition(":")
-    if int(port) > MAX_PORT:
-        return f"must have a port from 0 to {MAX_PORT}"
-    try:
-        if host.startswith("["):
-            ipaddress.IPv6Address(host.strip("[]"))
-        else:
-            host.encode("idna")
-    except ValueError as e:
-        return f"must start with a host name or IP address: {e}"
-    return ""

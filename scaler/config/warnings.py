@@ -13,18 +13,30 @@ from policies.model.spec import Slo, WorkloadSpec
 from policies.signals.latency_quantities import LATENCIES
 from scaler.clouds.engines.presets import BUCKET_BOUNDS_S, PRESETS
 from scaler.config.derived import Finding, list_remedy
+from scaler.config.kinds.kubernetes import Published
+from scaler.config.partners import Partners
 
 MAX_SCRAPES_PER_AGE: Final = 2
 """Scrape intervals in a `max_age_s`, as its description recommends."""
 
 
-def warnings(spec: WorkloadSpec) -> Iterator[Finding]:
+def warnings(spec: WorkloadSpec, partners: Partners) -> Iterator[Finding]:
     """Yield the warnings about a workload: place, what is wrong, remedy."""
+    if partners == Partners():
+        yield from _unserved_pools(spec)
     if spec.slo is not None:
         yield from _unmeasured_limits(spec, spec.slo)
         yield from _limits_between_buckets(spec, spec.slo)
         yield from _policies_without_slo(spec)
     yield from _short_windows(spec)
+
+
+def _unserved_pools(spec: WorkloadSpec) -> Iterator[Finding]:
+    """Yield the published pools, whose size no other autoscaler can read without a server."""
+    for name, pool in spec.pools.items():
+        if isinstance(pool, Published):
+            rule = "is published, and no server for other autoscalers is set"
+            yield ("pools", name), rule, "set daemon.partners.keda or daemon.partners.external_metrics"
 
 
 def _unmeasured_limits(spec: WorkloadSpec, slo: Slo) -> Iterator[Finding]:

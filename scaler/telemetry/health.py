@@ -44,18 +44,20 @@ class Health:
 
         Example: at an interval of 15 s and a deadline of 5 s, a loop is stalled after max(30, 3 * 15 + 2 * 5) = 55 s.
         """
-        stalled: dict[WorkloadName, str] = {}
-        for name, controller in self._controllers.items():
-            if (reason := self._tasks.failing.get(task_of(name))) is not None:
-                stalled[name] = f"the control loop ended: {reason}"
-                continue
-            spec = controller.workload.spec
-            allowed_s = max(MIN_STALL_S, MAX_MISSED_TICKS * spec.interval_s + 2 * spec.deadline_s)
-            last_tick_s = controller.last_tick_ended_s  # before `now`: reading it may detect a jump of the clock
-            silent_s = self._clock.now() - last_tick_s
-            if silent_s > allowed_s:
-                stalled[name] = f"no tick completed for {silent_s:.0f} s; at most {allowed_s:.0f} s are allowed"
-        return {name: mask(reason) for name, reason in stalled.items()}
+        return {name: reason for name in self._controllers if (reason := self.stall_of(name))}
+
+    def stall_of(self, name: WorkloadName) -> str:
+        """Return the reason why a workload's loop counts as stalled; empty while it makes progress."""
+        if (reason := self._tasks.failing.get(task_of(name))) is not None:
+            return mask(f"the control loop ended: {reason}")
+        controller = self._controllers[name]
+        spec = controller.workload.spec
+        allowed_s = max(MIN_STALL_S, MAX_MISSED_TICKS * spec.interval_s + 2 * spec.deadline_s)
+        last_tick_s = controller.last_tick_ended_s  # before `now`: reading it may detect a jump of the clock
+        silent_s = self._clock.now() - last_tick_s
+        if silent_s <= allowed_s:
+            return ""
+        return f"no tick completed for {silent_s:.0f} s; at most {allowed_s:.0f} s are allowed"
 
     def problems(self) -> dict[str, str]:
         """Return the other problems by the part of the daemon."""

@@ -13,6 +13,7 @@ import structlog
 
 from policies.model import Absent, ErrorBudget, Fresh, Grant, SloState, Stale, Tick
 from policies.model.error_budget import HOUR_S
+from policies.model.tick import PUBLISHED
 from scaler.clock import iso_time, wall_time
 from scaler.journal.explain import budget_text
 from scaler.masking import masked
@@ -126,6 +127,7 @@ def log_tick(tick: Tick) -> None:
     """Log a tick as one line, as a warning where a write was refused or a read failed."""
     d = tick.decision
     refused = [o for o in tick.outcomes if o.result.refused]
+    reported = [o for o in tick.outcomes if o.result.refused or (o.result in PUBLISHED and o.before != o.after)]
     observation = tick.observation
     errors = {f"sources.{name}": error for name, error in observation.source_errors.items()}
     errors |= {f"pools.{name}": error for name, error in observation.pool_errors.items()}
@@ -145,7 +147,9 @@ def log_tick(tick: Tick) -> None:
         **_slo_fields(observation.error_budget),
         **({"granted": grant_text(observation.grant)} if observation.grant is not None else {}),
         **(
-            {"outcomes": [f"{o.pool} {o.before}->{o.after} {o.result}: {o.reason}" for o in refused]} if refused else {}
+            {"outcomes": [f"{o.pool} {o.before}->{o.after} {o.result}: {o.reason}" for o in reported]}
+            if reported
+            else {}
         ),
         **({"dry_run": True} if tick.dry_run else {}),
         late_s=round(tick.lateness_s, 3),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import prometheus_client as prom
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from policies.model import Absent, Fresh, Reading, SloState, Stale, Tick, WorkloadName
+from policies.model import Absent, Fresh, Outcome, Reading, Result, SloState, Stale, Tick, WorkloadName
 from policies.model.error_budget import window_text
+from policies.model.tick import PUBLISHED
 
 LATENESS_BUCKETS_S: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
 STATES: Final = ("fresh", "partial", "stale", "absent")
@@ -126,6 +127,18 @@ class _Ticks(Collector):
             (((t.workload, pool), float(n)) for t in ticks for pool, n in t.decision.abandoned.items()),
         )
         yield _gauge(
+            "published_replicas",
+            "Published size of a pool that another autoscaler resizes; no sample while it is withheld.",
+            ("pool",),
+            _published(ticks, lambda o: None if o.result is Result.WITHHELD else o.after),
+        )
+        yield _gauge(
+            "applied_replicas",
+            "Size of a pool that another autoscaler resizes, as that one has applied it.",
+            ("pool",),
+            _published(ticks, lambda o: o.before),
+        )
+        yield _gauge(
             "policy_replicas",
             "Replicas that each policy recommends.",
             ("policy",),
@@ -171,6 +184,13 @@ class _Ticks(Collector):
         yield _counter(
             "resizes", "Targets of pools, by the result of the write.", ("pool", "result"), counts["resizes"]
         )
+
+
+def _published(ticks: Iterable[Tick], size: Callable[[Outcome], int | None]) -> Samples:
+    for t in ticks:
+        for outcome in t.outcomes:
+            if outcome.result in PUBLISHED:
+                yield (t.workload, outcome.pool), size(outcome)
 
 
 def _granted(ticks: Iterable[Tick]) -> Samples:

@@ -85,8 +85,8 @@ class ActuatorRig(ABC):
     async def recover(self) -> None: ...
 
 
-class ActuatorContract(ABC):
-    """Subclass it as ``TestMyActuator``, with `rig`: a pool of size 2 with 2 ready."""
+class StatusContract(ABC):
+    """Contract of the reads, also of a pool that another autoscaler resizes."""
 
     @abstractmethod
     def rig(self) -> AbstractAsyncContextManager[ActuatorRig]: ...
@@ -103,6 +103,44 @@ class ActuatorContract(ABC):
         _, actuator = opened
         status = await settled(actuator, lambda s: s.ready == 2)
         assert (status.desired, status.ready, status.pending) == (2, 2, 0)
+
+    async def test_truncated_response_reports_no_new_size(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+        rig, actuator = opened
+        observed = await settled(actuator, lambda s: s.desired == s.ready == 2)
+        if not await rig.cut_short():
+            pytest.skip("the rig cannot cut answers short")
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                status = (await actuator.status()).value
+        except (TimeoutError, Unavailable):
+            return
+        # A watch may still have the last observed size.
+        assert (status.desired, status.ready) == (observed.desired, observed.ready)
+
+    async def test_notice_is_reported_within_two_seconds(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+        rig, actuator = opened
+        await settled(actuator, lambda s: s.ready == 2)
+        if not await rig.announce_interruption(1):
+            pytest.skip("no notices are told of what this resizes")
+        async with patience(NOTICE_S):
+            status = await settled(actuator, lambda s: s.interruption_pending == 1)
+        assert (status.ready, status.interrupted) == (2, 0)
+
+    async def test_interruption_is_counted_once(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+        rig, actuator = opened
+        await settled(actuator, lambda s: s.ready == 2)
+        if not await rig.announce_interruption(1):
+            pytest.skip("no notices are told of what this resizes")
+        await settled(actuator, lambda s: s.interruption_pending == 1)
+        if not await rig.interrupt(1):
+            pytest.skip("nothing is taken from what this resizes")
+        for _ in range(2):
+            status = await settled(actuator, lambda s: s.interrupted == 1)
+            assert (status.ready, status.interruption_pending) == (1, 0)
+
+
+class ActuatorContract(StatusContract):
+    """Subclass it as ``TestMyActuator``, with `rig`: a pool of size 2 with 2 ready."""
 
     async def test_accepted_write_is_pending_and_not_ready(self, opened: tuple[ActuatorRig, Actuator]) -> None:
         rig, actuator = opened
@@ -169,19 +207,6 @@ class ActuatorContract(ABC):
         assert await attempt(actuator, 1, observed) is None
         assert await rig.size() == 1
 
-    async def test_truncated_response_reports_no_new_size(self, opened: tuple[ActuatorRig, Actuator]) -> None:
-        rig, actuator = opened
-        observed = await settled(actuator, lambda s: s.desired == s.ready == 2)
-        if not await rig.cut_short():
-            pytest.skip("the rig cannot cut answers short")
-        try:
-            async with asyncio.timeout(DEADLINE_S):
-                status = (await actuator.status()).value
-        except (TimeoutError, Unavailable):
-            return
-        # A watch may still have the last observed size.
-        assert (status.desired, status.ready) == (observed.desired, observed.ready)
-
     async def test_write_with_a_lost_response_is_not_sent_again(self, opened: tuple[ActuatorRig, Actuator]) -> None:
         rig, actuator = opened
         observed = await settled(actuator, lambda s: s.desired == 2)
@@ -192,27 +217,6 @@ class ActuatorContract(ABC):
         await rig.recover()
         await settled(actuator, lambda s: s.desired == 9)
         assert (await rig.writes(), await rig.size()) == (before + 1, 9)
-
-    async def test_notice_is_reported_within_two_seconds(self, opened: tuple[ActuatorRig, Actuator]) -> None:
-        rig, actuator = opened
-        await settled(actuator, lambda s: s.ready == 2)
-        if not await rig.announce_interruption(1):
-            pytest.skip("no notices are told of what this resizes")
-        async with patience(NOTICE_S):
-            status = await settled(actuator, lambda s: s.interruption_pending == 1)
-        assert (status.ready, status.interrupted) == (2, 0)
-
-    async def test_interruption_is_counted_once(self, opened: tuple[ActuatorRig, Actuator]) -> None:
-        rig, actuator = opened
-        await settled(actuator, lambda s: s.ready == 2)
-        if not await rig.announce_interruption(1):
-            pytest.skip("no notices are told of what this resizes")
-        await settled(actuator, lambda s: s.interruption_pending == 1)
-        if not await rig.interrupt(1):
-            pytest.skip("nothing is taken from what this resizes")
-        for _ in range(2):
-            status = await settled(actuator, lambda s: s.interrupted == 1)
-            assert (status.ready, status.interruption_pending) == (1, 0)
 
     @pytest.mark.parametrize("quota", [False, True], ids=["capacity", "quota"])
     async def test_failure_after_an_accepted_write_is_a_shortfall(

@@ -17,8 +17,8 @@ DEPLOY: Final = Path(__file__).parents[2] / "config/deploy"
 CHART: Final = DEPLOY / "helm/forescale"
 EXAMPLES: Final = DEPLOY / "helm/examples"
 OVERLAYS: Final = tuple(sorted(path.parent.name for path in DEPLOY.glob("kustomize/*/kustomization.yaml")))
-COMPONENT: Final = "journal-volume"
-"""The only one that cannot be built by itself."""
+COMPONENTS: Final = frozenset({"external-metrics", "journal-volume", "keda"})
+"""Those that cannot be built by themselves."""
 Object = dict[str, Any]
 needs_kubectl = pytest.mark.skipif(
     shutil.which("kubectl") is None, reason="no kubectl on PATH (Debian: apt install kubernetes-client)"

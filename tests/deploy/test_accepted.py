@@ -15,7 +15,7 @@ from typing import Any, Final
 import pytest
 
 from tests.deploy.charts import (
-    COMPONENT,
+    COMPONENTS,
     DEPLOY,
     EXAMPLES,
     OVERLAYS,
@@ -70,6 +70,16 @@ VARIANTS: Final[dict[str, dict[str, Any]]] = {
             }
         },
         "priorityClassName": "system-cluster-critical",
+    },
+    "partners": {
+        "daemon": {
+            "partners": {
+                "keda": {"listen": "0.0.0.0:6001"},
+                "external_metrics": {"tls": {"certificate": "/etc/tls/tls.crt", "key": "/etc/tls/tls.key"}},
+            }
+        },
+        "partners": {"apiService": {"enabled": True, "caBundle": "QQ==", "annotations": {"a": "b"}}},
+        "networkPolicy": {"enabled": True},
     },
     "closed network": {
         "networkPolicy": {
@@ -161,7 +171,7 @@ def test_api_server_accepts_each_rendered_object(plane: ControlPlane, name: str,
 
 
 @needs_kubectl
-@pytest.mark.parametrize("overlay", [name for name in OVERLAYS if name != COMPONENT])
+@pytest.mark.parametrize("overlay", [name for name in OVERLAYS if name not in COMPONENTS])
 def test_api_server_accepts_each_built_object(plane: ControlPlane, overlay: str) -> None:
     objects = build(DEPLOY / "kustomize" / overlay)
     assert objects

@@ -132,6 +132,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"serviceAccount": {"create": False}, "identity": {"azureClientId": f"{0:08}-0000-0000-0000-{0:012}"}},
         "identity: needs serviceAccount.create",
     ),
+    "metrics API without its server": (
+        {"partners": {"apiService": {"enabled": True}}},
+        "partners.apiService.enabled: needs daemon.partners.external_metrics",
+    ),
     "both monitors": (
         {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}},
         "podMonitor.enabled: must be false with serviceMonitor.enabled",
@@ -173,6 +177,28 @@ def test_port_and_probes_follow_the_daemon_settings() -> None:
     assert daemon["ports"] == [{"name": "http", "containerPort": 9443}]
     assert {daemon[probe]["httpGet"]["scheme"] for probe in ("livenessProbe", "readinessProbe")} == {"HTTPS"}
     assert one(objects, "PodMonitor")["spec"]["podMetricsEndpoints"][0]["scheme"] == "https"
+
+
+def test_ports_of_partners_follow_the_daemon_settings() -> None:
+    assert container(render(example("llama-chat")))["ports"] == [{"name": "http", "containerPort": 8080}]
+    values = {"daemon": {"partners": {"keda": {"listen": "[::]:7000"}}}, "networkPolicy": {"enabled": True}}
+    objects = render(with_workloads(values), namespace="llm")
+    assert {"name": "keda", "containerPort": 7000} in container(objects)["ports"]
+    assert {"name": "keda", "port": 7000, "targetPort": "keda"} in one(objects, "Service")["spec"]["ports"]
+    assert one(objects, "NetworkPolicy")["spec"]["ingress"][1]["ports"] == [{"port": "keda", "protocol": "TCP"}]
+    assert not [made for made in objects if made["kind"] == "APIService"]
+
+
+def test_external_metrics_get_an_api_service_and_the_permission_to_read_the_front_proxy() -> None:
+    tls = {"certificate": "/etc/tls/tls.crt", "key": "/etc/tls/tls.key"}
+    values = {"daemon": {"partners": {"external_metrics": {"tls": tls}}}, "partners": {"apiService": {"enabled": True}}}
+    objects = render(with_workloads(values))
+    assert one(objects, "APIService")["spec"]["service"] == {"name": "forescale", "namespace": "default", "port": 6443}
+    (binding,) = [plain(o) for o in objects if o["metadata"]["name"] == "forescale-front-proxy"]
+    (shipped,) = manifests("kubernetes-front-proxy")
+    assert {key: binding[key] for key in shipped if key != "metadata"} == {
+        key: shipped[key] for key in shipped if key != "metadata"
+    }
 
 
 def test_image_has_the_chart_version_unless_a_tag_or_digest_is_set() -> None:

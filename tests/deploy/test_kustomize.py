@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.charts import COMPONENT, DEPLOY, OVERLAYS, build, container, example, needs_kubectl, one, render
+from tests.deploy.charts import COMPONENTS, DEPLOY, OVERLAYS, build, container, example, needs_kubectl, one, render
 from tests.servers.kube_real import manifests
 
 pytestmark = [pytest.mark.slow, needs_kubectl]
@@ -39,7 +39,7 @@ def test_overlay_changes_the_identity_as_the_chart_does(overlay: str) -> None:
 
 
 def test_every_overlay_is_tested() -> None:
-    assert {*OVERLAYS} == {*SAME_IDENTITY, "base", "nodes", COMPONENT}
+    assert {*OVERLAYS} == {*SAME_IDENTITY, "base", "nodes", *COMPONENTS}
 
 
 def overlay(folder: Path, **fields: Any) -> list[dict[str, Any]]:
@@ -52,7 +52,7 @@ def overlay(folder: Path, **fields: Any) -> list[dict[str, Any]]:
 
 
 def test_own_overlay_sets_namespace_and_journal_volume(tmp_path: Path) -> None:
-    components = [f"../kustomize/{COMPONENT}"]
+    components = ["../kustomize/journal-volume"]
     objects = overlay(tmp_path, namespace="llm", resources=["../kustomize/aws"], components=components)
     assert {made["metadata"]["namespace"] for made in objects} == {"llm"}
     assert one(objects, "RoleBinding")["subjects"][0]["namespace"] == "llm"
@@ -61,3 +61,26 @@ def test_own_overlay_sets_namespace_and_journal_volume(tmp_path: Path) -> None:
     mounted = {mount["name"] for mount in container(objects)["volumeMounts"]}
     assert {"name": "journal", "persistentVolumeClaim": {"claimName": claim}} in volumes
     assert mounted == {volume["name"] for volume in volumes}
+
+
+def test_components_of_partners_add_what_the_chart_adds(tmp_path: Path) -> None:
+    components = ["../kustomize/keda", "../kustomize/external-metrics"]
+    built = overlay(tmp_path, namespace="llm", resources=["../kustomize/base"], components=components)
+    tls = {"certificate": "/etc/tls/tls.crt", "key": "/etc/tls/tls.key"}
+    values = {
+        "daemon": {"partners": {"keda": {}, "external_metrics": {"tls": tls}}},
+        "secrets": [{"name": "forescale-tls", "path": "/etc/tls"}],
+        "partners": {"apiService": {"enabled": True}},
+    }
+    rendered = render({**example("llama-chat"), **values}, namespace="llm")
+    assert one(built, "APIService")["spec"] == one(rendered, "APIService")["spec"]
+    ports = [{port["name"]: port for port in one(o, "Service")["spec"]["ports"]} for o in (built, rendered)]
+    assert ports[0] == ports[1]
+    assert len(ports[0]) == 3
+    containers = [container(o) for o in (built, rendered)]
+    assert by_port(containers[0]) == by_port(containers[1])
+    assert {"/etc/tls"} <= {mount["mountPath"] for mount in containers[0]["volumeMounts"]}
+
+
+def by_port(container: dict[str, Any]) -> dict[str, int]:
+    return {port["name"]: port["containerPort"] for port in container["ports"]}

@@ -73,6 +73,31 @@ CASES: Final = {
         {'forescale_resizes_total{workload="chat", pool="gpus", result="accepted"}': "0+5x20"},
         15,
     ),
+    "writes left to another autoscaler": Case(
+        "ForescaleWritesRefused",
+        {
+            f'forescale_resizes_total{{workload="chat", pool="gpus", result="{result}"}}': "0+5x20"
+            for result in ("published", "withheld")
+        },
+        15,
+    ),
+    "published and not applied": Case(
+        "ForescalePublishedNotApplied",
+        {
+            'forescale_published_replicas{workload="chat", pool="gpus"}': "7x20",
+            'forescale_applied_replicas{workload="chat", pool="gpus"}': "5x20",
+        },
+        15,
+        POOL,
+    ),
+    "published and applied within the tolerance of an HPA": Case(
+        "ForescalePublishedNotApplied",
+        {
+            'forescale_published_replicas{workload="chat", pool="gpus"}': "21x20",
+            'forescale_applied_replicas{workload="chat", pool="gpus"}': "20x20",
+        },
+        15,
+    ),
     "out of quota, first event": Case(
         "ForescaleOutOfQuota",
         {'forescale_resizes_total{workload="chat", pool="gpus", result="out_of_quota"}': "_x9 1x20"},

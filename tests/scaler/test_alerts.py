@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from policies.model import WorkloadName
+from policies.model import Outcome, PoolName, Result, WorkloadName
 from policies.model.error_budget import AT_RISK, window_text
 from scaler.adapter_faults import Faults
 from scaler.clouds.api_budget import Api, Calls
@@ -48,7 +49,9 @@ def test_alerting_rule_uses_only_exported_metrics(rule: dict[str, Any]) -> None:
     faults, tasks = Faults(), Tasks()
     faults.counts[WorkloadName("llm"), "source", "queue"] = tasks.restarts["configuration"] = 1
     metrics.registry.register(SupervisionCollector(tasks, faults))
-    metrics.observe(measured_tick())
+    tick = measured_tick()
+    published = Outcome(PoolName("borrowed"), 1, 2, Result.PUBLISHED)
+    metrics.observe(dataclasses.replace(tick, outcomes=(*tick.outcomes, published)))
     exported = set(re.findall(r"^([a-z_]+)", metrics.exposition().decode(), re.MULTILINE))
     used = set(re.findall(r"forescale_[a-z_]+", rule["expr"]))
     assert used

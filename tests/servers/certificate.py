@@ -1,9 +1,10 @@
-"""A certificate for 127.0.0.1 that only clients with its CA file trust."""
+"""Certificates that only clients with their CA file trust."""
 
 from __future__ import annotations
 
 import ipaddress
 import ssl
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from scaler.config.listen import Tls
+
 
 def self_signed(directory: Path) -> tuple[ssl.SSLContext, str]:
-    """Return the server's context, and the path of the CA file for clients."""
+    """Create a certificate for 127.0.0.1; return the server's context, and the path of the CA file for clients."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "forescale tests")])
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
@@ -35,3 +38,34 @@ def self_signed(directory: Path) -> tuple[ssl.SSLContext, str]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(trusted, secret)
     return context, str(trusted)
+
+
+def make_pair(folder: Path, name: str) -> Tls:
+    """Create a certificate for `name` and its key."""
+    pair = Tls(certificate=str(folder / "tls.crt"), key=str(folder / "tls.key"))
+    subject = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name},IP:127.0.0.1"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
+    subprocess.run([*command, "-out", pair.certificate, "-keyout", pair.key], check=True, capture_output=True)
+    return pair
+
+
+def server_context(pair: Tls) -> ssl.SSLContext:
+    """Return the context of a server with this certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.certificate, pair.key)
+    return context
+
+
+def signed_pair(folder: Path, name: str) -> tuple[Path, Tls]:
+    """Create an authority and a client's certificate for `name` that it signs; return the authority's file and both."""
+    authority, authority_key, request = folder / f"{name}-ca.crt", folder / f"{name}-ca.key", folder / f"{name}.csr"
+    pair = Tls(certificate=str(folder / f"{name}.crt"), key=str(folder / f"{name}.key"))
+    new = ("openssl", "req", "-newkey", "rsa:2048", "-nodes")
+    signing = ("-CA", authority, "-CAkey", authority_key, "-CAcreateserial", "-days", "2")
+    for command in (
+        (*new, "-x509", "-days", "2", "-subj", "/CN=authority", "-keyout", authority_key, "-out", authority),
+        (*new, "-subj", f"/CN={name}", "-keyout", pair.key, "-out", request),
+        ("openssl", "x509", "-req", "-in", request, *signing, "-out", pair.certificate),
+    ):
+        subprocess.run([str(word) for word in command], check=True, capture_output=True)
+    return authority, pair

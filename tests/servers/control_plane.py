@@ -25,6 +25,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from tests.servers.certificate import signed_pair
 from tests.servers.tcp_fault import free_port
 
 READY_S: Final = 90.0
@@ -34,6 +35,10 @@ SCALER: Final = "scaler-token"
 WRITES: Final = 16
 """Maximum writes in flight besides the admin's; beyond it the server throttles."""
 CONTROLLERS: Final = "deployment,replicaset,statefulset,garbagecollector,namespace"
+FRONT_PROXY: Final = "front-proxy-client"
+"""Name in the certificate that the API server shows to servers of aggregated APIs."""
+HPA_SYNC_S: Final = 1
+HPA_STABILIZATION_S: Final = 2
 AUDIT: Final = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -51,9 +56,13 @@ def why_not() -> str:
 
 
 class ControlPlane:
-    """One control plane. Its methods block: they start, stop and signal processes."""
+    """One control plane. Its methods block: they start, stop and signal processes.
 
-    def __init__(self) -> None:
+    With `hpas`, it aggregates APIs, and the HPA controller runs, with short periods.
+    """
+
+    def __init__(self, *, hpas: bool = False) -> None:
+        self.hpas = hpas
         self.folder = Path(tempfile.mkdtemp(prefix="control-plane-"))
         self.port = free_port()
         self.certificate = self.folder / "tls.crt"
@@ -121,6 +130,7 @@ class ControlPlane:
             # A few unfinished writes of the scaler then make the server refuse the next one: 429.
             "--feature-gates=APIPriorityAndFairness=false",
             f"--max-mutating-requests-inflight={WRITES}",
+            *(self._front_proxy() if self.hpas else ()),
         )
         for path in ("/readyz", "/api/v1/namespaces/default"):  # it reports ready before that namespace exists
             self._wait(path)
@@ -166,6 +176,19 @@ class ControlPlane:
             _openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names, *where)
         return self.certificate
 
+    def _front_proxy(self) -> list[str]:
+        """Create the authority and the certificate of the API server as a client, and return the flags for both."""
+        authority, pair = signed_pair(self.folder, FRONT_PROXY)
+        return [
+            f"--requestheader-client-ca-file={authority}",
+            f"--requestheader-allowed-names={FRONT_PROXY}",
+            "--requestheader-username-headers=X-Remote-User",
+            "--requestheader-group-headers=X-Remote-Group",
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+            f"--proxy-client-cert-file={pair.certificate}",
+            f"--proxy-client-key-file={pair.key}",
+        ]
+
     def _start_etcd(self) -> None:
         self._spawn(
             "etcd",
@@ -184,12 +207,15 @@ class ControlPlane:
         )
 
     def _start_controllers(self) -> None:
+        names = f"{CONTROLLERS},horizontalpodautoscaling" if self.hpas else CONTROLLERS
         self._spawn(
             "controllers",
             _binary("kube-controller-manager"),
             f"--kubeconfig={self.kubeconfig}",
             "--leader-elect=false",
-            f"--controllers={CONTROLLERS}",
+            f"--controllers={names}",
+            f"--horizontal-pod-autoscaler-sync-period={HPA_SYNC_S}s",
+            f"--horizontal-pod-autoscaler-downscale-stabilization={HPA_STABILIZATION_S}s",
             "--bind-address=127.0.0.1",
             "--secure-port=0",
             "--port=0",
@@ -228,9 +254,9 @@ class ControlPlane:
 
 
 @contextmanager
-def started() -> Iterator[ControlPlane]:
+def started(*, hpas: bool = False) -> Iterator[ControlPlane]:
     """Start a separate control plane."""
-    plane = ControlPlane()
+    plane = ControlPlane(hpas=hpas)
     plane.start()
     try:
         yield plane

@@ -21,6 +21,7 @@ CLUSTER_WIDE: Final = {
     "ClusterRole": "clusterroles",
     "ClusterRoleBinding": "clusterrolebindings",
     "PriorityClass": "priorityclasses",
+    "APIService": "apiservices",
 }
 PLURALS: Final = {"NetworkPolicy": "networkpolicies"}
 MERGE: Final = "application/merge-patch+json"

@@ -8,12 +8,18 @@ from scaler.clouds.kubernetes.permissions import Action
 
 def sizing(kind: ScalableKind, namespace: str) -> list[Action]:
     """Return the actions to read and set the size of a kind, and to detect other autoscalers."""
+    within = namespace if kind.namespaced else ""
+    write = Action("patch", group_of(kind.api_version), f"{kind.plural}/scale", within)
+    return [write, *observing(kind, namespace)]
+
+
+def observing(kind: ScalableKind, namespace: str) -> list[Action]:
+    """Return the actions to read the size of a kind, and to find the autoscalers that write it."""
     kind_namespace = namespace if kind.namespaced else ""
     group, plural = group_of(kind.api_version), kind.plural
     actions = [Action(verb, group, plural, kind_namespace) for verb in ("get", "list", "watch")]
     if not kind.known:
         actions.append(Action("get", group, f"{plural}/scale", kind_namespace))
-    actions.append(Action("patch", group, f"{plural}/scale", kind_namespace))
     purpose = "detection of other autoscalers"
     actions.append(Action("list", "autoscaling", "horizontalpodautoscalers", namespace, needed=False, for_what=purpose))
     actions.append(Action("list", "keda.sh", "scaledobjects", namespace, needed=False, for_what=purpose))

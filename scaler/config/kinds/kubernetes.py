@@ -16,11 +16,14 @@ from scaler.clouds.kubernetes.cluster import KubeCluster, object_target
 from scaler.clouds.kubernetes.drain_settings import Drain
 
 CAPACITY_BUFFER_GROUP: Final = "autoscaling.x-k8s.io"
+OBJECT_NAME: Final = Pattern(
+    r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", "at most 253 lowercase letters, digits and inner hyphens and dots"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kubernetes(Pool):
-    """The replicas of a Kubernetes object with a scale subresource."""
+class KubernetesObject(Pool):
+    """A Kubernetes object with a scale subresource, whose replicas a pool observes."""
 
     api_version: Annotated[
         str,
@@ -42,10 +45,7 @@ class Kubernetes(Pool):
         str,
         FieldMetadata(
             "Name of the object.",
-            pattern=Pattern(
-                r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$",
-                "at most 253 lowercase letters, digits and inner hyphens and dots",
-            ),
+            pattern=OBJECT_NAME,
             example="llama-chat",
         ),
     ]
@@ -58,12 +58,11 @@ class Kubernetes(Pool):
             "Kubernetes cluster. Default: the cluster of the daemon's pod, or of the current kubeconfig context."
         ),
     ] = field(default_factory=KubeCluster)
-    other_writer_yield_s: OtherWriterYield = YIELD_S
     watch_pods: Annotated[
         bool,
         FieldMetadata(
             "Watch the object's pods, their nodes and events, to see interruption notices, zones and unschedulable"
-            " pods. Default: true. drain requires it."
+            " pods. Default: true."
         ),
     ] = True
     unscheduled_s: Annotated[
@@ -74,9 +73,22 @@ class Kubernetes(Pool):
             gt=0,
         ),
     ] = 300.0
+
+    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
+        return (object_target(self.cluster, self.api_version, self.object_kind, self.namespace, self.name),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kubernetes(KubernetesObject):
+    """The replicas of a Kubernetes object with a scale subresource."""
+
+    other_writer_yield_s: OtherWriterYield = YIELD_S
     drain: Annotated[
         Drain | None,
-        FieldMetadata("Drain replicas before their removal. Default: null, replicas are removed without draining."),
+        FieldMetadata(
+            "Drain replicas before their removal; requires watch_pods. Default: null, replicas are removed without"
+            " draining."
+        ),
     ] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -85,8 +97,16 @@ class Kubernetes(Pool):
         if self.drain is not None and not self.watch_pods:
             yield "watch_pods", "must be true because drain needs the pods"
 
-    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
-        return (object_target(self.cluster, self.api_version, self.object_kind, self.namespace, self.name),)
+
+@dataclass(frozen=True, kw_only=True)
+class Published(KubernetesObject):
+    """The replicas of a Kubernetes object that KEDA or an HPA resizes to the published size."""
+
+    name: Annotated[str, FieldMetadata("Name of the object.", pattern=OBJECT_NAME, example="llama-borrowed")]
+    on_other_writer: Annotated[
+        Literal["yield"],
+        FieldMetadata("Always yield: this pool is resized by the autoscaler that reads its published size."),
+    ] = "yield"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,14 +38,11 @@ class AccessControl:
     def mount(self, app: web.Application) -> None:
         """Check every request of the application, and remove the version from its Server header."""
         app.middlewares.append(self._check)
-        app.on_response_prepare.append(_set_server_header)
+        app.on_response_prepare.append(set_server_header)
 
     @web.middleware
     async def _check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        connection = request.protocol
-        if isinstance(connection, Connection):
-            connection.set_busy(busy=True)
-        try:
+        with Connection.responding(request):
             if request.path not in ANY_HOST and not self._is_known_host(request):
                 raise web.HTTPMisdirectedRequest(text="unknown Host header: add the host to daemon.server.hosts\n")
             if request.path not in PROBES and not self._is_authorized(request):
@@ -54,9 +51,6 @@ class AccessControl:
                     text="the daemon requires its token (daemon.server.token)\n",
                 )
             return await handler(request)
-        finally:
-            if isinstance(connection, Connection):
-                connection.set_busy(busy=False)
 
     def _is_known_host(self, request: web.Request) -> bool:
         """Return whether the Host is a name of this server.
@@ -99,7 +93,8 @@ def _presented_token(request: web.Request) -> str:
     return ""
 
 
-async def _set_server_header(_request: web.Request, response: web.StreamResponse) -> None:
+async def set_server_header(_request: web.Request, response: web.StreamResponse) -> None:
+    """Remove the version from the Server header."""
     response.headers["Server"] = NAME
 
 

@@ -10,7 +10,8 @@ import logging
 import resource
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from aiohttp import web
@@ -71,6 +72,19 @@ class Connection(web.RequestHandler):
         self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(RESPONSE_S if busy else IDLE_S, self.abort)
         self._gate.touch(self)
+
+    @staticmethod
+    @contextmanager
+    def responding(request: web.Request) -> Iterator[None]:
+        """Mark the request's connection as busy until its response is complete."""
+        connection = request.protocol if isinstance(request.protocol, Connection) else None
+        if connection is not None:
+            connection.set_busy(busy=True)
+        try:
+            yield
+        finally:
+            if connection is not None:
+                connection.set_busy(busy=False)
 
     def abort(self) -> None:
         """Close the connection at once, without the pending data."""

@@ -98,18 +98,25 @@ async def serve(
     certificates = None if spec.server.tls is None else Certificates(spec.server.tls, health)
     if spec.server.token is not None:
         spec.server.token.read()
-    sockets = await _open_sockets("--listen" if listen else "daemon.listen", listen or spec.listen)
+    sockets = await open_sockets("--listen" if listen else "daemon.listen", listen or spec.listen)
+    server = await start(app, sockets, certificates, tasks, "http server")
+    return server, server.address("http" if certificates is None else "https")
+
+
+async def start(
+    app: web.Application, sockets: list[socket.socket], certificates: Certificates | None, tasks: Tasks, name: str
+) -> Server:
+    """Accept connections to an application in tasks of this name. The caller closes the server."""
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     assert runner.server is not None  # noqa: S101 - after its setup
     limit = min(MAX_CONNECTIONS, raise_descriptor_limit() // DESCRIPTORS_PER_CONNECTION)
     gate = Gate(runner.server, limit, lambda: None if certificates is None else certificates.context())
-    accepting = [tasks.start("http server", functools.partial(gate.accept, listener)) for listener in sockets]
-    server = Server(runner, sockets, accepting)
-    return server, server.address("http" if certificates is None else "https")
+    accepting = [tasks.start(name, functools.partial(gate.accept, listener)) for listener in sockets]
+    return Server(runner, sockets, accepting)
 
 
-async def _open_sockets(setting: str, listen: str | None) -> list[socket.socket]:
+async def open_sockets(setting: str, listen: str | None) -> list[socket.socket]:
     """Listen on an address that `setting` names; None is the default one.
 
     Where the default port is in use, listen on the next free one, and log it. Raises `Misconfigured`.

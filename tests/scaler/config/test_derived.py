@@ -13,6 +13,7 @@ from policies.recommend.predictive.policy import Predictive
 from scaler.config.derived import complete, slo_quantities
 from scaler.config.load import Workload, load, workload_from
 from scaler.config.model_rates import MODEL_RATES
+from scaler.config.partners import Partners
 from scaler.config.problems import ConfigError
 from scaler.config.warnings import warnings
 from simulators.engine.models.rate_table import module_text
@@ -48,7 +49,7 @@ def predictive(spec: WorkloadSpec) -> Predictive:
 
 
 def warned(spec: WorkloadSpec) -> dict[str, str]:
-    return {".".join(map(str, place)): f"{rule} ({hint})" for place, rule, hint in warnings(spec)}
+    return {".".join(map(str, place)): f"{rule} ({hint})" for place, rule, hint in warnings(spec, Partners())}
 
 
 # --- the policy

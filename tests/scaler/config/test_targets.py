@@ -98,6 +98,7 @@ SAME: dict[str, tuple[Settings, Settings]] = {
         {"kind": "vertex_endpoint", **VERTEX},
         {"kind": "vertex_endpoint", "native": "floor", "scale_to_zero": True, "min_replicas": 0, **VERTEX},
     ),
+    "published": ({"kind": "published", "name": "llm"}, {"kind": "kubernetes", "name": "llm"}),
     "vllm_sleep": (
         {"kind": "vllm_sleep", "urls": ["http://vllm-0", "http://vllm-1:8000"]},
         {"kind": "vllm_sleep", "urls": ["http://vllm-2", "http://VLLM-0:80/"]},

@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from policies.quota.fleet_quota import FleetLimits
-from scaler.config.daemon import DaemonSpec, ServerSpec, Tls
+from scaler.config.daemon import DaemonSpec, ServerSpec
 from scaler.config.secret import Secret
 from scaler.ports import Misconfigured
 from scaler.quota_ledger import QuotaLedger
@@ -30,6 +30,7 @@ from scaler.telemetry.http.server import application, serve
 from scaler.telemetry.metrics import Metrics
 from tests.fakes import ManualClock
 from tests.scaler.live_daemon import live
+from tests.servers.certificate import make_pair
 from tests.servers.daemon import until
 
 PATHS = ["", "static/main.js", "api/workloads", "api/fleet", "metrics", "healthz", "readyz", "nothing"]
@@ -104,15 +105,6 @@ async def test_token_is_required_except_for_health_checks(path: str, tmp_path: P
             assert ("WWW-Authenticate" in answer) == (status == 401)
         file.write_text("another")
         assert (await get(address, path, headers={"Authorization": "Bearer another"}))[0] == expected
-
-
-def make_pair(folder: Path, name: str) -> Tls:
-    """Create a certificate for `name` and its key."""
-    pair = Tls(certificate=str(folder / "tls.crt"), key=str(folder / "tls.key"))
-    subject = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name},IP:127.0.0.1"]
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
-    subprocess.run([*command, "-out", pair.certificate, "-keyout", pair.key], check=True, capture_output=True)
-    return pair
 
 
 async def test_tls_uses_a_renewed_certificate_without_restart(tmp_path: Path) -> None:

@@ -63,6 +63,19 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ ternary "https" "http" (dig "server" "tls" dict .Values.daemon | empty | not) }}
 {{- end }}
 
+{{- /* Ports of the servers for KEDA and HPAs, as daemon.partners sets them: a YAML mapping from name to number. */}}
+{{- define "forescale.partnerPorts" -}}
+{{- $partners := dig "partners" dict .Values.daemon | default dict -}}
+{{- $defaults := dict "keda" "0.0.0.0:6000" "external_metrics" "0.0.0.0:6443" -}}
+{{- $names := dict "keda" "keda" "external_metrics" "metrics-api" -}}
+{{- range $server, $default := $defaults }}
+{{- $settings := get $partners $server }}
+{{- if kindIs "map" $settings }}
+{{ get $names $server }}: {{ dig "listen" $default $settings | splitList ":" | last }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- /* Prefix of volumes and ports. In the pod of another chart, plain names could already be in use. */}}
 {{- define "forescale.prefix" -}}
 {{ if .Values.sidecar }}forescale-{{ end }}
@@ -93,6 +106,9 @@ imagePullPolicy: {{ . }}
 args: [run, /etc/forescale]
 ports:
   - {name: {{ $port }}, containerPort: {{ include "forescale.port" . }}}
+  {{- range $name, $number := include "forescale.partnerPorts" . | fromYaml }}
+  - {name: {{ $name }}, containerPort: {{ $number }}}
+  {{- end }}
 {{- with .Values.env }}
 env:
   {{- toYaml . | nindent 2 }}
