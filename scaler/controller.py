@@ -33,10 +33,12 @@ from policies.signals.plausibility import implausible, implausible_size
 from policies.signals.zero_suspicion import source_of
 from scaler.adapter_faults import Fault
 from scaler.config.load import Workload
+from scaler.leases.fence import before_each_write, check_write
 from scaler.masking import masked_reading, masked_status
 from scaler.ports import (
     Clock,
     Conflict,
+    Fenced,
     Finishing,
     Misconfigured,
     OutOfCapacity,
@@ -69,6 +71,7 @@ RESULTS: Final[Mapping[type[PortError], Result]] = {
     OutOfQuota: Result.OUT_OF_QUOTA,
     Conflict: Result.CONFLICT,
     Misconfigured: Result.MISCONFIGURED,
+    Fenced: Result.FENCED,
 }
 
 
@@ -192,6 +195,7 @@ class Controller:
             spec, record = self._setup.workload.spec, self.slo_record
             self.slo_record = record_of(spec) if record is None else record.adopt(spec)
             self.history.span_s = max(self.history.span_s, spec.lookback_s)
+        epoch = None if self._setup.fence is None else self._setup.fence.epoch()
         due_s += self._apply_clock_step()
         self._began_s = self._clock.now()
         lateness_s = max(0.0, self._began_s - due_s)
@@ -201,7 +205,8 @@ class Controller:
             self._seed = None
         observation, decision = self._decide(observation)
         step_s, self._step_s = self._step_s, 0.0
-        outcomes = await self._act(decision, observation)
+        with self._fenced(epoch):
+            outcomes = await self._act(decision, observation)
         unapplied_step_s = self._clock.step_s() - self._stepped_s
         self._ended_s = self._clock.now() - unapplied_step_s
         tick = Tick(
@@ -214,6 +219,7 @@ class Controller:
             took_s=self._ended_s - self._began_s,
             clock_step_s=step_s,
             dry_run=self._dry_run,
+            epoch=epoch,
         )
         self.history.append(tick)
         if self._setup.ledger is not None:
@@ -340,6 +346,11 @@ class Controller:
 
     # --- act
 
+    def _fenced(self, epoch: int | None) -> AbstractContextManager[None]:
+        """Return a context in which writes need the lease of `epoch`, for as long as a write may take."""
+        fence, write_s = self._setup.fence, self._setup.workload.spec.deadline_s
+        return NO_CONTEXT if fence is None else before_each_write(lambda: fence.refusal(epoch, write_s))
+
     async def _act(self, decision: Decision, observation: Observation) -> tuple[Outcome, ...]:
         outcomes: list[Outcome] = []
         writes: list[Coroutine[None, None, Outcome]] = []
@@ -380,6 +391,7 @@ class Controller:
         if self._dry_run:
             return Outcome(pool, before, target, Result.DRY_RUN, "dry run: nothing is written")
         try:
+            check_write()
             async with self._deadline():
                 with self._boundary("pool", pool):
                     await self._setup.actuators[pool].resize(target, status)

@@ -65,6 +65,10 @@ class Conflict(PortError):
     """Another writer changed the size since our last read. Read it again before writing."""
 
 
+class Fenced(PortError):
+    """This daemon may not write now: another one holds the lease, or may hold it. Nothing was written."""
+
+
 class Misconfigured(PortError):
     """A person must fix it: an unknown name, a missing permission, a wrong query."""
 

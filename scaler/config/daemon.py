@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 
 from policies.model.field_metadata import FieldMetadata, Pattern
 from policies.quota.fleet_quota import FleetLimits
+from scaler.config.high_availability import HighAvailability
 from scaler.config.secret import Secret
 
 MAX_PORT: Final = 65535
@@ -177,6 +178,10 @@ class DaemonSpec:
         FleetLimits,
         FieldMetadata("Limits that span all workloads. A change takes effect on reload, without a restart."),
     ] = field(default_factory=FleetLimits)
+    ha: Annotated[
+        HighAvailability | None,
+        FieldMetadata("Several daemons share the workloads by leases. Default: null, one daemon runs all of them."),
+    ] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.listen is not None and (rule := listen_problem(self.listen)):
