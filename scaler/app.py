@@ -48,6 +48,7 @@ from scaler.telemetry.health import Health, task_of
 from scaler.telemetry.log import log, log_slo_change, log_tick, stamped_by
 from scaler.telemetry.metrics import Metrics
 from scaler.telemetry.shadow import ShadowCollector
+from scaler.telemetry.shards import ShardCollector
 from scaler.telemetry.supervision import SupervisionCollector
 
 STOP_S: Final = 15.0
@@ -138,6 +139,8 @@ class App:
         """
         if self.config.daemon.ha is not None and not self._options.dry_run:
             self.coordinator = await open_coordinator(self, self._resources, self._options)
+            self.metrics.registry.register(ShardCollector(self.coordinator))
+            self.health.held_shards = self.coordinator.held
             self._tails = self._read_tails(list(self.config.workloads.values()))
             self._tails_until = self.clock.now() + 2 * self.config.daemon.ha.lease.duration_s
             return

@@ -33,7 +33,7 @@ from policies.signals.plausibility import implausible, implausible_size
 from policies.signals.zero_suspicion import source_of
 from scaler.adapter_faults import Fault
 from scaler.config.load import Workload
-from scaler.leases.fence import before_each_write, check_write
+from scaler.leases.fence import WritePermit, check_write, writing_under
 from scaler.masking import masked_reading, masked_status
 from scaler.ports import (
     Clock,
@@ -347,9 +347,9 @@ class Controller:
     # --- act
 
     def _fenced(self, epoch: int | None) -> AbstractContextManager[None]:
-        """Return a context in which writes need the lease of `epoch`, for as long as a write may take."""
+        """Return a context in which each write needs the lease of `epoch` for as long as it may take."""
         fence, write_s = self._setup.fence, self._setup.workload.spec.deadline_s
-        return NO_CONTEXT if fence is None else before_each_write(lambda: fence.refusal(epoch, write_s))
+        return NO_CONTEXT if fence is None else writing_under(WritePermit(fence, epoch, write_s))
 
     async def _act(self, decision: Decision, observation: Observation) -> tuple[Outcome, ...]:
         outcomes: list[Outcome] = []

@@ -120,8 +120,8 @@ class Coordinator:
             for task in self._tasks:
                 task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        names = self.leases.names
-        writes = [self._release(names.shard(shard)) for shard in self.held()]
+        names, self._retry_at = self.leases.names, {}
+        writes = [self._release(names.shard(shard)) for shard, lease in self.leases.shards.items() if lease.is_mine]
         problems = [await self._leave(), *(await asyncio.gather(*writes))]
         if problem := next(filter(None, problems), ""):
             log.warning("shards", error=problem, remedy="another daemon takes the leases when they expire")
@@ -145,7 +145,8 @@ class Coordinator:
         config = self._runner.config
         if config is not self._config:
             self._config, self._next_map = config, shard_map(config, self.spec.shards)
-        name = self.leases.names.member(self.leases.identity)
+        identity = self.leases.identity
+        name = self.leases.names.member(identity)
         if self.leases.member.observed is None:
             self._observe(name, None)  # the identity is new, so no lease has this name
         member, next_map = self.leases.member, self._next_map
@@ -153,8 +154,8 @@ class Coordinator:
         if next_map is self.leases.map or self._has_moved():
             problem = await self._renew(name, note_of(self.leases.map))
         else:
-            problem = await self._claim(name, note_of(next_map))
-            if not problem and self.leases.member.held is not None:
+            problem = await self._claim(name, note := note_of(next_map))
+            if self.leases.member.held is not None and self.leases.live_members(self._now()).get(identity) == note:
                 self.leases.map = next_map
                 self._apply.set()
         self.leases.suspended |= self._now() >= valid_until
@@ -195,7 +196,7 @@ class Coordinator:
             name = self.leases.names.shard(shard)
             if shard in wanted:
                 writes.append(self._renew(name))
-            elif shard in before:
+            elif self.leases.shards[shard].is_mine:
                 writes.append(self._renew(name) if self._is_in_use(shard) else self._release(name))
         problems = await asyncio.gather(*writes)
         if self.held() != before:
@@ -233,13 +234,15 @@ class Coordinator:
             return str(e)
         self._retry_at.pop(name, None)
         self._renew_after_s[name] = self.spec.lease.renew_s * self._rng.uniform(*RENEW_JITTER)
-        self.leases.set(name, self._lease(name).accept(claim, stored, self._now()))
+        self.leases.replace(name, self._lease(name).accept(claim, stored, self._now()))
         return ""
 
     async def _release(self, name: str) -> str:
-        claim = self._lease(name).release()
-        if claim is None:
+        release = self._lease(name).release(self._now())
+        if release is None or self._now() < self._retry_at.get(name, NEVER):
             return ""
+        lease, claim = release
+        self.leases.replace(name, lease)
         try:
             self._observe(name, await self._store.put(name, claim))
         except Conflict:
@@ -316,7 +319,7 @@ class Coordinator:
         ready = [
             (n, shard) for n, shard in placed if shard in held and n not in self.leases.cleared and n not in running
         ]
-        if not ready or self.leases.suspended:
+        if not ready or self.leases.suspended or self._next_map is not self.leases.map:
             self._health.report(AGREEMENT, "")
             return
         if problem := await self._list():
@@ -344,7 +347,7 @@ class Coordinator:
             self._unclear({name for name, shard in self.leases.map.shards.items() if shard in lost})
 
     def _lease(self, name: str) -> Lease:
-        lease = self.leases.get(name)
+        lease = self.leases.lease(name)
         assert lease is not None, f"{name} is no lease of this installation"  # noqa: S101 - an invariant
         return lease
 

@@ -7,8 +7,9 @@ check covers a process that was stopped in between.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Protocol
 
 from scaler.ports import Fenced
@@ -24,21 +25,36 @@ class Fence(Protocol):
         """Return why a write of at most `write_s`, decided in `epoch`, may not begin; empty where it may."""
 
 
-_refusal: ContextVar[Callable[[], str] | None] = ContextVar("refusal", default=None)
+@dataclass(frozen=True, slots=True)
+class WritePermit:
+    """The permission of the writes of one tick: those of at most `write_s`, decided in `epoch`."""
+
+    fence: Fence
+    epoch: int | None
+    write_s: float
+
+
+_permit: ContextVar[WritePermit | None] = ContextVar("write_permit", default=None)
 
 
 @contextlib.contextmanager
-def before_each_write(refusal: Callable[[], str]) -> Iterator[None]:
-    """Let `check_write` refuse by `refusal` in this task and those that it starts."""
-    token = _refusal.set(refusal)
+def writing_under(permit: WritePermit) -> Iterator[None]:
+    """Let `check_write` check this permission in this task and those that it starts."""
+    token = _permit.set(permit)
     try:
         yield
     finally:
-        _refusal.reset(token)
+        _permit.reset(token)
 
 
 def check_write() -> None:
     """Raise `Fenced` where a write may not begin now."""
-    refusal = _refusal.get()
-    if refusal is not None and (reason := refusal()):
+    permit = _permit.get()
+    if permit is not None and (reason := permit.fence.refusal(permit.epoch, permit.write_s)):
         raise Fenced(reason)
+
+
+def write_epoch() -> int | None:
+    """Return the epoch of the tick whose write is being sent; None without leases."""
+    permit = _permit.get()
+    return None if permit is None else permit.epoch

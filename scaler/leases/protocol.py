@@ -16,7 +16,7 @@ the machine sleeps (`clock.lease_clock_s`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 RELEASED = ""
@@ -27,13 +27,18 @@ RELEASED_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A lease in the store. `version` changes with each write; `note` is a text of its holder."""
+    """A lease in the store.
+
+    `version` changes with each write, and `note` is a text of its holder. `renewed` is the time of the last renewal on
+    the holder's clock: it is for people, and the protocol does not read it.
+    """
 
     holder: str
     transitions: int
     duration_s: float
     version: str = ""
     note: str = ""
+    renewed: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +98,8 @@ class Lease:
             return self
         same = self.observed is not None and known == record
         observed = self.observed if same else Observed(record, now)
-        is_mine = record is not None and record.holder == self.identity
-        return replace(self, observed=observed, held=self.held if is_mine else None)
+        after = replace(self, observed=observed)
+        return after if after.is_mine else replace(after, held=None)
 
     def has_expired(self, now: float) -> bool:
         """Return whether the record's holder did not renew it for its duration."""
@@ -140,15 +145,23 @@ class Lease:
         held = Held(claim.record.transitions, claim.began, writes_from)
         return replace(self, observed=Observed(stored, now), held=held)
 
-    def release(self) -> Claim | None:
-        """Return the write that releases the held lease; None where it is not held.
+    @property
+    def is_mine(self) -> bool:
+        """Whether the record names this daemon, whose hold may be unknown or have ended."""
+        record = None if self.observed is None else self.observed.record
+        return record is not None and record.holder == self.identity
 
-        The caller has ended all writes of sizes.
+    def release(self, now: float) -> tuple[Lease, Claim] | None:
+        """Return the state and the write that release a lease of this daemon; None where it has another holder.
+
+        The hold ends before the write is sent: if its response is lost, another daemon may hold the lease already. The
+        caller has ended all writes of sizes.
         """
-        if self.held is None or self.observed is None or self.observed.record is None:
+        if self.observed is None or self.observed.record is None or not self.is_mine:
             return None
-        record = Record(RELEASED, self.observed.record.transitions, RELEASED_S)
-        return Claim(record, self.observed.record.version, Origin.HELD, self.held.renewed_at)
+        record = self.observed.record
+        released = Record(RELEASED, record.transitions, RELEASED_S)
+        return replace(self, held=None), Claim(released, record.version, Origin.HELD, now)
 
     def valid_for_s(self, now: float) -> float:
         """Return the remaining validity; 0 or less where the lease is not held any more."""

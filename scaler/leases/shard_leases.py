@@ -38,7 +38,7 @@ class ShardLeases:
         """Whether this member was absent, and has not compared its map with those of the others since."""
         self.joined_at: float | None = None
 
-    def get(self, name: str) -> Lease | None:
+    def lease(self, name: str) -> Lease | None:
         """Return a lease by its name; None for one that belongs to no shard and no member."""
         shard = self.names.shard_number(name)
         if shard is not None:
@@ -49,7 +49,7 @@ class ShardLeases:
             self.others.get(name, Lease(self.identity, self.member.duration_s)) if self.names.is_member(name) else None
         )
 
-    def set(self, name: str, lease: Lease) -> None:
+    def replace(self, name: str, lease: Lease) -> None:
         """Replace the state of a lease."""
         shard = self.names.shard_number(name)
         if shard is not None:
@@ -63,11 +63,11 @@ class ShardLeases:
 
     def observe(self, name: str, record: Record | None, now: float) -> bool:
         """Apply a record of the store. Return whether it changes more than a renewal does."""
-        before = self.get(name)
+        before = self.lease(name)
         if before is None:
             return False
         after = before.observe(record, now)
-        self.set(name, after)
+        self.replace(name, after)
         return _essence(before) != _essence(after)
 
     def observe_all(self, records: Mapping[str, Record], began: float, now: float) -> bool:
@@ -75,7 +75,7 @@ class ShardLeases:
         names = [self.names.shard(shard) for shard in self.shards] + list(self.others)
         changed = [self.observe(name, record, now) for name, record in records.items()]
         for name in names:
-            lease = self.get(name)
+            lease = self.lease(name)
             if name not in records and lease is not None and (lease.observed is None or lease.observed.since < began):
                 changed.append(self.observe(name, None, now))
         return any(changed)

@@ -35,7 +35,7 @@ async def open_leases(spec: HighAvailability, context: Context) -> KubernetesLea
     load = credentials.credentials(spec.lease.cluster)
     scope = ("leases", spec.lease.cluster)
     session = await context.shared(scope, lambda: aclosing(Session(context, load, scope)))
-    return KubernetesLeases(spec, session)
+    return await context.shared(("lease store", spec), lambda: aclosing(KubernetesLeases(spec, session)))
 
 
 class KubernetesLeases:
@@ -148,6 +148,7 @@ def parse(body: Body) -> tuple[str, Record]:
             min(known_s, MAX_DURATION_S),
             text_field(metadata, "resourceVersion"),
             note if isinstance(note, str) else json.dumps(note),
+            str(spec.get("renewTime") or ""),
         )
         return text_field(metadata, "name"), record
 
