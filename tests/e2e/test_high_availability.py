@@ -107,7 +107,7 @@ class Rig:
                 "max_replicas": 2,
                 "interval_s": 1.0,
                 "deadline_s": 0.9,
-                "sources": {"engines": {"kind": "http_json", "url": self.url, "values": {"running": "$.running"}}},
+                "sources": {"engines": {"kind": "http_json", "url": self.url, "values": {"running": "/running"}}},
                 "policies": {"running": {"kind": "metric", "quantity": "running", "target": 1}},
                 "pools": {"gpus": {**pool, "watch_pods": False}},
                 "tolerance": 0.0,
