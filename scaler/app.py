@@ -272,14 +272,14 @@ class App:
             own = self._own(self.config)
             await asyncio.gather(*(self._remove(name) for name in self._configured.keys() - own.keys()))
             setups: list[Setup] = []
-            for name, workload in own.items():
-                if name not in self._configured:
+            for name in self.config.workloads.keys() - self._configured.keys():
+                problem = ""
+                if name in own:
                     try:
-                        setups.append(await self.open(workload))
+                        setups.append(await self.open(own[name]))
                     except PortError as e:
-                        self.health.report(task_of(name), str(e))
-                    else:
-                        self.health.report(task_of(name), "")
+                        problem = str(e)
+                self.health.report(task_of(name), problem)
             for controller in await self._create_controllers(setups, self._tails):
                 self.start(controller)
 

@@ -33,7 +33,7 @@ from policies.signals.plausibility import implausible, implausible_size
 from policies.signals.zero_suspicion import source_of
 from scaler.adapter_faults import Fault
 from scaler.config.load import Workload
-from scaler.leases.fence import WritePermit, check_write, writing_under
+from scaler.leases.fence import check_write, writing_under
 from scaler.masking import masked_reading, masked_status
 from scaler.ports import (
     Clock,
@@ -205,7 +205,7 @@ class Controller:
             self._seed = None
         observation, decision = self._decide(observation)
         step_s, self._step_s = self._step_s, 0.0
-        with self._fenced(epoch):
+        with writing_under(self._setup.fence, epoch, self._setup.workload.spec.deadline_s):
             outcomes = await self._act(decision, observation)
         unapplied_step_s = self._clock.step_s() - self._stepped_s
         self._ended_s = self._clock.now() - unapplied_step_s
@@ -345,11 +345,6 @@ class Controller:
         return observation, decision
 
     # --- act
-
-    def _fenced(self, epoch: int | None) -> AbstractContextManager[None]:
-        """Return a context in which each write needs the lease of `epoch` for as long as it may take."""
-        fence, write_s = self._setup.fence, self._setup.workload.spec.deadline_s
-        return NO_CONTEXT if fence is None else writing_under(WritePermit(fence, epoch, write_s))
 
     async def _act(self, decision: Decision, observation: Observation) -> tuple[Outcome, ...]:
         outcomes: list[Outcome] = []

@@ -313,22 +313,18 @@ class Coordinator:
 
     async def _clear(self) -> None:
         """Clear the stopped workloads of held shards on whose locks all members agree."""
-        wanted, running = self.leases.assigned(self._now()), set(self._runner.running())
-        held = {shard for shard in self.held() if shard in wanted}
-        placed = self.leases.map.shards.items()
-        ready = [
-            (n, shard) for n, shard in placed if shard in held and n not in self.leases.cleared and n not in running
-        ]
-        if not ready or self.leases.suspended or self._next_map is not self.leases.map:
-            self._health.report(AGREEMENT, "")
-            return
-        if problem := await self._list():
-            self._health.report(PART, problem)
-            return
-        now, shards = self._now(), {shard for _, shard in ready} & self.held().keys()
-        agreed = {shard for shard in shards if self.leases.agreed(shard, now)}
-        self.leases.cleared |= {name for name, shard in ready if shard in agreed}
-        differing = ", ".join(map(str, sorted(shards - agreed)))
+        published, running = self.leases.map, set(self._runner.running())
+        held = self.held().keys() & self.leases.assigned(self._now())
+        stopped = [n for n in published.shards if n not in self.leases.cleared and n not in running]
+        ready = {n: published.shards[n] for n in stopped if published.shards[n] in held}
+        problem = await self._list() if ready else ""
+        if problem or self.leases.suspended or published is not self.leases.map or published is not self._next_map:
+            self._health.report(AGREEMENT, problem)
+            return  # the publication of the map must precede the list
+        now, shards = self._now(), set(ready.values())
+        agreed = {shard for shard in shards & self.held().keys() if self.leases.agreed(shard, now)}
+        self.leases.cleared |= {name for name, shard in ready.items() if shard in agreed}
+        differing = ", ".join(str(shard) for shard in sorted(shards) if not self.leases.agreed(shard, now))
         problem = f"another daemon's configuration differs in the shards {differing}: their workloads wait for it"
         self._health.report(AGREEMENT, problem if differing else "")
 

@@ -27,7 +27,7 @@ class Fence(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WritePermit:
-    """The permission of the writes of one tick: those of at most `write_s`, decided in `epoch`."""
+    """The permission of one tick's writes: each takes at most `write_s`, and was decided in `epoch`."""
 
     fence: Fence
     epoch: int | None
@@ -38,9 +38,9 @@ _permit: ContextVar[WritePermit | None] = ContextVar("write_permit", default=Non
 
 
 @contextlib.contextmanager
-def writing_under(permit: WritePermit) -> Iterator[None]:
-    """Let `check_write` check this permission in this task and those that it starts."""
-    token = _permit.set(permit)
+def writing_under(fence: Fence | None, epoch: int | None, write_s: float) -> Iterator[None]:
+    """Let `check_write` check the fence in this task and those that it starts; None permits all writes."""
+    token = _permit.set(None if fence is None else WritePermit(fence, epoch, write_s))
     try:
         yield
     finally:

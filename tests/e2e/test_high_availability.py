@@ -1,186 +1,24 @@
 """Two daemons on a real API server: shares, handover, a crash, and a pause beyond the lease.
 
-The laws are read from the API server's audit log. Each write of a size carries its epoch in its field manager.
+The laws are read from the API server's audit log.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import yaml
-from aiohttp import web
 
 from policies.model import Result
 from scaler.cli import main
-from scaler.clock import wall_time
 from tests.servers.control_plane import why_not
-from tests.servers.daemon import Daemon, daemon, until
-from tests.servers.kube_real import KubeNamespace, kube_namespace, workload
-from tests.servers.site import listening
+from tests.servers.daemon import until
+from tests.servers.daemons import NAMES, SHARDS, WITHIN_S, held, holds, now_s, rig
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not())]
-SHARDS: Final = 4
-DURATION_S: Final = 4.0
-NAMES: Final = ("llm", "chat", "code", "mail")
-WITHIN_S: Final = 300.0
-LEASES: Final = {
-    "apiGroups": ["coordination.k8s.io"],
-    "resources": ["leases"],
-    "verbs": ["get", "list", "watch", "create", "patch", "delete"],
-}
-RBAC: Final = "apis/rbac.authorization.k8s.io/v1"
-
-
-@dataclass(frozen=True)
-class Write:
-    """A write of a size that the API server accepted."""
-
-    user: str
-    target: str
-    epoch: int
-    at: float
-
-
-class Demand:
-    """A source whose value alternates, so that each tick resizes."""
-
-    def __init__(self) -> None:
-        self.reads = 0
-
-    async def answer(self, _: web.Request) -> web.Response:
-        self.reads += 1
-        return web.json_response({"running": 1 + self.reads % 2})
-
-
-class Rig:
-    """A namespace with a Deployment for each workload, and service accounts for two daemons."""
-
-    def __init__(self, kube: KubeNamespace, url: str, folder: Path) -> None:
-        self.kube = kube
-        self.url = url
-        self.folder = folder
-
-    async def prepare(self) -> None:
-        call, path = self.kube.call, self.kube.path
-        for name in NAMES[1:]:
-            await call("POST", path("deployments"), workload("Deployment", name, 1))
-        role = {"metadata": {"name": "leases"}, "rules": [LEASES]}
-        await call("POST", path("roles", api=RBAC), role)
-        for account in ("a", "b"):
-            await call("POST", path("serviceaccounts", api="api/v1"), {"metadata": {"name": account}})
-            for granted in ("forescale", "leases"):
-                binding = {
-                    "metadata": {"name": f"{account}-{granted}"},
-                    "roleRef": {"apiGroup": RBAC.split("/")[1], "kind": "Role", "name": granted},
-                    "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": self.kube.namespace}],
-                }
-                await call("POST", path("rolebindings", api=RBAC), binding)
-            request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-            token = await call("POST", path("serviceaccounts", f"{account}/token", api="api/v1"), request)
-            kubeconfig = f"{self.kube.namespace}-{account}.json"
-            self.configure(account, self.kube.plane.write_kubeconfig(kubeconfig, token["status"]["token"]))
-
-    def configure(self, account: str, kubeconfig: Path) -> None:
-        config, cluster = self.folder / account, {"kubeconfig": str(kubeconfig)}
-        config.mkdir()
-        lease = {"namespace": self.kube.namespace, "duration_s": DURATION_S, "renew_s": 1.0, "cluster": cluster}
-        settings = {
-            "listen": "127.0.0.1:0",
-            "journal": {"directory": str(self.folder / f"journal-{account}")},
-            "ha": {"shards": SHARDS, "lease": lease},
-        }
-        (config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": settings}))
-        for name in NAMES:
-            pool = {"kind": "kubernetes", "name": name, "namespace": self.kube.namespace, "cluster": cluster}
-            document = {
-                "workload": name,
-                "max_replicas": 2,
-                "interval_s": 1.0,
-                "deadline_s": 0.9,
-                "sources": {"engines": {"kind": "http_json", "url": self.url, "values": {"running": "/running"}}},
-                "policies": {"running": {"kind": "metric", "quantity": "running", "target": 1}},
-                "pools": {"gpus": {**pool, "watch_pods": False}},
-                "tolerance": 0.0,
-                "scale_up": {"period_s": 1.0, "max_replicas": 9},
-                "scale_down": {"window_s": 0.0, "period_s": 1.0, "max_replicas": 9},
-            }
-            (config / f"{name}.yaml").write_text(yaml.safe_dump(document))
-
-    @asynccontextmanager
-    async def run(self, account: str) -> AsyncIterator[Daemon]:
-        async with daemon(str(self.folder / account), journal=self.folder / f"journal-{account}") as d:
-            yield d
-
-    def writes(self) -> list[Write]:
-        """Return the accepted writes of sizes by the daemons, in the order of the API server."""
-        return [w for line in self.kube.plane.audit.read_text().splitlines() if (w := self._write(json.loads(line)))]
-
-    def _write(self, event: dict[str, Any]) -> Write | None:
-        user, target = event["user"].get("username", ""), event.get("objectRef") or {}
-        is_ours = user.startswith(f"system:serviceaccount:{self.kube.namespace}:")
-        if not is_ours or event["verb"] != "patch" or target.get("subresource") != "scale":
-            return None
-        if event["responseStatus"]["code"] >= 300:
-            return None
-        (manager,) = parse_qs(urlsplit(event["requestURI"]).query)["fieldManager"]
-        at = datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp()
-        return Write(user.rpartition(":")[2], target["name"], int(manager.removeprefix("forescale-epoch-")), at)
-
-    def check_laws(self) -> None:
-        """Check that each target has one writer in each epoch, and that no write of an older epoch follows."""
-        for name in NAMES:
-            own = [w for w in self.writes() if w.target == name]
-            assert own, f"{name} was never written"
-            epochs = [w.epoch for w in own]
-            assert epochs == sorted(epochs), f"{name}: a write of an older epoch follows: {epochs}"
-            for first, second in pairwise(own):
-                assert first.epoch != second.epoch or first.user == second.user, f"{name}: {first}, {second}"
-
-
-async def held(d: Daemon) -> dict[str, int]:
-    """Return the epochs of the shards that a daemon holds."""
-    _, text = await d.get("healthz")
-    shards: dict[str, int] = json.loads(text)["shards"]
-    return shards
-
-
-async def holds(d: Daemon, shards: int) -> None:
-    async def enough() -> bool:
-        return len(await held(d)) == shards
-
-    await until(enough, WITHIN_S, d)
-
-
-@asynccontextmanager
-async def rig(folder: Path) -> AsyncIterator[Rig]:
-    demand = Demand()
-    app = web.Application()
-    app.router.add_get("/", demand.answer)
-    async with AsyncExitStack() as stack:
-        kube = await stack.enter_async_context(kube_namespace())
-        port = await stack.enter_async_context(listening(app))
-        opened = Rig(kube, f"http://127.0.0.1:{port}/", folder)
-        await opened.prepare()
-        yield opened
-
-
-def wrote(opened: Rig, user: str, since: float) -> set[str]:
-    """Return the targets that a daemon has written since then."""
-    return {w.target for w in opened.writes() if w.user == user and w.at > since}
-
-
-def now_s() -> float:
-    return datetime.fromisoformat(wall_time()).timestamp()
 
 
 async def test_shares_and_handover_at_a_shutdown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,13 +26,13 @@ async def test_shares_and_handover_at_a_shutdown(tmp_path: Path, capsys: pytest.
         await holds(a, SHARDS // 2)
         await holds(b, SHARDS // 2)
         await until(lambda: {w.target for w in opened.writes()} == set(NAMES), WITHIN_S, b)
-        assert main(["shards", str(tmp_path / "a"), "--json"]) == 0
+        assert await asyncio.to_thread(main, ["shards", str(tmp_path / "a"), "--json"]) == 0
         printed = json.loads(capsys.readouterr().out)
         assert sorted(w for shard in printed["shards"] for w in shard["workloads"]) == sorted(NAMES)
         assert len({shard["holder"] for shard in printed["shards"]}) == len(printed["members"]) == 2
         assert await a.stop() == 0
         stopped = now_s()
-        await until(lambda: wrote(opened, "b", stopped) == set(NAMES), WITHIN_S, b)
+        await until(lambda: opened.written("b", stopped) == set(NAMES), WITHIN_S, b)
         assert len(await held(b)) == SHARDS
         assert any(t.epoch is not None for t in b.ticks())
         _, metrics = await b.get("metrics")
@@ -209,7 +47,7 @@ async def test_takeover_after_a_crash(tmp_path: Path) -> None:
         await until(lambda: {w.target for w in opened.writes()} == set(NAMES), WITHIN_S, b)
         a.process.kill()
         killed = now_s()
-        await until(lambda: wrote(opened, "b", killed) == set(NAMES), WITHIN_S, b)
+        await until(lambda: opened.written("b", killed) == set(NAMES), WITHIN_S, b)
         fenced = [o for t in b.ticks() for o in t.outcomes if o.result is Result.FENCED and "had expired" in o.reason]
         assert fenced  # the new holder ticked before it wrote
         opened.check_laws()
@@ -223,10 +61,10 @@ async def test_paused_daemon_writes_nothing_when_it_continues(tmp_path: Path) ->
         before = await held(a)
         a.process.send_signal(signal.SIGSTOP)
         paused = now_s()
-        await until(lambda: wrote(opened, "b", paused) == set(NAMES), WITHIN_S, b)
+        await until(lambda: opened.written("b", paused) == set(NAMES), WITHIN_S, b)
         a.process.send_signal(signal.SIGCONT)
         continued = now_s()
-        await until(lambda: bool(wrote(opened, "a", continued)), WITHIN_S, a)  # with shards that were handed back
+        await until(lambda: bool(opened.written("a", continued)), WITHIN_S, a)  # with shards that were handed back
         again = await held(a)
         assert all(epoch > before.get(shard, -1) for shard, epoch in again.items())
         opened.check_laws()

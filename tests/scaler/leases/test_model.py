@@ -15,6 +15,7 @@ from typing import TypeVar
 import pytest
 
 from scaler.leases.protocol import RELEASED, Claim, Held, Lease, Observed, Origin, Record
+from scaler.leases.shares import assign
 
 DURATION, WRITE = 2, 1
 StateT = TypeVar("StateT", bound=Hashable)
@@ -150,3 +151,85 @@ def test_one_lease_has_one_writer_in_every_interleaving() -> None:
     seen = search(World(None, (started("a"), started("b"))), one_lease, 2_000_000)
     writers = {d.lease.identity for world in seen for d in world.daemons if d.lease.may_write(0, WRITE)}
     assert writers == {"a", "b"}  # both get to write
+
+
+SHARDS, STEPS = 3, 5
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The leases of three shards, as the store and as two daemons know them, at a time."""
+
+    store: tuple[Record | None, ...]
+    daemons: tuple[tuple[Lease, ...], tuple[Lease, ...]]
+    at: int = 0
+
+
+def fleet_of(shards: list[World], at: int) -> Fleet:
+    """Return the fleet of worlds of one lease each."""
+    normals = [normal(shard) for shard in shards]
+    first, second = (tuple(shard.daemons[i].lease for shard in normals) for i in (0, 1))
+    return Fleet(tuple(shard.store for shard in normals), (first, second), at)
+
+
+def worlds(fleet: Fleet) -> list[World]:
+    """Return each shard of a fleet as a world of one lease."""
+    return [World(store, (Daemon(a), Daemon(b))) for store, a, b in zip(fleet.store, *fleet.daemons, strict=True)]
+
+
+def one_round(fleet: Fleet, i: int, members: tuple[str, ...], answered: bool) -> Fleet:
+    """Return the fleet after a daemon, which sees these members, has read, renewed, taken and released leases.
+
+    Without an answer the store has its writes, and the daemon does not know that.
+    """
+    shards = worlds(fleet)
+    read = [world.daemons[i].lease.observe(world.store, 0) for world in shards]
+    me = read[0].identity
+    wanted = {
+        n for n, m in assign(SHARDS, members, {n: lease.holder(0) for n, lease in enumerate(read)}).items() if m == me
+    }
+    after: list[World] = []
+    for n, (world, lease) in enumerate(zip(shards, read, strict=True)):
+        released = None if n in wanted else lease.release(0)
+        kept, claim = released or (lease, lease.claim(0) if n in wanted else None)
+        store = world.store
+        if claim is not None and (stored := put(store, claim)) is not None:
+            store = stored
+            if answered:
+                kept = kept.observe(stored, 0) if released else kept.accept(claim, stored, 0)
+        pair = list(world.daemons)
+        pair[i] = Daemon(kept)
+        after.append(World(store, (pair[0], pair[1])))
+    return fleet_of(after, fleet.at)
+
+
+def three_shards(fleet: Fleet) -> Iterator[Fleet]:
+    """Yield each next state until `STEPS`, and check that each shard has one writer.
+
+    A daemon may believe at any time that the other one is gone, or has come back.
+    """
+    for world in worlds(fleet):
+        for one, two in (world.daemons, world.daemons[::-1]):
+            assert not one.lease.may_write(0, WRITE) or two.lease.valid_for_s(0) <= 0
+    if fleet.at < STEPS:
+        yield fleet_of([later(world) for world in worlds(fleet)], fleet.at + 1)
+    for i, me in enumerate("ab"):
+        for members in ((me,), ("a", "b")):
+            for answered in (True, False):
+                yield one_round(fleet, i, members, answered)
+
+
+@pytest.mark.slow
+def test_three_shards_have_one_writer_each_and_are_shared() -> None:
+    """From every state that is reached, both daemons have their shares soon after the faults end."""
+    leases = [tuple(Lease(me, DURATION) for _ in range(SHARDS)) for me in "ab"]
+    seen = search(Fleet((None,) * SHARDS, (leases[0], leases[1])), three_shards, 200_000)
+    for fleet in seen:
+        if fleet.at == STEPS:
+            settled = fleet
+            for _ in range(DURATION + 1):
+                for i in (0, 1, 0, 1):
+                    settled = one_round(settled, i, ("a", "b"), answered=True)
+                settled = fleet_of([later(world) for world in worlds(settled)], STEPS)
+            holders = sorted(record.holder for record in settled.store if record)
+            assert holders in (["a", "a", "b"], ["a", "b", "b"])
