@@ -20,11 +20,11 @@ from aiohttp import web
 
 from scaler.clock import wall_time
 from tests.servers.daemon import Daemon, daemon, until
-from tests.servers.kube_real import KubeNamespace, kube_namespace, workload
+from tests.servers.kube_real import KubeNamespace, kube_namespace
 from tests.servers.site import listening
 
 SHARDS: Final = 4
-DURATION_S: Final = 4.0
+DURATION_S: Final = 8.0
 NAMES: Final = ("llm", "chat", "code", "mail")
 WITHIN_S: Final = 300.0
 LEASES: Final = {
@@ -32,6 +32,9 @@ LEASES: Final = {
     "resources": ["leases"],
     "verbs": ["get", "list", "watch", "create", "patch", "delete"],
 }
+API: Final = "ha.example.com/v1"
+ENGINES: Final = {"apiGroups": ["ha.example.com"], "resources": ["engines"], "verbs": ["get", "list", "watch"]}
+SCALES: Final = {"apiGroups": ["ha.example.com"], "resources": ["engines/scale"], "verbs": ["get", "patch"]}
 RBAC: Final = "apis/rbac.authorization.k8s.io/v1"
 
 
@@ -46,18 +49,21 @@ class Write:
 
 
 class Demand:
-    """A source whose value alternates, so that each tick resizes."""
+    """A source whose value grows, so that each tick resizes."""
 
     def __init__(self) -> None:
         self.reads = 0
 
     async def answer(self, _: web.Request) -> web.Response:
         self.reads += 1
-        return web.json_response({"running": 1 + self.reads % 2})
+        return web.json_response({"running": self.reads})
 
 
 class Rig:
-    """A namespace with a Deployment for each workload, and service accounts for two daemons."""
+    """A namespace with an object for each workload, and service accounts for two daemons.
+
+    The objects are of a custom kind that no controller follows, so that no pod has to start.
+    """
 
     def __init__(self, kube: KubeNamespace, url: str, folder: Path) -> None:
         self.kube = kube
@@ -66,9 +72,11 @@ class Rig:
 
     async def prepare(self) -> None:
         call, path = self.kube.call, self.kube.path
-        for name in NAMES[1:]:
-            await call("POST", path("deployments"), workload("Deployment", name, 1))
-        role = {"metadata": {"name": "leases"}, "rules": [LEASES]}
+        await self.kube.kind("engines", "Engine", API, ".spec.replicas")
+        for name in NAMES:
+            engine = {"apiVersion": API, "kind": "Engine", "metadata": {"name": name}, "spec": {"replicas": 1}}
+            await call("POST", path("engines", api=f"apis/{API}"), engine)
+        role = {"metadata": {"name": "leases"}, "rules": [LEASES, ENGINES, SCALES]}
         await call("POST", path("roles", api=RBAC), role)
         for account in ("a", "b"):
             await call("POST", path("serviceaccounts", api="api/v1"), {"metadata": {"name": account}})
@@ -87,7 +95,7 @@ class Rig:
     def configure(self, account: str, kubeconfig: Path) -> None:
         config, cluster = self.folder / account, {"kubeconfig": str(kubeconfig)}
         config.mkdir()
-        lease = {"namespace": self.kube.namespace, "duration_s": DURATION_S, "renew_s": 1.0, "cluster": cluster}
+        lease = {"namespace": self.kube.namespace, "duration_s": DURATION_S, "renew_s": 2.0, "cluster": cluster}
         settings = {
             "listen": "127.0.0.1:0",
             "journal": {"directory": str(self.folder / f"journal-{account}")},
@@ -95,24 +103,25 @@ class Rig:
         }
         (config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": settings}))
         for name in NAMES:
-            pool = {"kind": "kubernetes", "name": name, "namespace": self.kube.namespace, "cluster": cluster}
+            engine = {"api_version": API, "object_kind": "Engine", "name": name, "namespace": self.kube.namespace}
             document = {
                 "workload": name,
-                "max_replicas": 2,
-                "interval_s": 1.0,
-                "deadline_s": 0.9,
+                "max_replicas": 100_000,
+                "interval_s": 2.0,
+                "deadline_s": 1.5,
                 "sources": {"engines": {"kind": "http_json", "url": self.url, "values": {"running": "/running"}}},
                 "policies": {"running": {"kind": "metric", "quantity": "running", "target": 1}},
-                "pools": {"gpus": {**pool, "watch_pods": False}},
+                "pools": {"gpus": {"kind": "kubernetes", **engine, "watch_pods": False, "cluster": cluster}},
                 "tolerance": 0.0,
                 "scale_up": {"period_s": 1.0, "max_replicas": 9},
-                "scale_down": {"window_s": 0.0, "period_s": 1.0, "max_replicas": 9},
             }
             (config / f"{name}.yaml").write_text(yaml.safe_dump(document))
 
     @asynccontextmanager
     async def run(self, account: str) -> AsyncIterator[Daemon]:
-        async with daemon(str(self.folder / account), journal=self.folder / f"journal-{account}") as d:
+        async with daemon(
+            str(self.folder / account), journal=self.folder / f"journal-{account}", start_s=WITHIN_S
+        ) as d:
             yield d
 
     def writes(self) -> list[Write]:
