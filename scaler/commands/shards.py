@@ -75,5 +75,6 @@ def lines(shards: list[dict[str, Any]], members: list[dict[str, str]]) -> Iterat
     yield ""
     for member in members:
         held = sum(shard["holder"] == member["member"] for shard in shards)
+        shards_text = f"{held} shard{'s' * (held != 1)}"
         renewed = member["renewed"] or "unknown"
-        yield f"{printable(member['member'])}: {held} shards, renewed {printable(renewed)} by its clock"
+        yield f"{printable(member['member'])}: {shards_text}, renewed {printable(renewed)} by its clock"
