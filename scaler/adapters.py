@@ -40,7 +40,7 @@ IMPORT_LOCK: Final = threading.Lock()
 
 @contextlib.contextmanager
 def name_in_errors(name: str) -> Iterator[None]:
-    """Add the name, as of a workload, to an error, and the extra to install for a missing package.
+    """Add a name to an error, and the extra to install for a missing package.
 
     Raises `Misconfigured`.
     """

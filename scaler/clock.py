@@ -64,7 +64,10 @@ class FastClock:
 
 
 def lease_clock_s() -> float:
-    """Return a reading of the clock of leases: monotonic, and running while the machine sleeps. Seconds."""
+    """Return a reading of the clock of leases, which also runs while the machine sleeps.
+
+    It is monotonic. Seconds.
+    """
     return time.clock_gettime(LEASE_CLOCK)
 
 

@@ -66,7 +66,7 @@ class Conflict(PortError):
 
 
 class Fenced(PortError):
-    """This daemon may not write now: another one holds the lease, or may hold it. Nothing was written."""
+    """This daemon may not write now, and has not: another one holds or may hold the lease."""
 
 
 class Misconfigured(PortError):

@@ -159,7 +159,7 @@ class Pool:
         raise NotImplementedError(f"{type(self).__name__} states no target")
 
     def locks(self, workload: str, pool: str) -> tuple[Target, ...]:
-        """Return the objects that serialize this pool's writes: its targets, or what they are part of.
+        """Return the objects that serialize this pool's writes: its targets, or larger ones.
 
         With high availability, pools with a common lock are in one daemon.
         """

@@ -70,7 +70,7 @@ def fleet_limits(fleet: FleetLimits, specs: Iterable[WorkloadSpec]) -> Iterator[
 
 
 def lease_limits(ha: HighAvailability, specs: Iterable[WorkloadSpec]) -> Iterator[Finding]:
-    """Yield the workloads whose writes may last so long that no renewal of a lease leaves time for them."""
+    """Yield the workloads whose writes do not fit into the validity of a lease."""
     for spec in specs:
         least_s = spec.deadline_s + ha.lease.renew_s
         if ha.lease.duration_s <= least_s:

@@ -1,1 +1,1 @@
-"""High availability: several daemons share the workloads by leases, and only a lease's holder writes."""
+"""High availability: daemons share the workloads by leases, and only a holder writes."""

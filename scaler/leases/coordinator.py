@@ -1,4 +1,4 @@
-"""Carries the lease protocol out: renews, takes and releases leases, and starts and stops their workloads."""
+"""Carries the lease protocol out, and starts and stops the workloads of held shards."""
 
 from __future__ import annotations
 
@@ -164,7 +164,10 @@ class Coordinator:
         return problem
 
     async def _rejoin(self) -> str:
-        """Compare maps after this member was absent, for example expired, so that others could not see its map."""
+        """Compare maps with the others after this member was absent, for example expired.
+
+        They could not see its map meanwhile.
+        """
         if problem := await self._list():
             return problem
         now, shards = self._now(), self.leases.map.shards
@@ -220,7 +223,10 @@ class Coordinator:
         return await self._claim(name, note) if self._now() >= self._due_at(name) else ""
 
     async def _claim(self, name: str, note: str = "") -> str:
-        """Take or renew a lease. Return the problem, empty where there is none or another daemon was faster."""
+        """Take or renew a lease. Return the problem.
+
+        It is empty where another daemon was faster.
+        """
         lease = self._lease(name)
         claim = lease.claim(self._now(), note)
         if claim is None:
@@ -381,6 +387,9 @@ class WorkloadFence:
 
 
 def new_identity() -> str:
-    """Return an identity that no process has had: a restarted daemon does not hold its predecessor's leases."""
+    """Return an identity that no process has had.
+
+    A restarted daemon so does not hold its predecessor's leases.
+    """
     host = re.sub(r"[^a-z0-9-]", "-", socket.gethostname().lower()).strip("-")[:60]
     return f"{host or 'host'}-{uuid.uuid4().hex[:8]}"

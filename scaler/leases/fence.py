@@ -22,12 +22,18 @@ class Fence(Protocol):
         """Return the epoch of the held lease; None while it is not held."""
 
     def refusal(self, epoch: int | None, write_s: float) -> str:
-        """Return why a write of at most `write_s`, decided in `epoch`, may not begin; empty where it may."""
+        """Return why a write may not begin; empty where it may.
+
+        It takes at most `write_s`, and was decided in `epoch`.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class WritePermit:
-    """The permission of one tick's writes: each takes at most `write_s`, and was decided in `epoch`."""
+    """The permission of one tick's writes.
+
+    Each takes at most `write_s`, and was decided in `epoch`.
+    """
 
     fence: Fence
     epoch: int | None
@@ -39,7 +45,10 @@ _permit: ContextVar[WritePermit | None] = ContextVar("write_permit", default=Non
 
 @contextlib.contextmanager
 def writing_under(fence: Fence | None, epoch: int | None, write_s: float) -> Iterator[None]:
-    """Let `check_write` check the fence in this task and those that it starts; None permits all writes."""
+    """Let `check_write` check the fence in this task and those that it starts.
+
+    None permits all writes.
+    """
     token = _permit.set(None if fence is None else WritePermit(fence, epoch, write_s))
     try:
         yield

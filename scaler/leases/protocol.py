@@ -71,7 +71,7 @@ class Origin(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A write that makes `record` the lease's, if the stored version still is `replaces`; None creates it."""
+    """A write of `record`, if the stored version still is `replaces`; None creates the lease."""
 
     record: Record
     replaces: str | None
@@ -81,7 +81,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """One lease as one daemon, `identity`, knows it. Each method returns the next state or an answer."""
+    """One lease as one daemon, `identity`, knows it."""
 
     identity: str
     duration_s: float
@@ -89,9 +89,10 @@ class Lease:
     held: Held | None = None
 
     def observe(self, record: Record | None, now: float) -> Lease:
-        """Return the state after the record was read. Another holder's record ends this daemon's hold.
+        """Return the state after the record was read.
 
-        A record that is older than the known one, as a late event of a watch, is ignored.
+        Another holder's record ends this daemon's hold. A record that is older than the known one, as a late event of a
+        watch, is ignored.
         """
         known = None if self.observed is None else self.observed.record
         if known is not None and record is not None and is_older(record.version, known.version):
@@ -113,7 +114,10 @@ class Lease:
         return RELEASED if record is None or self.has_expired(now) else record.holder
 
     def claim(self, now: float, note: str = "") -> Claim | None:
-        """Return the write that takes or renews the lease; None while another daemon holds it or it is unknown."""
+        """Return the write that takes or renews the lease.
+
+        Returns None while another daemon holds it, or it was not read yet.
+        """
         if self.observed is None:
             return None
         record = self.observed.record
@@ -152,10 +156,10 @@ class Lease:
         return record is not None and record.holder == self.identity
 
     def release(self, now: float) -> tuple[Lease, Claim] | None:
-        """Return the state and the write that release a lease of this daemon; None where it has another holder.
+        """Return the state and the write that release the lease.
 
-        The hold ends before the write is sent: if its response is lost, another daemon may hold the lease already. The
-        caller has ended all writes of sizes.
+        Returns None where it is not this daemon's. The hold ends before the write is sent: if its response is lost,
+        another daemon may hold the lease already. The caller has ended all writes of sizes.
         """
         if self.observed is None or self.observed.record is None or not self.is_mine:
             return None
@@ -173,5 +177,5 @@ class Lease:
 
 
 def is_older(version: str, than: str) -> bool:
-    """Return whether a version is older than another; False where they are not numbers, which grow."""
+    """Return whether a version is older than another; False where they are not numbers."""
     return version.isdecimal() and than.isdecimal() and int(version) < int(than)

@@ -118,7 +118,7 @@ class ShardLeases:
         return None if held is None else held.epoch
 
     def refusal(self, workload: WorkloadName, epoch: int | None, write_s: float, now: float) -> str:
-        """Return why a write of at most `write_s`, decided in `epoch`, may not begin; empty where it may."""
+        """Return why a write may not begin, as `Fence.refusal`."""
         shard = self.map.shards.get(workload)
         lease = None if shard is None else self.shards[shard]
         if lease is None or lease.held is None:

@@ -50,12 +50,12 @@ class LeaseStore(Protocol):
     """Leases with optimistic concurrency. Each method raises port errors."""
 
     async def list(self) -> Mapping[str, Record]:
-        """Return all leases of the installation by name, as the store holds them after the call began."""
+        """Return all leases by name, as the store holds them after the call began."""
 
     async def get(self, name: str) -> Record | None: ...
 
     async def put(self, name: str, claim: Claim) -> Record:
-        """Write a claim and return the stored record. Raises `Conflict` where another version is stored."""
+        """Write a claim and return the stored record. Raises `Conflict` for another version."""
 
     async def delete(self, name: str, version: str) -> None:
         """Delete a lease that still has `version`, if there is one."""

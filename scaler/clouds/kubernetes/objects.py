@@ -109,7 +109,10 @@ class ScalableState:
 
 
 def field_manager() -> str:
-    """Return the field manager of a write. With leases it ends with the epoch, which the object then records."""
+    """Return the field manager of a write.
+
+    With leases it ends with the epoch, which the object then records.
+    """
     epoch = write_epoch()
     return MANAGER if epoch is None else f"{MANAGER}-epoch-{epoch}"
 
