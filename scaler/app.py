@@ -32,7 +32,7 @@ from scaler.journal.initial_history import InitialHistory, recent_ticks
 from scaler.journal.reader import Unread, tail
 from scaler.journal.writer import JournalWriter
 from scaler.leases.coordinator import Coordinator
-from scaler.leases.opening import open_coordinator
+from scaler.leases.opening import check_options, open_store
 from scaler.ports import Clock, PortError
 from scaler.quota_ledger import QuotaLedger
 from scaler.recorder import Recorder
@@ -137,12 +137,15 @@ class App:
 
         With high availability, that is left to `assign`. A dry run takes no shards: it observes all workloads.
         """
-        if self.config.daemon.ha is not None and not self._options.dry_run:
-            self.coordinator = await open_coordinator(self, self._resources, self._options)
+        spec = self.config.daemon.ha
+        if spec is not None and not self._options.dry_run:
+            check_options(once=self._options.once, has_shadows=bool(self._options.shadows))
+            store = await open_store(spec, self._resources, self.clock)
+            self.coordinator = Coordinator(spec, store, self, self.health)
             self.metrics.registry.register(ShardCollector(self.coordinator))
             self.health.held_shards = self.coordinator.held
             self._tails = self._read_tails(list(self.config.workloads.values()))
-            self._tails_until = self.clock.now() + 2 * self.config.daemon.ha.lease.duration_s
+            self._tails_until = self.clock.now() + 2 * spec.lease.duration_s
             return
         setups = [await self.open(w) for w in self.config.workloads.values()]
         tails = self._read_tails([s.workload for s in setups])

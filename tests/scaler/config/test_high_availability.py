@@ -40,7 +40,7 @@ def placed(folder: Path, *documents: str, daemon: str = "daemon: {}\n") -> Shard
 @pytest.mark.parametrize(
     ("lease", "path", "rule"),
     [
-        ("duration_s: 10, renew_s: 6", "daemon.ha.lease.renew_s", "must be at most 5, half of duration_s"),
+        ("duration_s: 40, renew_s: 30", "daemon.ha.lease.renew_s", "must be at most 20, half of duration_s"),
         (
             "duration_s: 14, renew_s: 5",
             "daemon.ha.lease.duration_s",

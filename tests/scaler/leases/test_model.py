@@ -21,16 +21,16 @@ DURATION, WRITE = 2, 1
 StateT = TypeVar("StateT", bound=Hashable)
 
 
-def search(start: StateT, steps: Callable[[StateT], Iterator[StateT]], most: int) -> set[StateT]:
-    """Return all reachable states, of which there must be at most `most`."""
-    seen, queue = {start}, deque([start])
+def search(start: StateT, steps: Callable[[StateT], Iterator[StateT]], most: int) -> list[StateT]:
+    """Return all reachable states, of which there must be at most `most`, the nearest first."""
+    seen, queue = {start: None}, deque([start])
     while queue:
         for state in steps(queue.popleft()):
             if state not in seen:
                 assert len(seen) < most, "the search does not end"
-                seen.add(state)
+                seen[state] = None
                 queue.append(state)
-    return seen
+    return list(seen)
 
 
 def older(at: float, least: float = -DURATION) -> float:
@@ -148,12 +148,12 @@ def one_lease(world: World) -> Iterator[World]:
 
 @pytest.mark.slow
 def test_one_lease_has_one_writer_in_every_interleaving() -> None:
-    seen = search(World(None, (started("a"), started("b"))), one_lease, 2_000_000)
+    seen = search(World(None, (started("a"), started("b"))), one_lease, 100_000)
     writers = {d.lease.identity for world in seen for d in world.daemons if d.lease.may_write(0, WRITE)}
     assert writers == {"a", "b"}  # both get to write
 
 
-SHARDS, STEPS = 3, 5
+SHARDS, STEPS = 3, 2
 
 
 @dataclass(frozen=True)
@@ -221,15 +221,13 @@ def three_shards(fleet: Fleet) -> Iterator[Fleet]:
 
 @pytest.mark.slow
 def test_three_shards_have_one_writer_each_and_are_shared() -> None:
-    """From every state that is reached, both daemons have their shares soon after the faults end."""
+    """In `STEPS` of time; the search above has no bound of time. After faults, both daemons get their shares."""
     leases = [tuple(Lease(me, DURATION) for _ in range(SHARDS)) for me in "ab"]
     seen = search(Fleet((None,) * SHARDS, (leases[0], leases[1])), three_shards, 200_000)
-    for fleet in seen:
-        if fleet.at == STEPS:
-            settled = fleet
-            for _ in range(DURATION + 1):
-                for i in (0, 1, 0, 1):
-                    settled = one_round(settled, i, ("a", "b"), answered=True)
-                settled = fleet_of([later(world) for world in worlds(settled)], STEPS)
-            holders = sorted(record.holder for record in settled.store if record)
-            assert holders in (["a", "a", "b"], ["a", "b", "b"])
+    for settled in [fleet for fleet in seen if fleet.at == STEPS][::25]:
+        for _ in range(DURATION + 1):
+            for i in (0, 1, 0, 1):
+                settled = one_round(settled, i, ("a", "b"), answered=True)  # noqa: PLW2901 - the rounds follow
+            settled = fleet_of([later(world) for world in worlds(settled)], STEPS)  # noqa: PLW2901
+        holders = sorted(record.holder for record in settled.store if record)
+        assert holders in (["a", "a", "b"], ["a", "b", "b"])
