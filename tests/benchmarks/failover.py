@@ -21,7 +21,7 @@ def run(_data: Path) -> Iterator[Figure]:
     for case, (sent, goal_s) in CASES.items():
         with tempfile.TemporaryDirectory() as name:
             last_s = asyncio.run(_measure(Path(name), sent))
-        note = f"{len(NAMES)} workloads, a tick each 1 s, leases of {DURATION_S:g} s"
+        note = f"{len(NAMES)} workloads, a tick each 2 s, leases of {DURATION_S:g} s"
         yield Figure("failover", f"{case}: until all workloads tick again", last_s, "s", goal_s, note=note)
 
 
