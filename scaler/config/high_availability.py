@@ -38,7 +38,7 @@ class KubernetesLease:
     renew_s: Annotated[
         float,
         FieldMetadata(
-            "Time between two renewals, at most half of duration_s. The default of 2, as in Kubernetes' own controllers,"
+            "Time between two renewals, at most half of duration_s. The default of 2, that of Kubernetes' controllers,"
             " leaves time for a write of 10 s, the default deadline_s, after a failed renewal too. Seconds.",
             ge=0.5,
             le=1800,
