@@ -11,6 +11,7 @@ from typing import Any, Final
 from policies.model import PoolName, WorkloadName
 from policies.model.pool import Pool
 from scaler.config.load import Workload
+from scaler.leases.fence import Fence
 from scaler.ports import Actuator, Clock, Context, Misconfigured, Source, SourceSpec
 from scaler.quota_ledger import QuotaLedger
 from scaler.registry import POOLS, SOURCES, Kind, import_object, kind_of
@@ -38,8 +39,8 @@ IMPORT_LOCK: Final = threading.Lock()
 
 
 @contextlib.contextmanager
-def name_workload_in_errors(workload: WorkloadName) -> Iterator[None]:
-    """Add the workload's name to an error, and the extra to install for a missing package.
+def name_in_errors(name: str) -> Iterator[None]:
+    """Add a name to an error, and the extra to install for a missing package.
 
     Raises `Misconfigured`.
     """
@@ -48,9 +49,9 @@ def name_workload_in_errors(workload: WorkloadName) -> Iterator[None]:
     except ImportError as e:
         extra = EXTRAS.get((e.name or "").partition(".")[0])
         remedy = f" (pip install 'forescale[{extra}]')" if extra else ""
-        raise Misconfigured(f"{workload}: {e.name} is not installed{remedy}") from e
+        raise Misconfigured(f"{name}: {e.name} is not installed{remedy}") from e
     except Misconfigured as e:
-        raise Misconfigured(f"{workload}: {e}") from e
+        raise Misconfigured(f"{name}: {e}") from e
 
 
 def adapter_context(workload: Workload, resources: Resources, clock: Clock) -> AdapterContext:
@@ -60,20 +61,20 @@ def adapter_context(workload: Workload, resources: Resources, clock: Clock) -> A
 
 async def open_source(spec: SourceSpec, context: Context) -> Source:
     """Import a source's adapter and open it. Raises port errors and `ImportError`."""
-    open_adapter = await _import_opener(SOURCES[kind_of("source", spec)])
+    open_adapter = await import_opener(SOURCES[kind_of("source", spec)])
     source: Source = await open_adapter(spec, context)
     return source
 
 
 async def open_pool(spec: Pool, context: Context, workload: WorkloadName, pool: PoolName) -> Actuator:
     """Import a pool's adapter and open it. Raises port errors and `ImportError`."""
-    open_adapter = await _import_opener(POOLS[kind_of("pool", spec)])
+    open_adapter = await import_opener(POOLS[kind_of("pool", spec)])
     actuator: Actuator = await open_adapter(spec, context, workload, pool)
     return actuator
 
 
-async def _import_opener(kind: Kind) -> Any:
-    """Import the function that opens adapters of a kind, in a thread.
+async def import_opener(kind: Kind) -> Any:
+    """Return the function that opens adapters of a kind, imported in a thread.
 
     An SDK takes seconds to import. The lock admits one thread at a time: concurrent imports of circular packages see
     partly initialized modules.
@@ -87,18 +88,23 @@ async def _import_opener(kind: Kind) -> Any:
 
 
 async def open_adapters(
-    workload: Workload, resources: Resources, clock: Clock, ledger: QuotaLedger | None = None
+    workload: Workload,
+    resources: Resources,
+    clock: Clock,
+    ledger: QuotaLedger | None = None,
+    fence: Fence | None = None,
 ) -> Setup:
     """Return the workload with its adapters, open but not read yet. Raises `Misconfigured`."""
     context = adapter_context(workload, resources, clock)
     sources: Mapping[str, SourceSpec] = workload.spec.sources
     pools: Mapping[PoolName, Pool] = workload.spec.pools
-    with name_workload_in_errors(workload.name):
+    with name_in_errors(workload.name):
         return Setup(
             workload,
             {name: await open_source(source, context) for name, source in sources.items()},
             {name: await open_pool(pool, context, workload.name, name) for name, pool in pools.items()},
             ledger=ledger,
             wakeup=context.wakeup,
+            fence=fence,
             faults=resources.faults,
         )

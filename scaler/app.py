@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import itertools
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -31,8 +31,10 @@ from scaler.journal import history_backfill, slo_history
 from scaler.journal.initial_history import InitialHistory, recent_ticks
 from scaler.journal.reader import Unread, tail
 from scaler.journal.writer import JournalWriter
+from scaler.leases.coordinator import Coordinator
+from scaler.leases.opening import check_options, open_store
 from scaler.partners.publications import Publications
-from scaler.ports import Clock
+from scaler.ports import Clock, PortError
 from scaler.quota_ledger import QuotaLedger
 from scaler.recorder import Recorder
 from scaler.setup import Setup
@@ -49,6 +51,7 @@ from scaler.telemetry.metrics import Metrics
 from scaler.telemetry.notices.service import NoticesCollector, open_notices
 from scaler.telemetry.otlp.service import open_otlp
 from scaler.telemetry.shadow import ShadowCollector
+from scaler.telemetry.shards import ShardCollector
 from scaler.telemetry.supervision import SupervisionCollector
 
 STOP_S: Final = 15.0
@@ -111,6 +114,11 @@ class App:
         self.metrics.registry.register(ShadowCollector(self.shadows.all))
         self.dashboard.shadows = self.shadows.all
         self.stopping = asyncio.Event()
+        self.coordinator: Coordinator | None = None
+        """The holder of shards; None without high availability. It decides which workloads run here."""
+        self._tails: Mapping[WorkloadName, list[Tick]] = {}
+        self._tails_until = 0.0
+        self._changing = asyncio.Lock()
 
     def record(self, tick: Tick) -> None:
         """Write a tick to the journal, log, metrics, traces, dashboard and notices."""
@@ -138,10 +146,24 @@ class App:
 
     async def open(self, workload: Workload) -> Setup:
         """Open a workload's adapters. Raises `Misconfigured`."""
-        return await open_adapters(workload, self._resources, self.clock, self.ledger)
+        fence = None if self.coordinator is None else self.coordinator.fence(workload.name)
+        return await open_adapters(workload, self._resources, self.clock, self.ledger, fence)
 
     async def prepare(self) -> None:
-        """Open every workload's adapters, and create its controller with its recent history."""
+        """Open every workload's adapters, and create its controller with its recent history.
+
+        With high availability, that is left to `assign`. A dry run takes no shards: it observes all workloads.
+        """
+        spec = self.config.daemon.ha
+        if spec is not None and not self._options.dry_run:
+            check_options(once=self._options.once, has_shadows=bool(self._options.shadows))
+            store = await open_store(spec, self._resources, self.clock)
+            self.coordinator = Coordinator(spec, store, self, self.health)
+            self.metrics.registry.register(ShardCollector(self.coordinator))
+            self.health.held_shards = self.coordinator.held
+            self._tails = self._read_tails(list(self.config.workloads.values()))
+            self._tails_until = self.clock.now() + 2 * spec.lease.duration_s
+            return
         setups = [await self.open(w) for w in self.config.workloads.values()]
         tails = self._read_tails([s.workload for s in setups])
         await self._create_controllers(setups, tails)
@@ -158,7 +180,7 @@ class App:
         recent = {n: recent_ticks(tails.get(n, ()), now - span_s, MAX_ROWS) for n, span_s in spans.items()}
         seeds = await history_backfill.seeds(setups, recent, self.config.daemon, now)
         controllers = [self._add(s, recent[s.workload.name], seeds.get(s.workload.name, {})) for s in setups]
-        for tick in itertools.chain.from_iterable(tails.values()):
+        for tick in itertools.chain.from_iterable(tails.get(c.workload.name, ()) for c in controllers):
             self.ledger.record(tick)
         await self._restore_slo_records(controllers)
         return controllers
@@ -231,23 +253,62 @@ class App:
 
         Returns a message on the settings that need a restart, or "". After an exception, a reload may be repeated.
         """
-        changed = [w for n, w in config.workloads.items() if self._configured.get(n) != w]
+        async with self._changing:
+            return await self._reload(config)
+
+    async def _reload(self, config: Config) -> str:
+        own = self._own(config)
+        changed = [w for n, w in own.items() if self._configured.get(n) != w]
         setups = [await self.open(w) for w in changed]
-        removed = self._configured.keys() - config.workloads.keys()
+        removed = self._configured.keys() - own.keys()
         daemon = dataclasses.replace(self.config.daemon, fleet=config.daemon.fleet)
         pending = "" if config.daemon == daemon else NEEDS_RESTART
         if pending:
             log.warning("reload", remedy=pending)
         self.config = Config(daemon, config.workloads)
         self.ledger.set_limits(daemon.fleet)
-        for name in removed:
-            await self._remove(name)
+        await asyncio.gather(*(self._remove(name) for name in removed))
         await self._adopt([s for s in setups if s.workload.name in self.controllers])
         added = [s for s in setups if s.workload.name not in self.controllers]
         for controller in await self._create_controllers(added, {}):
             self.start(controller)
         log.info("reload", changed=[w.name for w in changed], removed=sorted(removed))
+        if self.coordinator is not None:
+            self.coordinator.reconfigured()
         return pending
+
+    def _own(self, config: Config) -> Mapping[WorkloadName, Workload]:
+        """Return the workloads that this daemon runs."""
+        if self.coordinator is None:
+            return config.workloads
+        runs = self.coordinator.runs
+        return {name: w for name, w in config.workloads.items() if runs(w, config.daemon.fleet)}
+
+    def running(self) -> Collection[WorkloadName]:
+        return self.controllers.keys()
+
+    async def assign(self) -> None:
+        """Run the workloads that the coordinator assigns, and stop the others.
+
+        A workload that cannot be opened is reported and tried again later. The recorded ticks of an earlier run are for
+        the shards that are taken at the start.
+        """
+        async with self._changing:
+            if self.clock.now() > self._tails_until:
+                self._tails = {}
+            own = self._own(self.config)
+            await asyncio.gather(*(self._remove(name) for name in self._configured.keys() - own.keys()))
+            setups: list[Setup] = []
+            for name in self.config.workloads.keys() - self._configured.keys():
+                problem = ""
+                if name in own:
+                    try:
+                        setups.append(await self.open(own[name]))
+                    except PortError as e:
+                        problem = str(e)
+                self.health.report(task_of(name), problem)
+            for controller in await self._create_controllers(setups, self._tails):
+                self.start(controller)
 
     async def _adopt(self, setups: list[Setup]) -> None:
         """Swap the setups of running workloads, and seed the forecasts of their added policies."""
@@ -289,12 +350,16 @@ class App:
 
     async def close(self) -> None:
         """Wait for running ticks, then stop notices, OTLP and shadows, and close the journal."""
-        await self._halt({n: (c, self._tasks[n]) for n, c in self.controllers.items() if n in self._tasks})
+        await self.halt()
         await self.notices.close()
         if self.otlp is not None:
             await self.otlp.close()
         await self.shadows.close()
         self._recorder.close()
+
+    async def halt(self) -> None:
+        """End all loops; a running tick is waited for."""
+        await self._halt({n: (c, self._tasks[n]) for n, c in self.controllers.items() if n in self._tasks})
 
     async def _halt(self, running: Mapping[WorkloadName, tuple[Controller, asyncio.Task[None]]]) -> None:
         for controller, task in running.values():

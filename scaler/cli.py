@@ -84,6 +84,10 @@ def parser(verb: str = "") -> argparse.ArgumentParser:
     doctor.add_argument("config", nargs="+", metavar="CONFIG", help="YAML file, or directory of YAML files")
     doctor.add_argument("--json", action="store_true", help="print the result as JSON")
 
+    shards = parsers["shards"]
+    shards.add_argument("config", nargs="+", metavar="CONFIG", help="YAML file, or directory of YAML files")
+    shards.add_argument("--json", action="store_true", help="print the result as JSON")
+
     schema = parsers["schema"]
     schema.add_argument("--example", action="store_true", help="print a documented example configuration instead")
 

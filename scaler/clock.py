@@ -11,6 +11,9 @@ from typing import Final
 JUMP_S: Final = 2.0
 """Minimum drift of the wall clock from the monotonic one that counts as a jump; NTP slews less. Seconds."""
 
+LEASE_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Linux has a monotonic clock that counts suspend; macOS counts it in its CLOCK_MONOTONIC."""
+
 
 class SystemClock:
     """Unix time at the monotonic clock's rate.
@@ -58,6 +61,14 @@ class FastClock:
 
     def step_s(self) -> float:
         return 0.0
+
+
+def lease_clock_s() -> float:
+    """Return a reading of the clock of leases, which also runs while the machine sleeps.
+
+    It is monotonic. Seconds.
+    """
+    return time.clock_gettime(LEASE_CLOCK)
 
 
 def stopwatch_s() -> float:

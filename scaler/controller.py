@@ -33,17 +33,13 @@ from policies.signals.plausibility import implausible, implausible_size
 from policies.signals.zero_suspicion import source_of
 from scaler.adapter_faults import Fault, Operation
 from scaler.config.load import Workload
+from scaler.leases.fence import check_write, writing_under
 from scaler.masking import masked_reading, masked_status
 from scaler.ports import (
     Clock,
-    Conflict,
     Finishing,
-    Misconfigured,
-    OutOfCapacity,
-    OutOfQuota,
     PortError,
     Source,
-    Throttled,
     Unavailable,
 )
 from scaler.publication import publish
@@ -62,15 +58,6 @@ NOT_RETURNED: Final = Absent("the source did not return it")
 NO_CONTEXT: Final = contextlib.nullcontext()
 MAX_FAILED_TICKS: Final = 3
 """Consecutive ticks that fail by an exception of the core before it ends the loop: a bad observation may pass."""
-RESULTS: Final[Mapping[type[PortError], Result]] = {
-    Fault: Result.UNAVAILABLE,
-    Unavailable: Result.UNAVAILABLE,
-    Throttled: Result.UNAVAILABLE,
-    OutOfCapacity: Result.OUT_OF_CAPACITY,
-    OutOfQuota: Result.OUT_OF_QUOTA,
-    Conflict: Result.CONFLICT,
-    Misconfigured: Result.MISCONFIGURED,
-}
 
 
 class Controller:
@@ -193,6 +180,7 @@ class Controller:
             spec, record = self._setup.workload.spec, self.slo_record
             self.slo_record = record_of(spec) if record is None else record.adopt(spec)
             self.history.span_s = max(self.history.span_s, spec.lookback_s)
+        epoch = None if self._setup.fence is None else self._setup.fence.epoch()
         due_s += self._apply_clock_step()
         self._began_s = self._clock.now()
         lateness_s = max(0.0, self._began_s - due_s)
@@ -202,7 +190,8 @@ class Controller:
             self._seed = None
         observation, decision = self._decide(observation)
         step_s, self._step_s = self._step_s, 0.0
-        outcomes = await self._act(decision, observation)
+        with writing_under(self._setup.fence, epoch, self._setup.workload.spec.deadline_s):
+            outcomes = await self._act(decision, observation)
         unapplied_step_s = self._clock.step_s() - self._stepped_s
         self._ended_s = self._clock.now() - unapplied_step_s
         tick = Tick(
@@ -215,6 +204,7 @@ class Controller:
             took_s=self._ended_s - self._began_s,
             clock_step_s=step_s,
             dry_run=self._dry_run,
+            epoch=epoch,
         )
         self.history.append(tick)
         if self._setup.ledger is not None:
@@ -385,6 +375,7 @@ class Controller:
         if self._dry_run:
             return Outcome(pool, before, target, Result.DRY_RUN, "dry run: nothing is written")
         try:
+            check_write()
             async with self._deadline():
                 with self._boundary("pool", pool, "resize"):
                     await self._setup.actuators[pool].resize(target, status)
@@ -393,5 +384,5 @@ class Controller:
             reason = f"no response within {deadline_s:g} s (deadline_s): the next tick reads the resulting size"
             return Outcome(pool, before, target, Result.UNAVAILABLE, reason)
         except PortError as e:
-            return Outcome(pool, before, target, RESULTS[type(e)], str(e))
+            return Outcome(pool, before, target, e.result, str(e))
         return Outcome(pool, before, target, Result.ACCEPTED)

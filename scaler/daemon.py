@@ -52,9 +52,13 @@ async def _run(app: App, reloader: Reloader, for_s: float | None) -> None:
     app.start_sending()
     for controller in app.controllers.values():
         app.start(controller)
+    if app.coordinator is not None:
+        app.coordinator.start(app.tasks)
     reloading = app.tasks.start(RELOAD_TASK, reloader.follow)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(for_s):
             await app.stopping.wait()
     reloading.cancel()
     await asyncio.gather(reloading, return_exceptions=True)
+    if app.coordinator is not None:
+        await app.coordinator.close()  # before the HTTP server ends, which waits for its responses

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
-from policies.model import Absent, Fresh, PoolStatus
+from policies.model import Absent, Fresh, PoolStatus, Result
 from scaler.clouds.api_budget import Calls
 from scaler.masking import mask
 from scaler.supervised_tasks import Tasks
@@ -28,8 +28,11 @@ MAX_MESSAGE: Final = 2_000
 class PortError(Exception):
     """Failure of a port's call. The subclass determines the remedy.
 
-    The message is masked, cut at `MAX_MESSAGE` characters and encodable as UTF-8, whatever it quotes.
+    The message is masked, cut at `MAX_MESSAGE` characters and encodable as UTF-8, whatever it quotes. `result` is the
+    outcome of a write that fails so.
     """
+
+    result: ClassVar[Result] = Result.UNAVAILABLE
 
     def __init__(self, message: str = "") -> None:
         super().__init__(mask(message[: 4 * MAX_MESSAGE])[:MAX_MESSAGE].encode(errors="replace").decode())
@@ -53,6 +56,8 @@ class Throttled(Unavailable):
 class OutOfCapacity(PortError):
     """The platform has no capacity of this kind now. Remember the shortage, and use other pools."""
 
+    result = Result.OUT_OF_CAPACITY
+
 
 class OutOfQuota(PortError):
     """A quota of the account forbids more of this kind.
@@ -60,13 +65,25 @@ class OutOfQuota(PortError):
     Use other pools, and retry after minutes to an hour.
     """
 
+    result = Result.OUT_OF_QUOTA
+
 
 class Conflict(PortError):
     """Another writer changed the size since our last read. Read it again before writing."""
 
+    result = Result.CONFLICT
+
+
+class Fenced(PortError):
+    """This daemon may not write now, and has not: another one holds or may hold the lease."""
+
+    result = Result.FENCED
+
 
 class Misconfigured(PortError):
     """A person must fix it: an unknown name, a missing permission, a wrong query."""
+
+    result = Result.MISCONFIGURED
 
 
 class Clock(Protocol):

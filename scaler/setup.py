@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from policies.model import PoolName, SignalName
 from scaler.adapter_faults import Faults
 from scaler.config.load import Workload
+from scaler.leases.fence import Fence
 from scaler.ports import Actuator, Publishing, Source
 from scaler.quota_ledger import QuotaLedger
 from scaler.wakeup import Wakeup
@@ -29,6 +30,8 @@ class Setup:
     """The ledger that grants the fleet's limits; None without limits across workloads."""
     wakeup: Wakeup | None = None
     """The event by which adapters request a tick at once; None where no adapter does."""
+    fence: Fence | None = None
+    """The permission of writes by the lease of the workload's shard; None without high availability."""
     faults: Faults | None = None
     """The handler of adapters' unexpected exceptions; None lets them pass, as in a simulation."""
 

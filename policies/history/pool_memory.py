@@ -13,7 +13,7 @@ from policies.history.capacity_ceiling import CapacityCeiling
 from policies.history.interruption_rate import InterruptionRate
 from policies.history.lead_times import LeadTimes
 from policies.model import Fresh, PoolStatus, Result
-from policies.model.tick import PUBLISHED
+from policies.model.tick import NOT_WRITTEN, PUBLISHED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,7 +102,7 @@ class PoolMemory:
         if not status.interruption_pending:
             self._notice_at = None
         was_raised = self.is_known and status.desired > self.requested
-        was_written = outcome is not None and not outcome.result.refused and outcome.result is not Result.DRY_RUN
+        was_written = outcome is not None and not outcome.result.refused and outcome.result not in NOT_WRITTEN
         self.requested = outcome.after if outcome is not None and was_written else status.desired
         self.possible = status.desired if outcome is None else outcome.possible_replicas
         arrived = self.lead_times.note(at, self.requested, status.ready, lost)

@@ -168,6 +168,13 @@ class Pool:
         """Return the sizes that this pool writes, by its names; every kind defines its own."""
         raise NotImplementedError(f"{type(self).__name__} states no target")
 
+    def locks(self, workload: str, pool: str) -> tuple[Target, ...]:
+        """Return the objects that serialize this pool's writes: its targets, or larger ones.
+
+        With high availability, pools with a common lock are in one daemon.
+        """
+        return self.targets(workload, pool)
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeadroomPool(Pool):

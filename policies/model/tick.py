@@ -24,19 +24,20 @@ class Result(StrEnum):
     OUT_OF_QUOTA = "out_of_quota"  # a limit of the account; retried within the hour
     CONFLICT = "conflict"  # another writer changed the size
     MISCONFIGURED = "misconfigured"  # needs a human
+    FENCED = "fenced"  # nothing was written: the daemon's lease does not permit it now
 
     @property
     def refused(self) -> bool:
         """Whether a write was attempted and not accepted."""
-        return self not in UNREFUSED
+        return self not in APPLIED | NOT_WRITTEN | PUBLISHED
 
 
 PUBLISHED: Final = frozenset({Result.PUBLISHED, Result.WITHHELD})
 """Results of a size that another autoscaler applies."""
-UNREFUSED: Final = frozenset({Result.UNCHANGED, Result.ACCEPTED, Result.DRY_RUN}) | PUBLISHED
-"""Results without a refused write."""
 APPLIED: Final = frozenset({Result.UNCHANGED, Result.ACCEPTED})
 """Results after which the platform has the decided size."""
+NOT_WRITTEN: Final = frozenset({Result.DRY_RUN, Result.FENCED})
+"""Results without an attempt to write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Outcome:
         """
         if self.result in APPLIED:
             return self.after
-        return self.before if self.result is Result.DRY_RUN else max(self.before, self.after)
+        return self.before if self.result in NOT_WRITTEN else max(self.before, self.after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ class Tick:
     - `history_len`: the number of ticks in the history when it was decided.
     - `lateness_s`: the delay of the tick's start after its due time; `took_s`: the duration of observing and acting.
     - `clock_step_s`: the jump of the wall clock since the last tick; nearly always 0.
+    - `epoch`: the number of times that the lease of the workload's shard has changed hands; None without leases. A
+      write of the tick requires it.
     """
 
     spec: str
@@ -80,6 +83,7 @@ class Tick:
     took_s: float
     clock_step_s: float = 0.0
     dry_run: bool = False
+    epoch: int | None = None
 
     @property
     def workload(self) -> WorkloadName:

@@ -12,9 +12,11 @@ from typing import Final, TypeVar
 
 from scaler.clock import stopwatch_s
 from scaler.clouds.api_budget import Api
+from scaler.leases.fence import check_write
 from scaler.ports import (
     Conflict,
     Context,
+    Fenced,
     Misconfigured,
     OutOfCapacity,
     OutOfQuota,
@@ -37,6 +39,7 @@ RESULTS: Final = {
     OutOfQuota: "out_of_quota",
     Conflict: "conflict",
     Misconfigured: "misconfigured",
+    Fenced: "fenced",
 }
 
 
@@ -88,6 +91,8 @@ class Channel:
         try:
             async with asyncio.timeout(limit_s):
                 await self._wait_for_budget(operation, limit_s, write=write)
+                if write:
+                    check_write()
                 return await attempt()
         except TimeoutError as e:
             error = Unavailable(f"{operation}: no response within {limit_s:.3g} s")

@@ -118,6 +118,13 @@ VERBS: Final = {
         "Print the JSON Schema of the configuration, for editors and CI.",
         "forescale schema > forescale.schema.json\nforescale schema --example > example.yaml",
     ),
+    "shards": Verb(
+        "scaler.commands.shards",
+        "show which daemon holds which shard",
+        "Show the holder and the epoch of each shard, its workloads, and the live daemons\n"
+        "(docs/how-to/high-availability.md). Exit code 1: a shard has no holder.",
+        "forescale shards /etc/forescale\nforescale shards /etc/forescale --json",
+    ),
     "simulate": Verb(
         "simulators.commands.simulate",
         "run a scenario, or engines alone",

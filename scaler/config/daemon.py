@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from policies.model.field_metadata import FieldMetadata, Pattern
 from policies.quota.fleet_quota import FleetLimits
+from scaler.config.high_availability import HighAvailability
 from scaler.config.listen import LISTEN, Tls, listen_problem
 from scaler.config.notices import NoticesSpec
 from scaler.config.partners import Partners
@@ -188,6 +189,10 @@ class DaemonSpec:
             "Traces and metrics by OTLP. The OTEL_* environment variables set endpoint, headers and sampling. Default:"
             " null, off; {} sends both. It needs the extra otel."
         ),
+    ] = None
+    ha: Annotated[
+        HighAvailability | None,
+        FieldMetadata("Several daemons share the workloads by leases. Default: null, one daemon runs all of them."),
     ] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,7 @@ from policies.history.ticks import MAX_ROWS
 from policies.model.spec import WorkloadSpec
 from policies.quota import resource_claims
 from policies.quota.fleet_quota import FleetLimits
+from scaler.config.high_availability import HighAvailability
 from scaler.config.yaml_composer import Place
 
 Finding = tuple[Place, str, str]
@@ -66,3 +67,12 @@ def fleet_limits(fleet: FleetLimits, specs: Iterable[WorkloadSpec]) -> Iterator[
             for name in unpriced(spec):
                 rule = f"requires the price of every pool: pools.{name} of workload {spec.workload} has none"
                 yield ("daemon", "fleet", "max_usd_per_hour"), rule, PRICE
+
+
+def lease_limits(ha: HighAvailability, specs: Iterable[WorkloadSpec]) -> Iterator[Finding]:
+    """Yield the workloads whose writes do not fit into the validity of a lease."""
+    for spec in specs:
+        least_s = spec.deadline_s + ha.lease.renew_s
+        if ha.lease.duration_s <= least_s:
+            rule = f"must be above {least_s:g}, the sum of renew_s and the deadline_s of workload {spec.workload}"
+            yield ("daemon", "ha", "lease", "duration_s"), rule, "raise it, or lower one of the two"

@@ -117,6 +117,8 @@ def _load(paths: Iterable[Path]) -> Config:
         live = checks.live_kinds(w.spec for w in workloads.values()) if daemon.clock != EmbeddedClock() else []
         problems += [document.problem(("daemon", "clock"), rule, hint) for rule, hint in live]
         problems += _located(document, limits.fleet_limits(daemon.fleet, (w.spec for w in workloads.values())))
+        if daemon.ha is not None:
+            problems += _located(document, limits.lease_limits(daemon.ha, (w.spec for w in workloads.values())))
     for document, _ in daemons[1:]:
         problems.append(
             document.problem(

@@ -60,6 +60,7 @@ def encode_tick(tick: Tick) -> dict[str, Any]:
         "workload": tick.workload,
         "at": tick.at,
         "spec": tick.spec,
+        **({} if tick.epoch is None else {"epoch": tick.epoch}),
         "readings": {name: _encode_reading(r, _unchanged) for name, r in observation.readings.items()},
         "pools": {name: _encode_reading(r, _encode_status) for name, r in observation.pools.items()},
         "source_errors": dict(observation.source_errors),
@@ -103,6 +104,7 @@ def decode_tick(data: Mapping[str, Any]) -> Tick:
         number(data["took_s"]),
         number(data["clock_step_s"]),
         flag(data["dry_run"]),
+        optional(integer, data.get("epoch")),
     )
 
 

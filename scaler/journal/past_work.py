@@ -21,7 +21,7 @@ import numpy as np
 from policies.model import PolicyName, WorkloadName
 from scaler.journal.codec import HISTORY_TYPE, decode_initial_history
 from scaler.journal.fields import DAMAGED
-from scaler.journal.schema import SCHEMA, file_schema
+from scaler.journal.schema import HEAD, READABLE, file_schema, is_record
 from scaler.journal.writer import files
 
 if TYPE_CHECKING:
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 MAX_BYTES: Final = 4 * 2**30
 """Maximum size of the journal that is read: about ten seconds, and seven times the default size of a journal."""
 BUFFER_BYTES: Final = 2**20
-TICK: Final = re.compile(rb'\{"v":%d,"type":"tick","workload":"([^"]*)","at":([0-9.e+-]+),' % SCHEMA)
-START: Final = b'{"v":%d,"type":"%s",' % (SCHEMA, HISTORY_TYPE.encode())
+TICK: Final = re.compile(HEAD + rb'"tick","workload":"([^"]*)","at":([0-9.e+-]+),')
 POLICY: Final = b'"policy":"'
 KEY: Final = b'"work":'
 WORK: Final = re.compile(rb'"work":([0-9.e+-]+)(?:,"peaks":\[|,"latency_driven":|\}(?:,\{"policy":"|\],"steps":\[))')
@@ -80,7 +79,7 @@ def work_since(directory: Path, since: float, policies: Mapping[WorkloadName, Co
     recorded, budget_bytes = RecordedWork(), MAX_BYTES
     for path in reversed(files(directory)):
         budget_bytes -= path.stat().st_size
-        if budget_bytes < 0 or file_schema(path) not in {None, SCHEMA} or not _read(path, since, policies, recorded):
+        if budget_bytes < 0 or file_schema(path) not in {None, *READABLE} or not _read(path, since, policies, recorded):
             break
     return recorded
 
@@ -95,7 +94,7 @@ def _read(
         for line in f:
             head = TICK.match(line)
             if head is None:
-                if line.startswith(START):
+                if is_record(line, HISTORY_TYPE):
                     _add_start(line, policies, recorded)
                 continue
             time_s = _number(head[2])

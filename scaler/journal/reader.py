@@ -17,7 +17,7 @@ from scaler.config.load import Workload, workload_from
 from scaler.journal.codec import HISTORY_TYPE, decode_initial_history, decode_tick
 from scaler.journal.fields import DAMAGED, text
 from scaler.journal.initial_history import InitialHistory
-from scaler.journal.schema import SCHEMA, is_unsupported, refusal, schema_of
+from scaler.journal.schema import READABLE, is_unsupported, refusal, schema_of
 from scaler.journal.shadows import TYPE, decode_shadow
 from scaler.journal.writer import files
 from scaler.shadow.counterfactual import ShadowTick
@@ -159,7 +159,7 @@ def _parse(line: bytes) -> Mapping[str, Any] | None:
             json.dumps(record, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
-    is_known = isinstance(record, dict) and record.get("v") == SCHEMA and isinstance(record.get("type"), str)
+    is_known = isinstance(record, dict) and record.get("v") in READABLE and isinstance(record.get("type"), str)
     return record if is_known else None
 
 

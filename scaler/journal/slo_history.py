@@ -17,12 +17,11 @@ from typing import Final
 from policies.model import RequestCount, WorkloadName
 from scaler.journal.fields import DAMAGED, non_negative, number, unix_time
 from scaler.journal.past_work import BUFFER_BYTES, MAX_BYTES, TICK
-from scaler.journal.schema import SCHEMA, file_schema
+from scaler.journal.schema import READABLE, file_schema, is_record
 from scaler.journal.slo_codec import TYPE, decode_slo_history
 from scaler.journal.writer import files
 from scaler.slo_record import SloHistory, SloRecord
 
-RECORD: Final = b'{"v":%d,"type":"%s",' % (SCHEMA, TYPE.encode())
 LAST: Final = re.compile(rb'"error_budget":\{"last":\[([^]]*)\],"share":[^,]*,"limits_s":(\{[^}]*\})')
 STEP: Final = re.compile(rb',"clock_step_s":([-0-9.e+]+),"dry_run":(?:true|false)\}\s*$')
 NO_STEP: Final = b',"clock_step_s":0.0,"dry_run":'
@@ -71,7 +70,7 @@ def restore(directory: Path, records: Mapping[WorkloadName, SloRecord], now: flo
     names, budget_bytes = {name.encode(): name for name in records}, MAX_BYTES
     for path in reversed(files(directory)):
         budget_bytes -= path.stat().st_size
-        if not names or budget_bytes < 0 or file_schema(path) not in {None, SCHEMA}:
+        if not names or budget_bytes < 0 or file_schema(path) not in {None, *READABLE}:
             break
         for name, newer in _read(path, names, now).items():
             recorded[name].history = newer.history
@@ -92,7 +91,7 @@ def _read(path: Path, names: Mapping[bytes, WorkloadName], now: float) -> dict[W
                     tick = _counted(line, float(head[2]))
                     if tick is not None and tick.at <= now:
                         found.setdefault(names[head[1]], RecordedSlo()).ticks.append(tick)
-                elif head is None and line.startswith(RECORD):
+                elif head is None and is_record(line, TYPE):
                     history = decode_slo_history(json.loads(line))
                     if history.workload.encode() in names and history.at <= now:
                         found[history.workload] = RecordedSlo(history)

@@ -24,7 +24,7 @@ class CallsCollector(Collector):
         counts = CounterMetricFamily(
             "forescale_cloud_calls",
             "Calls to cloud APIs by result: ok, throttled, unavailable, out_of_capacity, out_of_quota, conflict,"
-            " misconfigured.",
+            " misconfigured, fenced.",
             labels=("api", "operation", "result"),
         )
         for labels, count in list(self._calls.results.items()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from policies.model import WorkloadName
@@ -31,6 +31,8 @@ class Health:
         self._clock = clock
         self._tasks = tasks or Tasks()
         self._problems: dict[str, str] = {}
+        self.held_shards: Callable[[], Mapping[int, int]] | None = None
+        """Returns the epoch of each held shard; None without high availability."""
 
     def report(self, part: str, problem: str) -> None:
         """Set the problem of a part of the daemon. An empty text removes it."""

@@ -167,6 +167,12 @@ class _Ticks(Collector):
         )
         yield _gauge("slo_state", "1 for the current state of the SLO.", ("state",), _slo_states(ticks))
         yield _gauge(
+            "epoch",
+            "Epoch of the lease of the workload's shard; no sample without high availability.",
+            (),
+            (((t.workload,), t.epoch) for t in ticks),
+        )
+        yield _gauge(
             "last_tick_timestamp_seconds",
             "Time of the last tick's decision.",
             (),

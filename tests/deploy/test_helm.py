@@ -118,7 +118,12 @@ def test_values_reach_the_daemon_unchanged(tmp_path: Path) -> None:
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no workload": ({"workloads": {}}, "workloads: the daemon needs at least one: set workloads.NAME"),
-    "two daemons": ({"replicas": 2}, "replicas: got 2, must be 0 or 1: two daemons would overwrite each other's sizes"),
+    "two daemons": ({"replicas": 2}, "replicas: got 2, must be 0 or 1 without daemon.ha"),
+    "two daemons with ha: null": ({"replicas": 2, "daemon": {"ha": None}}, "must be 0 or 1 without daemon.ha"),
+    "one claim of two daemons": (
+        {"replicas": 2, "daemon": {"ha": {}}, "persistence": {"enabled": True}},
+        "persistence.enabled: must be false with replicas: 2",
+    ),
     "other name": ({"workloads": {"a": {"workload": "b"}}}, 'workloads.a.workload: got "b", must be "a" or absent'),
     "reserved name": ({"workloads": {"daemon": {}}}, "invalid propertyName 'daemon'"),
     "two configurations": (

@@ -248,7 +248,7 @@ async def test_daemon_reports_a_journal_of_another_schema_once(tmp_path: Path) -
             assert "forescale_journal_damaged_lines 2.0" in (await d.get("metrics"))[1]
             (event,) = [e for e in d.events() if e["event"] == "journal"]
             assert event["unreadable_records"] == 2
-            assert "this version reads schema 2. Read it with Forescale 0.1.0" in event["error"]
+            assert "this version reads 2 and 3. Read it with Forescale 0.1.0" in event["error"]
             assert await d.stop() == 0
         assert old_file.read_text().count("\n") == 2
         assert '"type":"tick"' in (servers.journal / "00000002.jsonl").read_text()

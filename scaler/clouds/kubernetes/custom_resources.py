@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.list_and_watch import CONFIRM_S, Follower, WatchPath
-from scaler.clouds.kubernetes.objects import MANAGER, ScalableState, Writer, is_newer, text_field, writer_of
+from scaler.clouds.kubernetes.objects import ScalableState, Writer, field_manager, is_newer, text_field, writer_of
 from scaler.clouds.kubernetes.session import Body, Session, accepted_body
 from scaler.clouds.response_validation import machine_count, unavailable_if_malformed
 from scaler.clouds.singleflight import Singleflight
@@ -100,7 +100,7 @@ class Objects(Follower):
         patch: Body = {"spec": {"replicas": replicas}}
         if version:
             patch["metadata"] = {"resourceVersion": version}
-        what, query = f"patch {resource} {name}", {"fieldManager": MANAGER}
+        what, query = f"patch {resource} {name}", {"fieldManager": field_manager()}
         await self._session.call(what, "PATCH", path, timeout_s, query=query, body=patch)
         self._objects.pop(name, None)  # the next read or the watch restores it
 

@@ -17,7 +17,7 @@ from yarl import URL
 
 from scaler.clouds.engines.load import Loads
 from scaler.clouds.kubernetes.drain_settings import Drain
-from scaler.clouds.kubernetes.objects import MANAGER
+from scaler.clouds.kubernetes.objects import field_manager
 from scaler.clouds.kubernetes.pods import COST, DRAINING, NamespacePods, Pod
 from scaler.clouds.kubernetes.session import Session, accepted_body
 from scaler.clouds.timestamps import text_of
@@ -165,7 +165,7 @@ class Drainer:
         """Change a pod's metadata, if it is still the same pod; a missing pod needs no change."""
         what = f"patch pods {pod.name} in namespace {self._pods.namespace}"
         body = {"metadata": {"uid": pod.uid, **change}}
-        path, query = f"/api/v1/namespaces/{self._pods.namespace}/pods/{pod.name}", {"fieldManager": MANAGER}
+        path, query = f"/api/v1/namespaces/{self._pods.namespace}/pods/{pod.name}", {"fieldManager": field_manager()}
         response = await self._session.request(what, "PATCH", path, self._timeout_s, query=query, body=body)
         if response.status not in {404, 409}:
             self._pods.apply_response(accepted_body(what, response))

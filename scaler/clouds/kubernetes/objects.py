@@ -10,11 +10,12 @@ from scaler.clouds.kubernetes.selectors import Selector, parse_label_selector, p
 from scaler.clouds.kubernetes.session import Session, accepted_body
 from scaler.clouds.response_validation import list_of, machine_count, unavailable_if_malformed
 from scaler.clouds.timestamps import seconds_of
+from scaler.leases.fence import write_epoch
 from scaler.ports import Misconfigured
 
 ApiGroup = NewType("ApiGroup", str)
 MANAGER: Final = "forescale"
-"""Field manager of this daemon's writes."""
+"""Field manager of the daemon's writes without leases."""
 MAX_VERSION_CHARS: Final = 20
 """Maximum length of a numeric resource version: etcd's revisions are 64-bit integers."""
 KNOWN: Final = frozenset(
@@ -105,6 +106,15 @@ class ScalableState:
     order: int = 0
     selector: Selector | None = None
     refusal: Refusal | None = None
+
+
+def field_manager() -> str:
+    """Return the field manager of a write.
+
+    With leases it ends with the epoch, which the object then records.
+    """
+    epoch = write_epoch()
+    return MANAGER if epoch is None else f"{MANAGER}-epoch-{epoch}"
 
 
 async def discover(session: Session, api_version: str, kind: str, timeout_s: float) -> ScalableKind:

@@ -13,10 +13,10 @@ from typing import Any
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.list_and_watch import CONFIRM_S, LIST_S, Follower, WatchPath
 from scaler.clouds.kubernetes.objects import (
-    MANAGER,
     ScalableKind,
     ScalableState,
     discover,
+    field_manager,
     is_newer,
     parse,
     scale_of,
@@ -71,7 +71,7 @@ class SharedWatch(Follower):
         patch: Body = {"spec": {"replicas": replicas}}
         if version:
             patch["metadata"] = {"resourceVersion": version}
-        query = {"fieldManager": MANAGER}
+        query = {"fieldManager": field_manager()}
         scale = scale_of(what, await self._on_object(what, "PATCH", path, timeout_s, query=query, body=patch))
         if present := self._states.get(name):
             self._store(replace(present, desired=scale.desired, version=scale.version), self._order)

@@ -106,6 +106,9 @@ class AsgWarmPool(HeadroomPool, AwsPool):
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
         return (Target("warm pool of EC2 Auto Scaling group", self.account.identity, self.group),)
 
+    def locks(self, workload: str, pool: str) -> tuple[Target, ...]:
+        return (Target("EC2 Auto Scaling group", self.account.identity, self.group),)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ec2Fleet(AwsPool):

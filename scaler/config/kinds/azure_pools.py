@@ -66,6 +66,9 @@ class AksAgentPool(AzurePool):
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
         return (Target("AKS agent pool", (), self.path.lower()),)  # Azure ignores case
 
+    def locks(self, workload: str, pool: str) -> tuple[Target, ...]:
+        return (Target("AKS cluster", (), self.cluster_path.lower()),)  # it runs one operation at a time
+
 
 @dataclass(frozen=True, kw_only=True)
 class Vmss(AzurePool):

@@ -111,6 +111,9 @@ class GceMigStandby(HeadroomPool, InstanceGroupPool):
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
         return (Target(f"{self.state} machines of managed instance group", (), self.path),)
 
+    def locks(self, workload: str, pool: str) -> tuple[Target, ...]:
+        return (Target("managed instance group", (), self.path),)
+
 
 @dataclass(frozen=True, kw_only=True)
 class GkeNodePool(Pool):
@@ -132,8 +135,14 @@ class GkeNodePool(Pool):
     other_writer_yield_s: OtherWriterYield = YIELD_S
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
-        cluster = f"projects/{self.project.id}/locations/{self.location}/clusters/{self.cluster}"
-        return (Target("GKE node pool", (cluster,), self.name),)
+        return (Target("GKE node pool", (self.cluster_path,), self.name),)
+
+    def locks(self, workload: str, pool: str) -> tuple[Target, ...]:
+        return (Target("GKE cluster", (), self.cluster_path),)  # it runs one operation at a time
+
+    @property
+    def cluster_path(self) -> str:
+        return f"projects/{self.project.id}/locations/{self.location}/clusters/{self.cluster}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,8 +216,14 @@ class GkeTpuSlices(Pool):
             yield "quantum", "must be 1: one replica is already a whole slice"
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
-        cluster = f"projects/{self.project.id}/locations/{self.location}/clusters/{self.cluster}"
-        return (Target("TPU slices", (cluster,), self.name),)
+        return (Target("TPU slices", (self.cluster_path,), self.name),)
+
+    def locks(self, workload: str, pool: str) -> tuple[Target, ...]:
+        return (Target("GKE cluster", (), self.cluster_path),)  # it runs one operation at a time
+
+    @property
+    def cluster_path(self) -> str:
+        return f"projects/{self.project.id}/locations/{self.location}/clusters/{self.cluster}"
 
 
 def slice_hosts(machine_type: str, topology: str) -> int | None:

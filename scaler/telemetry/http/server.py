@@ -6,7 +6,7 @@ import asyncio
 import errno
 import functools
 import socket
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -44,7 +44,9 @@ def application(
     async def healthz(_: web.Request) -> web.Response:
         stalled, problems = health.stalled(), health.problems()
         status = "stalled" if stalled else "degraded" if problems else "ok"
-        body = {"status": status, "stalled": stalled, "problems": problems}
+        body: dict[str, Any] = {"status": status, "stalled": stalled, "problems": problems}
+        if health.held_shards is not None:
+            body["shards"] = health.held_shards()
         return web.json_response(body, status=503 if stalled else 200)
 
     async def readyz(_: web.Request) -> web.Response:

@@ -49,7 +49,7 @@ def tick(workload: Workload, at: float = NOW, messages: float = 30) -> Tick:
     observation = seen(readings, 2, 1, at=at, foreign="HPA x")
     decision = decide(workload.spec, History(), observation)
     outcome = Outcome(PoolName("main"), 2, 3, Result.CONFLICT, 'somebody "else"\nwrote')
-    return Tick(workload.fingerprint, observation, decision, (outcome,), 7, 0.25, 0.125, 0.0, dry_run=True)
+    return Tick(workload.fingerprint, observation, decision, (outcome,), 7, 0.25, 0.125, 0.0, dry_run=True, epoch=3)
 
 
 def writer(directory: Path, max_bytes: int = 65536, keep: int = 3) -> JournalWriter:

@@ -18,7 +18,7 @@ from scaler.journal.writer import files
 from tests.factories import NOW
 from tests.scaler.journal.test_journal import DOCUMENT, tick, writer
 
-OLD = SCHEMA - 1
+OLD = 1
 
 
 @pytest.fixture
@@ -35,11 +35,11 @@ def write_ticks(directory: Path, workload: Workload, *at: float) -> None:
     w.close()
 
 
-def write_old_journal(directory: Path, workload: Workload) -> bytes:
-    """Write a journal of the previous schema, and return the bytes of its file."""
+def write_old_journal(directory: Path, workload: Workload, schema: int = OLD) -> bytes:
+    """Write a journal of an earlier schema, and return the bytes of its file."""
     write_ticks(directory, workload, NOW, NOW + 1)
     (file,) = files(directory)
-    data = file.read_bytes().replace(f'{{"v":{SCHEMA},'.encode(), f'{{"v":{OLD},'.encode())
+    data = file.read_bytes().replace(f'{{"v":{SCHEMA},'.encode(), f'{{"v":{schema},'.encode())
     file.write_bytes(data)
     return data
 
@@ -51,8 +51,16 @@ def test_command_rejects_old_journal_and_names_a_version_that_reads_it(
     write_old_journal(tmp_path, workload)
     assert main([verb, str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert f"{tmp_path / '00000001.jsonl'}:1: journal schema 1; this version reads schema 2" in error
+    assert f"{tmp_path / '00000001.jsonl'}:1: journal schema 1; this version reads 2 and 3" in error
     assert f"Read it with Forescale {READERS[OLD]}, or start a new journal folder" in error
+
+
+def test_journal_of_the_previous_schema_is_read(tmp_path: Path, workload: Workload) -> None:
+    write_old_journal(tmp_path, workload, SCHEMA - 1)
+    assert [t.at - NOW for t in Journal(tmp_path)] == [0, 1]
+    unread = Unread()
+    assert [t.at - NOW for t in tail(tmp_path, 0.0, [workload.name], unread)[workload.name]] == [0, 1]
+    assert (unread.damaged, unread.schemas) == ([], Counter())
 
 
 def test_one_line_of_an_old_schema_is_rejected(tmp_path: Path, workload: Workload) -> None:

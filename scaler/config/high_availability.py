@@ -1,0 +1,82 @@
+"""Settings of high availability: several daemons share the workloads by leases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Final, Literal
+
+from policies.model.field_metadata import FieldMetadata, Pattern
+from scaler.clouds.kubernetes.cluster import KubeCluster
+
+NAME: Final = Pattern(r"^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$", "a DNS label of at most 42 characters")
+MAX_RENEW_SHARE: Final = 0.5
+"""Maximum `renew_s` as a share of `duration_s`: one failed renewal must not end a lease."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KubernetesLease:
+    """Leases of the API group coordination.k8s.io."""
+
+    kind: Annotated[
+        Literal["kubernetes"], FieldMetadata("Store of the leases. Default: kubernetes, Lease objects of a cluster.")
+    ] = "kubernetes"
+    namespace: Annotated[
+        str | None,
+        FieldMetadata("Namespace of the leases. Default: null, the namespace of the daemon's pod, else default."),
+    ] = None
+    duration_s: Annotated[
+        float,
+        FieldMetadata(
+            "Time after the last renewal at which another daemon takes a lease. The default of 15 is that of"
+            " Kubernetes' own controllers. A longer time tolerates longer outages of the API server, and delays the"
+            " takeover after a crash. Seconds.",
+            ge=2,
+            le=3600,
+        ),
+    ] = 15.0
+    renew_s: Annotated[
+        float,
+        FieldMetadata(
+            "Time between two renewals, at most half of duration_s. The default of 2, that of Kubernetes' controllers,"
+            " leaves time for a write of 10 s, the default deadline_s, after a failed renewal too. Seconds.",
+            ge=0.5,
+            le=1800,
+        ),
+    ] = 2.0
+    cluster: Annotated[
+        KubeCluster,
+        FieldMetadata(
+            "Kubernetes cluster. Default: the cluster of the daemon's pod, or of the current kubeconfig context."
+        ),
+    ] = field(default_factory=KubeCluster)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.renew_s > MAX_RENEW_SHARE * self.duration_s:
+            yield "renew_s", f"must be at most {MAX_RENEW_SHARE * self.duration_s:g}, half of duration_s"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HighAvailability:
+    """Several daemons with the same configuration share its workloads."""
+
+    name: Annotated[
+        str,
+        FieldMetadata(
+            "Beginning of the leases' names, the same in all daemons that share the workloads. Default: forescale. Set"
+            " it if a namespace has two installations.",
+            pattern=NAME,
+        ),
+    ] = "forescale"
+    shards: Annotated[
+        int,
+        FieldMetadata(
+            "Number of shards, each with a lease. Each daemon holds its share of them. The default of 16 divides the"
+            " workloads well among up to 5 daemons. Use at least three for each daemon. Shards.",
+            ge=1,
+            le=256,
+        ),
+    ] = 16
+    lease: Annotated[KubernetesLease, FieldMetadata("Store and timing of the leases.")] = field(
+        default_factory=KubernetesLease
+    )

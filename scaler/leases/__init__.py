@@ -1,0 +1,1 @@
+"""High availability: daemons share the workloads by leases, and only a holder writes."""

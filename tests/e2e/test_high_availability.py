@@ -1,0 +1,70 @@
+"""Two daemons on a real API server: shares, handover, a crash, and a pause beyond the lease.
+
+The laws are read from the API server's audit log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from policies.model import Result
+from scaler.cli import main
+from tests.servers.control_plane import why_not
+from tests.servers.daemon import until
+from tests.servers.daemons import NAMES, SHARDS, WITHIN_S, held, holds, now_s, rig
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not())]
+
+
+async def test_shares_and_handover_at_a_shutdown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with rig(tmp_path) as opened, opened.run("a") as a, opened.run("b") as b:
+        await holds(a, SHARDS // 2)
+        await holds(b, SHARDS // 2)
+        await until(lambda: {w.target for w in opened.writes()} == set(NAMES), WITHIN_S, b)
+        assert await asyncio.to_thread(main, ["shards", str(tmp_path / "a"), "--json"]) == 0
+        printed = json.loads(capsys.readouterr().out)
+        assert sorted(w for shard in printed["shards"] for w in shard["workloads"]) == sorted(NAMES)
+        assert len({shard["holder"] for shard in printed["shards"]}) == len(printed["members"]) == 2
+        assert await a.stop() == 0
+        stopped = now_s()
+        await until(lambda: opened.written("b", stopped) == set(NAMES), WITHIN_S, b)
+        assert len(await held(b)) == SHARDS
+        assert any(t.epoch is not None for t in b.ticks())
+        _, metrics = await b.get("metrics")
+        assert metrics.count("forescale_shard_epoch{") == SHARDS
+        opened.check_laws()
+
+
+async def test_takeover_after_a_crash(tmp_path: Path) -> None:
+    async with rig(tmp_path) as opened, opened.run("a") as a, opened.run("b") as b:
+        await holds(a, SHARDS // 2)
+        await holds(b, SHARDS // 2)
+        await until(lambda: {w.target for w in opened.writes()} == set(NAMES), WITHIN_S, b)
+        a.process.kill()
+        killed = now_s()
+        await until(lambda: opened.written("b", killed) == set(NAMES), WITHIN_S, b)
+        fenced = [o for t in b.ticks() for o in t.outcomes if o.result is Result.FENCED and "had expired" in o.reason]
+        assert fenced  # the new holder ticked before it wrote
+        opened.check_laws()
+
+
+async def test_paused_daemon_writes_nothing_when_it_continues(tmp_path: Path) -> None:
+    async with rig(tmp_path) as opened, opened.run("a") as a, opened.run("b") as b:
+        await holds(a, SHARDS // 2)
+        await holds(b, SHARDS // 2)
+        await until(lambda: {w.target for w in opened.writes()} == set(NAMES), WITHIN_S, b)
+        before = await held(a)
+        a.process.send_signal(signal.SIGSTOP)
+        paused = now_s()
+        await until(lambda: opened.written("b", paused) == set(NAMES), WITHIN_S, b)
+        a.process.send_signal(signal.SIGCONT)
+        continued = now_s()
+        await until(lambda: bool(opened.written("a", continued)), WITHIN_S, a)  # with shards that were handed back
+        again = await held(a)
+        assert all(epoch > before.get(shard, -1) for shard, epoch in again.items())
+        opened.check_laws()

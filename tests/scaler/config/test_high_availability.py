@@ -1,0 +1,88 @@
+"""Settings of high availability: their limits, and the shard of each workload."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from policies.model import WorkloadName
+from scaler.config.load import load
+from scaler.leases.shard_map import ShardMap, shard_map
+from tests.scaler.config.test_limits_config import problems_of
+
+SHARDS = 64
+
+
+def document(name: str, *pools: str, more: str = "") -> str:
+    listed = "\n".join(f"  p{n}: {pool}" for n, pool in enumerate(pools))
+    return (
+        f"workload: {name}\nmax_replicas: 8\nsources:\n  queue: {{kind: embedded}}\n"
+        f"policies:\n  depth: {{kind: queue_depth}}\npools:\n{listed}\n{more}\n"
+    )
+
+
+def deployment(name: str) -> str:
+    return f"{{kind: kubernetes, name: {name}}}"
+
+
+def node_pool(cluster: str, name: str) -> str:
+    where = f"project: {{id: my-project}}, location: us-central1, cluster: {cluster}, name: {name}"
+    return f"{{kind: gke_node_pool, {where}}}"
+
+
+def placed(folder: Path, *documents: str, daemon: str = "daemon: {}\n") -> ShardMap:
+    (folder / "c.yaml").write_text("---\n".join((daemon, *documents)))
+    return shard_map(load([folder]), SHARDS)
+
+
+@pytest.mark.parametrize(
+    ("lease", "path", "rule"),
+    [
+        ("duration_s: 40, renew_s: 30", "daemon.ha.lease.renew_s", "must be at most 20, half of duration_s"),
+        (
+            "duration_s: 14, renew_s: 5",
+            "daemon.ha.lease.duration_s",
+            "must be above 14, the sum of renew_s and the deadline_s of workload a",
+        ),
+        ("kind: etcd", "daemon.ha.lease.kind", "must be kubernetes"),
+    ],
+)
+def test_lease_leaves_time_for_renewals_and_writes(tmp_path: Path, lease: str, path: str, rule: str) -> None:
+    daemon = f"daemon: {{ha: {{lease: {{{lease}}}}}}}\n"
+    problems = problems_of(tmp_path, daemon, document("a", deployment("a"), more="deadline_s: 9"))
+    assert [(p.path, p.rule) for p in problems] == [(path, rule)]
+
+
+def test_workloads_that_share_a_lock_are_in_one_shard(tmp_path: Path) -> None:
+    """`b` links the clusters of `a` and `c`, so the three are one unit. The others spread."""
+    linked = (
+        document("a", node_pool("one", "a")),
+        document("b", node_pool("one", "b"), node_pool("two", "b")),
+        document("c", node_pool("two", "c")),
+    )
+    others = [document(f"d{n}", deployment(f"d{n}")) for n in range(40)]
+    shards = placed(tmp_path, *linked, *others).shards
+    assert len({shards[WorkloadName(name)] for name in "abc"}) == 1
+    assert len(Counter(shards.values())) > 20
+
+
+def test_fleet_limits_put_all_workloads_in_one_shard(tmp_path: Path) -> None:
+    documents = [document(f"d{n}", deployment(f"d{n}")) for n in range(10)]
+    assert len(set(placed(tmp_path, *documents).shards.values())) > 1
+    assert len(set(placed(tmp_path, *documents, daemon="daemon: {fleet: {max_gpus: 100}}\n").shards.values())) == 1
+
+
+def test_a_lock_that_moves_changes_the_fingerprints_of_both_shards(tmp_path: Path) -> None:
+    """A daemon that has read the change and one that has not disagree on both shards."""
+    before = placed(tmp_path, document("a", node_pool("two", "a")), document("b", deployment("b")))
+    after = placed(
+        tmp_path, document("a", node_pool("two", "a"), node_pool("one", "a")), document("b", deployment("b"))
+    )
+    a, b = WorkloadName("a"), WorkloadName("b")
+    assert before.shards[a] != after.shards[a]
+    for shard in (before.shards[a], after.shards[a]):
+        assert before.fingerprints.get(shard) != after.fingerprints.get(shard)
+    assert before.shards[b] == after.shards[b]
+    assert before.fingerprints[before.shards[b]] == after.fingerprints[before.shards[b]]

@@ -1,0 +1,1 @@
+"""Tests of leases, shares and fencing."""

@@ -1,0 +1,189 @@
+"""Two daemons with high availability on a real API server, and their writes in its audit log.
+
+Each write of a size carries its epoch in its field manager.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+import yaml
+from aiohttp import web
+
+from scaler.clock import wall_time
+from tests.servers.daemon import Daemon, daemon, until
+from tests.servers.kube_real import KubeNamespace, kube_namespace
+from tests.servers.site import listening
+
+SHARDS: Final = 4
+DURATION_S: Final = 8.0
+NAMES: Final = ("llm", "chat", "code", "mail")
+WITHIN_S: Final = 300.0
+LEASES: Final = {
+    "apiGroups": ["coordination.k8s.io"],
+    "resources": ["leases"],
+    "verbs": ["get", "list", "watch", "create", "patch", "delete"],
+}
+API: Final = "ha.example.com/v1"
+ENGINES: Final = {"apiGroups": ["ha.example.com"], "resources": ["engines"], "verbs": ["get", "list", "watch"]}
+SCALES: Final = {"apiGroups": ["ha.example.com"], "resources": ["engines/scale"], "verbs": ["get", "patch"]}
+RBAC: Final = "apis/rbac.authorization.k8s.io/v1"
+
+
+@dataclass(frozen=True)
+class Write:
+    """A write of a size that the API server accepted."""
+
+    user: str
+    target: str
+    epoch: int
+    at: float
+
+
+class Demand:
+    """A source whose value grows, so that each tick resizes."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    async def answer(self, _: web.Request) -> web.Response:
+        self.reads += 1
+        return web.json_response({"running": self.reads})
+
+
+class Rig:
+    """A namespace with an object for each workload, and service accounts for two daemons.
+
+    The objects are of a custom kind that no controller follows, so that no pod has to start.
+    """
+
+    def __init__(self, kube: KubeNamespace, url: str, folder: Path) -> None:
+        self.kube = kube
+        self.url = url
+        self.folder = folder
+
+    async def prepare(self) -> None:
+        call, path = self.kube.call, self.kube.path
+        await self.kube.kind("engines", "Engine", API, ".spec.replicas")
+        for name in NAMES:
+            engine = {"apiVersion": API, "kind": "Engine", "metadata": {"name": name}, "spec": {"replicas": 1}}
+            await call("POST", path("engines", api=f"apis/{API}"), engine)
+        role = {"metadata": {"name": "leases"}, "rules": [LEASES, ENGINES, SCALES]}
+        await call("POST", path("roles", api=RBAC), role)
+        for account in ("a", "b"):
+            await call("POST", path("serviceaccounts", api="api/v1"), {"metadata": {"name": account}})
+            for granted in ("forescale", "leases"):
+                binding = {
+                    "metadata": {"name": f"{account}-{granted}"},
+                    "roleRef": {"apiGroup": RBAC.split("/")[1], "kind": "Role", "name": granted},
+                    "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": self.kube.namespace}],
+                }
+                await call("POST", path("rolebindings", api=RBAC), binding)
+            request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+            token = await call("POST", path("serviceaccounts", f"{account}/token", api="api/v1"), request)
+            kubeconfig = f"{self.kube.namespace}-{account}.json"
+            self.configure(account, self.kube.plane.write_kubeconfig(kubeconfig, token["status"]["token"]))
+
+    def configure(self, account: str, kubeconfig: Path) -> None:
+        config, cluster = self.folder / account, {"kubeconfig": str(kubeconfig)}
+        config.mkdir()
+        lease = {"namespace": self.kube.namespace, "duration_s": DURATION_S, "renew_s": 2.0, "cluster": cluster}
+        settings = {
+            "listen": "127.0.0.1:0",
+            "journal": {"directory": str(self.folder / f"journal-{account}")},
+            "ha": {"shards": SHARDS, "lease": lease},
+        }
+        (config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": settings}))
+        for name in NAMES:
+            engine = {"api_version": API, "object_kind": "Engine", "name": name, "namespace": self.kube.namespace}
+            document = {
+                "workload": name,
+                "max_replicas": 100_000,
+                "interval_s": 2.0,
+                "deadline_s": 1.5,
+                "sources": {"engines": {"kind": "http_json", "url": self.url, "values": {"running": "/running"}}},
+                "policies": {"running": {"kind": "metric", "quantity": "running", "target": 1}},
+                "pools": {"gpus": {"kind": "kubernetes", **engine, "watch_pods": False, "cluster": cluster}},
+                "tolerance": 0.0,
+                "scale_up": {"period_s": 1.0, "max_replicas": 9},
+            }
+            (config / f"{name}.yaml").write_text(yaml.safe_dump(document))
+
+    @asynccontextmanager
+    async def run(self, account: str) -> AsyncIterator[Daemon]:
+        async with daemon(
+            str(self.folder / account), journal=self.folder / f"journal-{account}", start_s=WITHIN_S
+        ) as d:
+            yield d
+
+    def writes(self) -> list[Write]:
+        """Return the accepted writes of sizes by the daemons, in the order of the API server."""
+        return [w for line in self.kube.plane.audit.read_text().splitlines() if (w := self._write(json.loads(line)))]
+
+    def written(self, user: str, since: float) -> set[str]:
+        """Return the targets that a daemon has written since then."""
+        return {w.target for w in self.writes() if w.user == user and w.at > since}
+
+    def _write(self, event: dict[str, Any]) -> Write | None:
+        user, target = event["user"].get("username", ""), event.get("objectRef") or {}
+        is_ours = user.startswith(f"system:serviceaccount:{self.kube.namespace}:")
+        if not is_ours or event["verb"] != "patch" or target.get("subresource") != "scale":
+            return None
+        if event["responseStatus"]["code"] >= 300:
+            return None
+        (manager,) = parse_qs(urlsplit(event["requestURI"]).query)["fieldManager"]
+        at = datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp()
+        return Write(user.rpartition(":")[2], target["name"], int(manager.removeprefix("forescale-epoch-")), at)
+
+    def check_laws(self) -> None:
+        """Check that each target has one writer in each epoch, and that no write of an older epoch follows."""
+        for name in NAMES:
+            own = [w for w in self.writes() if w.target == name]
+            assert own, f"{name} was never written"
+            epochs = [w.epoch for w in own]
+            assert epochs == sorted(epochs), f"{name}: a write of an older epoch follows: {epochs}"
+            for first, second in pairwise(own):
+                assert first.epoch != second.epoch or first.user == second.user, f"{name}: {first}, {second}"
+
+
+async def held(d: Daemon) -> dict[str, int]:
+    """Return the epochs of the shards that a daemon holds."""
+    _, text = await d.get("healthz")
+    shards: dict[str, int] = json.loads(text)["shards"]
+    return shards
+
+
+async def holds(d: Daemon, shards: int) -> None:
+    """Return when a daemon holds as many shards."""
+
+    async def enough() -> bool:
+        return len(await held(d)) == shards
+
+    await until(enough, WITHIN_S, d)
+
+
+@asynccontextmanager
+async def rig(folder: Path) -> AsyncIterator[Rig]:
+    """Create the namespace, and a source of demand."""
+    demand = Demand()
+    app = web.Application()
+    app.router.add_get("/", demand.answer)
+    async with AsyncExitStack() as stack:
+        kube = await stack.enter_async_context(kube_namespace())
+        port = await stack.enter_async_context(listening(app))
+        opened = Rig(kube, f"http://127.0.0.1:{port}/", folder)
+        await opened.prepare()
+        yield opened
+
+
+def now_s() -> float:
+    """Return the time of the API server's audit log."""
+    return datetime.fromisoformat(wall_time()).timestamp()
