@@ -13,7 +13,7 @@ COPY policies policies
 COPY scaler scaler
 COPY simulators simulators
 RUN /opt/forescale/bin/pip install --no-deps --no-build-isolation . \
- && /opt/forescale/bin/pip uninstall --yes hatchling editables pip \
+ && /opt/forescale/bin/pip uninstall --yes hatch-fancy-pypi-readme hatchling editables pip \
  && python -m compileall -q -j 0 /opt/forescale/lib
 
 FROM ${BASE}

@@ -19,7 +19,7 @@ export KUBEBUILDER_ASSETS
 # The version is that of pyproject.toml. `make version SET=...` writes it into the other files.
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 VERSIONED := pyproject.toml config/deploy/helm/forescale/Chart.yaml config/deploy/helm/examples/gateway/Chart.yaml \
-  config/deploy/kustomize/base/kubernetes.yaml docs/how-to/kustomize.md docs/tutorials/quickstart.md
+  config/deploy/kustomize/base/kubernetes.yaml config/deploy/examples/gateway/gateway.yaml docs/how-to/kustomize.md docs/tutorials/quickstart.md
 IMAGE ?= ghcr.io/forescale/forescale
 PLATFORMS ?= linux/amd64,linux/arm64
 DIST ?= dist

@@ -15,6 +15,7 @@ from typing import Any, Final
 import pytest
 
 from tests.deploy.charts import (
+    CLUSTER_EXAMPLES,
     COMPONENT,
     DEPLOY,
     EXAMPLES,
@@ -27,9 +28,10 @@ from tests.deploy.charts import (
     render,
     with_workloads,
 )
+from tests.servers import karpenter_kinds, prometheus_operator
 from tests.servers.control_plane import ControlPlane, shared, why_not
 from tests.servers.kube_real import left_out, path_of
-from tests.servers.prometheus_operator import GROUP, SPECS, definitions
+from tests.servers.prometheus_operator import SPECS
 
 pytestmark = [
     pytest.mark.slow,
@@ -86,13 +88,12 @@ def plane() -> ControlPlane:
     server = shared()
     for name in (NAMESPACE, "llm"):
         _create(server, "/api/v1/namespaces", {"metadata": {"name": name}})
-    for definition in definitions():
-        _create(server, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
     until = time.monotonic() + ESTABLISHED_S
-    for kind in SPECS:
-        path = f"/apis/{GROUP}/v1/namespaces/{NAMESPACE}/{kind.lower()}s"
-        while not _served(server, path):
-            assert time.monotonic() < until, f"{kind} is not served"
+    for definition in (*prometheus_operator.definitions(), *karpenter_kinds.definitions()):
+        _create(server, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+        spec = definition["spec"]
+        while not _served(server, f"/apis/{spec['group']}/v1/{spec['names']['plural']}"):
+            assert time.monotonic() < until, f"{spec['names']['kind']} is not served"
             time.sleep(0.05)
     return server
 
@@ -166,6 +167,22 @@ def test_api_server_accepts_each_built_object(plane: ControlPlane, overlay: str)
     objects = build(DEPLOY / "kustomize" / overlay)
     assert objects
     assert refusals(plane, objects) == []
+
+
+@needs_kubectl
+@pytest.mark.parametrize("name", CLUSTER_EXAMPLES)
+def test_api_server_accepts_each_object_of_an_example(plane: ControlPlane, name: str) -> None:
+    objects = build(DEPLOY / "examples" / name)
+    assert objects
+    assert refusals(plane, objects) == []
+
+
+@needs_kubectl
+def test_refusals_of_node_pools_are_found(plane: ControlPlane) -> None:
+    kinds = [made for made in build(DEPLOY / "examples/eks") if "karpenter" in made["apiVersion"]]
+    for made in kinds:
+        made["spec"]["misspelled"] = "x"
+    assert {text.partition("/")[0] for text in refusals(plane, kinds)} == {"NodePool", "EC2NodeClass"}
 
 
 def test_refusals_are_found(plane: ControlPlane) -> None:
