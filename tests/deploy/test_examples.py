@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from policies.model import PoolName
 from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.config.load import Config, load
 from tests.deploy.charts import CLUSTER_EXAMPLES, DEPLOY, Object, build, container, needs_kubectl
@@ -39,7 +40,8 @@ def engines(objects: list[Object]) -> dict[str, Object]:
 
 
 def selects(selector: dict[str, str], template: Object) -> bool:
-    return selector.items() <= template["metadata"]["labels"].items()
+    labels: dict[str, str] = template["metadata"]["labels"]
+    return selector.items() <= labels.items()
 
 
 def configuration(objects: list[Object], folder: Path) -> Config:
@@ -66,7 +68,7 @@ def test_config_map_has_the_workload_of_the_example(name: str, tmp_path: Path) -
 def test_pools_are_the_deployments_of_engines(cloud: str) -> None:
     objects = build(FOLDER / cloud)
     (workload,) = load([FOLDER / cloud / "llama-chat.yaml"]).workloads.values()
-    pools: dict[str, Any] = dict(workload.spec.pools)
+    pools: Mapping[PoolName, Any] = workload.spec.pools
     assert {type(pool) for pool in pools.values()} == {Kubernetes}
     deployments = {(made["metadata"]["namespace"], name) for name, made in engines(objects).items()}
     assert {(pool.namespace, pool.name) for pool in pools.values()} == deployments
@@ -225,7 +227,7 @@ def test_gateway_and_sidecar_name_the_same_engines_and_counter() -> None:
     (endpoint,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
     address = endpoint["endpoint"]["address"]["socket_address"]
     (workload,) = load([FOLDER / "gateway/llama-chat.yaml"]).workloads.values()
-    sources: dict[str, Any] = dict(workload.spec.sources)
+    sources: Mapping[str, Any] = workload.spec.sources
     assert sources["engines"].service == f"http://{address['address']}:{address['port_value']}/metrics"
     admin = document["admin"]["address"]["socket_address"]
     assert sources["gateway"].url.startswith(f"http://{admin['address']}:{admin['port_value']}/stats?format=json")

@@ -32,7 +32,7 @@ SOURCES: Final = (
     "requirements",
     *PACKAGES,
 )
-UV: Final = Path(sys.prefix) / "bin/uv"
+UV: Final = f"{sys.prefix}/bin/uv"
 PYTHONS: Final = ("3.11", "3.13")
 PROJECT: Final[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS: Final = ",".join(name for name in PROJECT["optional-dependencies"] if name != "dev")
@@ -113,8 +113,8 @@ def test_same_sources_make_the_same_bytes(dist: Path, tmp_path: Path) -> None:
         (tmp_path / "copy" / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / file, tmp_path / "copy" / file, follow_symlinks=False)
     again = make_dist(tmp_path / "copy", tmp_path / "dist")
-    for file in (wheel, sdist, bom):
-        assert file(again).read_bytes() == file(dist).read_bytes(), file(dist).name
+    for made in (wheel, sdist, bom):
+        assert made(again).read_bytes() == made(dist).read_bytes(), made(dist).name
 
 
 def test_sbom_has_each_locked_package_with_its_hashes(dist: Path) -> None:
@@ -144,14 +144,14 @@ def install(requirement: str, python: str, folder: Path) -> Callable[..., subpro
     """Install a requirement into a new environment, and return the runner of its programs."""
     programs = folder / "venv/bin"
     quiet = [UV, "--quiet", "--no-config"]
-    subprocess.run([*quiet, "venv", "--python", interpreter(python), folder / "venv"], check=True)
-    locked = ["--constraint", ROOT / "requirements/dev.txt"]
-    target = ["--python", programs / "python"]
+    subprocess.run([*quiet, "venv", "--python", interpreter(python), str(folder / "venv")], check=True)
+    locked = ["--constraint", str(ROOT / "requirements/dev.txt")]
+    target = ["--python", str(programs / "python")]
     subprocess.run([*quiet, "pip", "install", *target, *locked, requirement], cwd=folder, check=True)
 
     def run(program: str, *words: object) -> subprocess.CompletedProcess[str]:
         environment = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": str(folder), "COLUMNS": "200"}
-        command = [programs / program, *map(str, words)]
+        command = [str(programs / program), *map(str, words)]
         return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
     return run
