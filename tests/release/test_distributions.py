@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.release.versions import ROOT, VERSION
+from tests.release.versions import ROOT, VERSION, tracked
 
 pytestmark = pytest.mark.slow
 PACKAGES: Final = ("policies", "scaler", "simulators")
@@ -39,12 +39,6 @@ EXTRAS: Final = ",".join(name for name in PROJECT["optional-dependencies"] if na
 EPOCH: Final = "1700000000"
 CORE_WORKLOAD: Final = ROOT / "config/workloads/short.yaml"
 EVERY_KIND: Final = ROOT / "config/example/workload.yaml"
-
-
-def tracked(*paths: str) -> list[Path]:
-    """Return the tracked files below the paths."""
-    listed = subprocess.run(["git", "ls-files", "-z", *paths], cwd=ROOT, capture_output=True, text=True, check=True)
-    return [Path(name) for name in listed.stdout.split("\0") if name and (ROOT / name).exists()]
 
 
 def make_dist(folder: Path, dist: Path) -> Path:

@@ -11,17 +11,11 @@ from typing import Final
 import pytest
 import yaml
 
-from tests.release.versions import REPOSITORY, ROOT, VERSION
+from tests.release.versions import REPOSITORY, ROOT, VERSION, tracked
 
 TEXTS: Final = ("*.yaml", "*.yml", "*.md", "*.tpl", "Dockerfile", "Makefile")
 IMAGE_KEY: Final = re.compile(r"^\s*(?:- )?\"?image\"?: *\"?([^\s\"{}]+)\"?(?: *#.*)?$", re.MULTILINE)
 REFERENCE: Final = re.compile(rf"{re.escape(REPOSITORY)}(?::|, newTag: )([0-9][\w.]*)")
-
-
-def tracked(*patterns: str) -> list[Path]:
-    """Return the tracked files of the repository that match."""
-    listed = subprocess.run(["git", "ls-files", "-z", *patterns], cwd=ROOT, capture_output=True, text=True, check=True)
-    return [Path(name) for name in listed.stdout.split("\0") if name and (ROOT / name).exists()]
 
 
 def images(root: Path) -> dict[Path, list[str]]:
