@@ -14,7 +14,17 @@ KUBEBUILDER_ASSETS ?= $(wildcard $(HOME)/.cache/forescale/control-plane/bin)
 export KUBEBUILDER_ASSETS
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types contracts docs bench swarm fuzz soak image lock schema clean
+.PHONY: help run test check lint types contracts docs bench swarm fuzz soak dist image image-push version lock schema clean
+
+# The version is that of pyproject.toml. `make version SET=...` writes it into the other files.
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+VERSIONED := pyproject.toml config/deploy/helm/forescale/Chart.yaml config/deploy/helm/examples/gateway/Chart.yaml \
+  config/deploy/kustomize/base/kubernetes.yaml config/deploy/examples/gateway/gateway.yaml docs/how-to/kustomize.md docs/tutorials/quickstart.md
+IMAGE ?= ghcr.io/forescale/forescale
+PLATFORMS ?= linux/amd64,linux/arm64
+DIST ?= dist
+# Files in distributions and images have the time of the commit: the same commit makes the same bytes.
+dist image-push: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1580601600)
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -57,9 +67,26 @@ fuzz: $(VENV)/.dev  ## Judge random decision sequences and mutated inputs (ARGS=
 soak: $(VENV)/.dev  ## Run the daemon under random faults for 20 minutes: memory, descriptors, threads must stay flat (ARGS='--minutes 5')
 	$(BIN)/python -m tests.soak $(ARGS)
 
-image:  ## Build the container image (needs docker or podman; BASE_DIGEST=sha256:... pins the base image)
+dist: $(VENV)/.dev  ## Build wheel, sdist and SBOM into dist/, and check them (docs: CONTRIBUTING.md, "Release")
+	@rm -rf $(DIST)
+	$(BIN)/uv build --quiet --python $(BIN)/python --no-build-isolation --out-dir $(DIST)
+	$(BIN)/python -m twine check --strict $(DIST)/*.whl $(DIST)/*.tar.gz
+	@# The lock of the image has no dependency graph, which the generator warns of.
+	$(BIN)/python -W ignore -m cyclonedx_py requirements requirements/image.txt --pyproject pyproject.toml --output-reproducible -o $(DIST)/forescale-$(VERSION).cdx.json
+
+image:  ## Build the container image for this machine (needs docker or podman)
 	@engine=$$(command -v docker || command -v podman) || { echo "make image: neither docker nor podman is on PATH" >&2; exit 2; }; \
-	$$engine build $(if $(BASE_DIGEST),--build-arg BASE=python:3.13-slim@$(BASE_DIGEST)) -t forescale:$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .
+	$$engine build --tag $(IMAGE):$(VERSION) .
+
+image-push:  ## Build the image for amd64 and arm64 with SBOM and provenance, and push it (needs docker buildx)
+	@mkdir -p build
+	docker buildx build --platform $(PLATFORMS) --provenance mode=max --sbom true --metadata-file build/image.json \
+	  --label org.opencontainers.image.version=$(VERSION) --label org.opencontainers.image.revision=$$(git rev-parse HEAD) \
+	  --tag $(IMAGE):$(VERSION) --push .
+
+version:  ## Print the version (SET=1.2.3 writes a new one into every file that has it)
+	@$(if $(SET),sed -i 's/\b$(subst .,\.,$(VERSION))\b/$(SET)/' $(VERSIONED))
+	@echo $(or $(SET),$(VERSION))
 
 schema: $(VENV)/.dev  ## Write the JSON Schema, the documented example and the catalogue's throughput from the code
 	@mkdir -p build
@@ -69,7 +96,6 @@ schema: $(VENV)/.dev  ## Write the JSON Schema, the documented example and the c
 	$(BIN)/forescale schema --example > config/example/workload.yaml
 
 lock: $(VENV)/.dev  ## Resolve the dependencies and write their hashes
-	$(BIN)/python -m pip install --quiet 'uv>=0.5'
 	$(BIN)/uv pip compile $(LOCK) --extra dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile $(LOCK) $(SAME) --extra sim requirements/build.in pyproject.toml -o requirements/run.txt
 	$(BIN)/uv pip compile $(LOCK) $(SAME) --extra aws --extra azure --extra gcp --extra kafka --extra keda --extra kubernetes --extra notices --extra otel --extra postgresql --extra redis requirements/build.in pyproject.toml -o requirements/image.txt

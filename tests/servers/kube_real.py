@@ -20,6 +20,9 @@ DEPLOY: Final = Path(__file__).parents[2] / "config/deploy"
 CLUSTER_WIDE: Final = {
     "ClusterRole": "clusterroles",
     "ClusterRoleBinding": "clusterrolebindings",
+    "EC2NodeClass": "ec2nodeclasses",
+    "Namespace": "namespaces",
+    "NodePool": "nodepools",
     "PriorityClass": "priorityclasses",
     "APIService": "apiservices",
 }

@@ -54,19 +54,20 @@ SPECS: Final = {
 
 def definitions() -> list[dict[str, Any]]:
     """Return the CustomResourceDefinitions."""
-    return [_definition(kind, spec) for kind, spec in SPECS.items()]
+    return [definition(GROUP, kind, f"{kind.lower()}s", spec) for kind, spec in SPECS.items()]
 
 
-def _definition(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
+def definition(group: str, kind: str, plural: str, spec: dict[str, Any], scope: str = "Namespaced") -> dict[str, Any]:
+    """Return the CustomResourceDefinition of version v1 of a kind."""
     schema = {"openAPIV3Schema": record(("spec",), spec=spec)}
-    names = {"plural": f"{kind.lower()}s", "singular": kind.lower(), "kind": kind}
+    names = {"plural": plural, "singular": kind.lower(), "kind": kind}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{names['plural']}.{GROUP}"},
+        "metadata": {"name": f"{plural}.{group}"},
         "spec": {
-            "group": GROUP,
-            "scope": "Namespaced",
+            "group": group,
+            "scope": scope,
             "names": names,
             "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
         },

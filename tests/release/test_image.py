@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 from pathlib import Path
 
-import pytest
+from tests.release.versions import IMAGE, ROOT, VERSION
 
-ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 LINES = [line.strip() for line in DOCKERFILE.replace("\\\n", " ").splitlines() if line and not line.startswith("#")]
 LOCK = (ROOT / "requirements/image.txt").read_text()
@@ -34,19 +34,35 @@ def test_image_user_equals_the_manifest_user() -> None:
     assert user[1] != "0"
 
 
-@pytest.mark.parametrize("digest", ["", f"sha256:{'0' * 64}"], ids=["by tag", "by digest"])
-def test_make_image_passes_the_base_image_digest(digest: str, tmp_path: Path) -> None:
-    """Run `make image` with a fake container engine that records its arguments."""
-    engine = tmp_path / "docker"
-    engine.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
-    engine.chmod(0o755)
-    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    subprocess.run(["make", "image", f"BASE_DIGEST={digest}"], cwd=ROOT, env=env, check=True, capture_output=True)
-    command = (tmp_path / "asked").read_text()
-    assert (f"--build-arg BASE=python:3.13-slim@{digest}" in command) == bool(digest)
+def test_base_image_is_pinned_by_its_digest() -> None:
+    (base,) = [line.removeprefix("ARG BASE=") for line in LINES if line.startswith("ARG BASE=")]
+    assert re.fullmatch(r"docker\.io/library/python:3\.13-slim@sha256:[0-9a-f]{64}", base)
     assert [line.split()[1] for line in LINES if line.startswith("FROM ")] == ["${BASE}", "${BASE}"]
-    assert "ARG BASE=python:${PYTHON}-slim" in LINES
-    assert "ARG PYTHON=3.13" in LINES
+
+
+def made(target: str, folder: Path) -> list[str]:
+    """Return the arguments that a make target gives to a fake container engine."""
+    engine = folder / "docker"
+    engine.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {folder}/arguments\n')
+    engine.chmod(0o755)
+    env = {"PATH": f"{folder}:/usr/bin:/bin"}
+    subprocess.run(["make", target], cwd=ROOT, env=env, check=True, capture_output=True)
+    return (folder / "arguments").read_text().splitlines()
+
+
+def test_make_image_builds_the_versioned_image(tmp_path: Path) -> None:
+    assert made("image", tmp_path) == ["build", "--tag", IMAGE, "."]
+
+
+def test_make_image_push_builds_both_platforms_with_sbom_and_provenance(tmp_path: Path) -> None:
+    words = made("image-push", tmp_path)
+    options = dict(itertools.pairwise(words))
+    assert words[:2] == ["buildx", "build"]
+    assert options["--platform"] == "linux/amd64,linux/arm64"
+    assert (options["--provenance"], options["--sbom"]) == ("mode=max", "true")
+    assert options["--tag"] == IMAGE
+    assert f"org.opencontainers.image.version={VERSION}" in words
+    assert "--push" in words
 
 
 def test_every_dependency_is_pinned_by_hash() -> None:
