@@ -38,8 +38,8 @@ IMPORT_LOCK: Final = threading.Lock()
 
 
 @contextlib.contextmanager
-def name_workload_in_errors(workload: WorkloadName) -> Iterator[None]:
-    """Add the workload's name to an error, and the extra to install for a missing package.
+def name_in_errors(place: str) -> Iterator[None]:
+    """Add the name of a workload or setting to an error, and the extra to install for a missing package.
 
     Raises `Misconfigured`.
     """
@@ -48,9 +48,9 @@ def name_workload_in_errors(workload: WorkloadName) -> Iterator[None]:
     except ImportError as e:
         extra = EXTRAS.get((e.name or "").partition(".")[0])
         remedy = f" (pip install 'forescale[{extra}]')" if extra else ""
-        raise Misconfigured(f"{workload}: {e.name} is not installed{remedy}") from e
+        raise Misconfigured(f"{place}: {e.name} is not installed{remedy}") from e
     except Misconfigured as e:
-        raise Misconfigured(f"{workload}: {e}") from e
+        raise Misconfigured(f"{place}: {e}") from e
 
 
 def adapter_context(workload: Workload, resources: Resources, clock: Clock) -> AdapterContext:
@@ -93,7 +93,7 @@ async def open_adapters(
     context = adapter_context(workload, resources, clock)
     sources: Mapping[str, SourceSpec] = workload.spec.sources
     pools: Mapping[PoolName, Pool] = workload.spec.pools
-    with name_workload_in_errors(workload.name):
+    with name_in_errors(workload.name):
         return Setup(
             workload,
             {name: await open_source(source, context) for name, source in sources.items()},

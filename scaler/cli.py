@@ -85,7 +85,11 @@ def parser(verb: str = "") -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print the result as JSON")
 
     schema = parsers["schema"]
-    schema.add_argument("--example", action="store_true", help="print a documented example configuration instead")
+    printed = schema.add_mutually_exclusive_group()
+    printed.add_argument("--example", action="store_true", help="print a documented example configuration instead")
+    printed.add_argument(
+        "--crd", action="store_true", help="print the Kubernetes definition of the custom resource Workload instead"
+    )
 
     explain = parsers["explain"]
     explain.add_argument("journal", metavar="JOURNAL", help="journal directory, or one of its files")

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 from policies.model import Absent, Fresh, PoolStatus, WorkloadName
-from scaler.adapters import adapter_context, name_workload_in_errors, open_pool, open_source
+from scaler.adapters import adapter_context, name_in_errors, open_pool, open_source
 from scaler.clock import stopwatch_s
 from scaler.config.load import Config, Workload
 from scaler.masking import mask, masked_reading, masked_status
@@ -105,7 +105,7 @@ def _open(
         check = AdapterCheck(workload.name, role, name, kind_of(role, spec))
         try:
             async with semaphore, asyncio.timeout(context.deadline_s):
-                with name_workload_in_errors(workload.name):
+                with name_in_errors(workload.name):
                     return check, await opening(), context.deadline_s
         except (TimeoutError, PortError) as e:
             return replace(check, **_error_fields(e, context.deadline_s)), None, context.deadline_s

@@ -16,6 +16,11 @@ from policies.model.limits import BlastRadius, Budget, LateGrowth, Maintenance, 
 
 NAME = Pattern(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", "at most 63 lowercase letters, digits and inner hyphens")
 """Names are DNS labels, so that metrics, files and URLs contain them unquoted."""
+WORKLOAD_NAME = Pattern(
+    r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+    f"{NAME.words}, for a workload of a Kubernetes namespace after that namespace and a dot",
+)
+"""A workload of a namespace has the name NAMESPACE.NAME, as no other namespace and no file with a plain name has."""
 FALSE_ZERO_LOOKBACK_S = 2700.0
 """False zeros of a source change no decision after this time (`policies.signals.zero_suspicion`). Seconds."""
 
@@ -223,7 +228,7 @@ class WorkloadSpec:
         str,
         FieldMetadata(
             "Name of the workload, unique in the daemon. Metrics, logs and URLs contain it.",
-            pattern=NAME,
+            pattern=WORKLOAD_NAME,
             example="llama-chat",
         ),
     ]

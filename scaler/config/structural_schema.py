@@ -3,10 +3,10 @@
 An API server refuses ``$ref``, ``const``, ``patternProperties``, ``discriminator``, ``type`` in a list of options, and
 ``additionalProperties: false``. Each is replaced by a construct that it accepts:
 
-- an option ``null`` by ``nullable``;
-- the kinds of an entry by one object with the settings of all kinds. ``anyOf`` has one branch for each kind, with its
-  required settings and its limits, so that an entry is accepted exactly if its kind accepts it. A CEL rule refuses a
-  setting of another kind;
+- an option ``null`` by ``nullable``, or by its absence where the value has a list of options and null is the default;
+- the kinds of an entry by one object with the settings of all kinds. ``allOf`` has one condition for each kind: an entry
+  is of another kind, or has the required settings and the limits of this one. A CEL rule refuses a setting of another
+  kind;
 - settings whose type depends on the kind by a value of any type, which the daemon validates.
 
 Defaults are left out: the API server would store them, and so fix those of one version.
@@ -33,7 +33,7 @@ VALUE_LIMITS: Final = (
     "minProperties",
     "maxProperties",
 )
-"""Keywords that limit a value and may stand in a branch of ``anyOf``."""
+"""Keywords that limit a value and may stand in a condition."""
 RESERVED: Final = frozenset(
     "true false null in as break const continue else for function if import let loop package namespace return var void"
     " while".split()
@@ -60,9 +60,11 @@ class Translation:
             if len(options) != 1 or len(options) == len(node["anyOf"]):
                 raise ValueError(f"no structural schema for the options {json.dumps(node['anyOf'])}")
             inner = self.structural(options[0])
-            if "enum" in inner:
-                inner["enum"] = [*inner["enum"], None]
-            return self._described(node, {**inner, "nullable": True})
+            if "enum" not in inner:
+                inner["nullable"] = True
+            elif node.get("default", ...) is not None:  # a server drops a null that is not allowed
+                raise ValueError(f"no structural schema for null as one of {inner['enum']}, which is not the default")
+            return self._described(node, inner)
         if "type" not in node:
             raise ValueError(f"no structural schema for {json.dumps(node)[:200]}")
         return self._described(node, {"type": node["type"], **self._limits(node), **self._content(node)})
@@ -123,8 +125,9 @@ def entry_of_kinds(kinds: Mapping[str, Schema]) -> Schema:
             properties[name] = {"description": text, **properties[name]}
         if len(variants) < len(kinds) and ("type" in properties[name]):
             rules.append(_only_for(name, list(variants)))
-    branches = [_branch(kind, schema, properties) for kind, schema in kinds.items()]
-    entry: Schema = {"type": "object", "required": ["kind"], "properties": properties, "anyOf": branches}
+    limits = {kind: _limits_of_kind(schema, properties) for kind, schema in kinds.items()}
+    conditions = [{"anyOf": [limit, _not_kind(kind)]} for kind, limit in limits.items() if limit]
+    entry: Schema = {"type": "object", "required": ["kind"], "properties": properties, "allOf": conditions}
     return {**entry, "x-kubernetes-validations": rules}
 
 
@@ -179,14 +182,16 @@ def _described_by_kind(variants: Mapping[str, Schema], kinds: int) -> str:
     return " ".join(f"{', '.join(names)}: {text}" for text, names in texts.items() if text)
 
 
-def _branch(kind: str, schema: Schema, properties: Mapping[str, Schema]) -> Schema:
-    """Return the branch of one kind: its required settings, and its limits that the merged settings lack."""
-    limits = {"kind": {"enum": [kind]}}
-    for name, value in schema["properties"].items():
-        if name != "kind" and (lost := _lost(value, properties[name])):
-            limits[name] = lost
+def _limits_of_kind(schema: Schema, properties: Mapping[str, Schema]) -> Schema:
+    """Return the required settings of a kind, and its limits that the merged settings lack."""
+    values = {name: value for name, value in schema["properties"].items() if name != "kind"}
+    limits = {name: lost for name, value in values.items() if (lost := _lost(value, properties[name]))}
     required = [name for name in schema.get("required", ()) if name != "kind"]
-    return {"properties": limits, **({"required": required} if required else {})}
+    return {**({"properties": limits} if limits else {}), **({"required": required} if required else {})}
+
+
+def _not_kind(kind: str) -> Schema:
+    return {"not": {"properties": {"kind": {"enum": [kind]}}, "required": ["kind"]}}
 
 
 def _lost(value: Schema, kept: Schema) -> Schema:
