@@ -71,6 +71,12 @@ VARIANTS: Final[dict[str, dict[str, Any]]] = {
         },
         "priorityClassName": "system-cluster-critical",
     },
+    "workloads in the cluster": {
+        "crd": {"install": True},
+        "daemon": {"kubernetes_workloads": {"namespaces": ["llm"], "config_maps": True}},
+        "workloads": {},
+    },
+    "workloads in every namespace": {"daemon": {"kubernetes_workloads": {"namespaces": ["*"]}}},
     "closed network": {
         "networkPolicy": {
             "enabled": True,
@@ -125,12 +131,21 @@ def dry_run(server: ControlPlane, sent: Object) -> Object:
     return stored
 
 
+def without_rules(value: Any) -> Any:
+    """Return a definition without its CEL rules: Kubernetes 1.20 drops them."""
+    if isinstance(value, dict):
+        return {key: without_rules(inner) for key, inner in value.items() if key != "x-kubernetes-validations"}
+    return [without_rules(inner) for inner in value] if isinstance(value, list) else value
+
+
 def refusals(server: ControlPlane, objects: list[Object]) -> list[str]:
     """Return the objects that the server refuses, and the fields that it drops or changes."""
     found = []
     for made in objects:
         name = f"{made['kind']}/{made['metadata']['name']}"
         sent = {**made, "apiVersion": made["apiVersion"].replace("policy/v1", "policy/v1beta1")}
+        if made["kind"] == "CustomResourceDefinition":
+            sent = without_rules(sent)
         try:
             stored = dry_run(server, sent)
         except urllib.error.HTTPError as e:
