@@ -1,8 +1,8 @@
 """Workloads that objects of a Kubernetes cluster define: which of them run, and what their status reports.
 
-An object is judged by itself: an invalid one changes no other workload, and its last valid version stays in force. A file
-takes precedence over an object. Of two objects, the running one keeps its name and its pools; else the older one gets
-them.
+Each object is validated by itself: an invalid one changes no other workload, and its last valid version stays in force.
+A file takes precedence over an object. Of two objects, the running one keeps its name and its pools; else the older one
+gets them.
 """
 
 from __future__ import annotations
@@ -124,7 +124,9 @@ class ClusterWorkloads:
         workloads = dict(files.workloads)
         self._names.clear()
         for entry in sorted(self._entries.values(), key=self._order):
-            candidates = [entry.running] if only_running or entry.retry_at > self._clock.now() else [entry.valid, entry.running]
+            candidates = (
+                [entry.running] if only_running or entry.retry_at > self._clock.now() else [entry.valid, entry.running]
+            )
             for candidate in filter(None, candidates):
                 if conflict := self._conflict(files, workloads, claims, candidate):
                     self._refuse(entry, entry.definition, "Conflict", f"{entry.definition.origin}: {conflict}")
@@ -193,7 +195,8 @@ class ClusterWorkloads:
         tick = self._ticks.get(name) if entry.running is not None else None
         before = stored if entry.status is None else entry.status
         generation = entry.definition.generation
-        entry.status = status_of(name, tick, entry.refusal or VALID, generation, before, self._clock.now())
+        accepted = entry.refusal or VALID
+        entry.status = {"workload": name, **status_of(tick, accepted, generation, before, self._clock.now())}
         self._writer.put(origin, entry.status, stored)
 
 

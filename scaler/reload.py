@@ -90,7 +90,9 @@ class Reloader:
         for entry in changes:
             assert entry.valid is not None  # noqa: S101 - a change has a valid version
             try:
-                await self._app.reload(dataclasses.replace(config, workloads={**self._app.config.workloads, entry.valid.name: entry.valid}))
+                await self._app.reload(
+                    dataclasses.replace(config, workloads={**self._app.config.workloads, entry.valid.name: entry.valid})
+                )
             except PortError as e:
                 cluster.refuse_opening(entry, e)
         cluster.combined(self._files)

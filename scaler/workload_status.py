@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from policies.model import Fresh, Tick, WorkloadName
+from policies.model import Fresh, Tick
 from scaler.clock import iso_time
 from scaler.config.custom_resource import ABLE_TO_SCALE, ACCEPTED, MAX_REASON, READY, SCALING_ACTIVE
 from scaler.journal.explain import verdict
@@ -24,7 +24,7 @@ WAITING: Final = Condition(None, "NoTick", "no tick has ended yet")
 
 
 def status_of(
-    name: WorkloadName, tick: Tick | None, accepted: Condition, generation: int | None, stored: Mapping[str, Any], now: float
+    tick: Tick | None, accepted: Condition, generation: int | None, stored: Mapping[str, Any], now: float
 ) -> dict[str, Any]:
     """Return the status of a workload after its last tick. Unknown values are absent, never 0.
 
@@ -38,7 +38,7 @@ def status_of(
     failed = [c for c in conditions.values() if c.status is False]
     unknown = [c for c in conditions.values() if c.status is None]
     ready = next(iter(failed + unknown), None) or Condition(True, "Scaling", "the workload is scaled")
-    status: dict[str, Any] = {"workload": name, **({} if tick is None else _values(tick))}
+    status: dict[str, Any] = {} if tick is None else _values(tick)
     if generation is not None:
         status["observedGeneration"] = generation
     times = _transition_times(stored)

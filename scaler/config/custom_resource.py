@@ -29,7 +29,12 @@ COLUMNS: Final = (
     ("Demand", "number", ".status.demand", "Largest need of all policies, in replicas."),
     ("SLO", "string", ".status.slo", "State of the SLO."),
     ("$/h", "number", ".status.costUsdPerHour", "Cost of the decided size, in USD per hour."),
-    ("Accepted", "string", f'.status.conditions[?(@.type=="{ACCEPTED}")].status', "Whether the specification is valid."),
+    (
+        "Accepted",
+        "string",
+        f'.status.conditions[?(@.type=="{ACCEPTED}")].status',
+        "Whether the specification is valid.",
+    ),
     ("Age", "date", ".metadata.creationTimestamp", ""),
 )
 """Printed columns: name, type, path and description."""
@@ -84,7 +89,10 @@ def _object_schema() -> Schema:
             "status": _status_schema(),
         },
         "x-kubernetes-validations": [
-            _rule("!has(self.spec.workload) || self.spec.workload == self.metadata.name", "spec.workload must be absent or equal metadata.name")
+            _rule(
+                "!has(self.spec.workload) || self.spec.workload == self.metadata.name",
+                "spec.workload must be absent or equal metadata.name",
+            )
         ],
     }
 
@@ -116,7 +124,9 @@ def spec_schema() -> Schema:
 
 
 def _rules() -> list[Schema]:
-    deadline = "!has(self.deadline_s) || !has(self.interval_s) || self.interval_s < 1.0 || self.deadline_s < self.interval_s"
+    deadline = (
+        "!has(self.deadline_s) || !has(self.interval_s) || self.interval_s < 1.0 || self.deadline_s < self.interval_s"
+    )
     return [
         _at_most("min_replicas", "max_replicas"),
         _rule(deadline, "deadline_s must be below interval_s: a slow read would delay the next tick"),
@@ -164,7 +174,11 @@ def _status_schema() -> Schema:
         "description": "State of the workload at the daemon's last ticks. A value that is absent is unknown, not 0.",
         "type": "object",
         "properties": {
-            "observedGeneration": {"description": "Generation of the specification that was read last.", "type": "integer", "format": "int64"},
+            "observedGeneration": {
+                "description": "Generation of the specification that was read last.",
+                "type": "integer",
+                "format": "int64",
+            },
             "workload": text("Name of the workload in the daemon's metrics, logs and journal.", 127),
             "desired": {"description": "Requested replicas of all pools.", "type": "integer"},
             "ready": {"description": "Ready replicas of all pools.", "type": "integer"},

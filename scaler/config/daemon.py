@@ -125,7 +125,7 @@ class KubernetesWorkloads:
     namespaces: Annotated[
         tuple[str, ...],
         FieldMetadata(
-            "Namespaces whose workloads the daemon runs, or [\"*\"] for every namespace, which needs a ClusterRole.",
+            'Namespaces whose workloads the daemon runs, or ["*"] for every namespace, which needs a ClusterRole.',
             example=["llm"],
         ),
     ]
@@ -135,7 +135,7 @@ class KubernetesWorkloads:
     config_maps: Annotated[
         bool,
         FieldMetadata(
-            "Read ConfigMaps with the label forescale.io/workload: \"true\". Each of their keys holds one workload file."
+            'Read ConfigMaps with the label forescale.io/workload: "true". Each of their keys holds one workload file.'
             " Default: false. Set it where the definition of Workload cannot be installed."
         ),
     ] = False

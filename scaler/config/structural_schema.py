@@ -3,10 +3,11 @@
 An API server refuses ``$ref``, ``const``, ``patternProperties``, ``discriminator``, ``type`` in a list of options, and
 ``additionalProperties: false``. Each is replaced by a construct that it accepts:
 
-- an option ``null`` by ``nullable``, or by its absence where the value has a list of options and null is the default;
-- the kinds of an entry by one object with the settings of all kinds. ``allOf`` has one condition for each kind: an entry
-  is of another kind, or has the required settings and the limits of this one. A CEL rule refuses a setting of another
-  kind;
+- an option ``null`` by ``nullable``, or by its absence where the value has a list of options and null is the
+  default;
+- the kinds of an entry by one object with the settings of all kinds. ``allOf`` has one condition for each kind: an
+  entry is of another kind, or has the required settings and the limits of this one. A CEL rule refuses a setting of
+  another kind;
 - settings whose type depends on the kind by a value of any type, which the daemon validates.
 
 Defaults are left out: the API server would store them, and so fix those of one version.
@@ -35,8 +36,10 @@ VALUE_LIMITS: Final = (
 )
 """Keywords that limit a value and may stand in a condition."""
 RESERVED: Final = frozenset(
-    "true false null in as break const continue else for function if import let loop package namespace return var void"
-    " while".split()
+    (
+        *("true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if"),
+        *("import", "let", "loop", "package", "namespace", "return", "var", "void", "while"),
+    )
 )
 """Names that a CEL expression writes between two underscores on each side."""
 ANY: Final[Schema] = {"x-kubernetes-preserve-unknown-fields": True}
@@ -140,7 +143,9 @@ def merged(variants: Sequence[Schema]) -> Schema:
     if len(types) > 1 or None in types:
         return dict(ANY)
     schema: Schema = {"type": first["type"]}
-    schema |= {key: first[key] for key in VALUE_LIMITS if key in first and all(v.get(key) == first[key] for v in others)}
+    schema |= {
+        key: first[key] for key in VALUE_LIMITS if key in first and all(v.get(key) == first[key] for v in others)
+    }
     for key, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
         if bound not in schema or any(v.get(key) != first.get(key) for v in others):
             schema.pop(key, None)

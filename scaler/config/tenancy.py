@@ -77,7 +77,11 @@ def _references(value: Any, place: Place, namespace: str, cluster: KubeCluster) 
         for field in dataclasses.fields(value):
             inner = getattr(value, field.name)
             if field.name.endswith("_file") and inner is not None:
-                yield (*place, field.name), f"must not be set in namespace {namespace}: it is a file of the daemon", REMEDY
+                yield (
+                    (*place, field.name),
+                    f"must not be set in namespace {namespace}: it is a file of the daemon",
+                    REMEDY,
+                )
             else:
                 yield from _references(inner, (*place, field.name), namespace, cluster)
     elif isinstance(value, Mapping):

@@ -138,7 +138,10 @@ def test_values_reach_the_daemon_unchanged(tmp_path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "no workload": ({"workloads": {}}, "workloads: the daemon needs at least one: set workloads.NAME, daemon.kubernetes_workloads or"),
+    "no workload": (
+        {"workloads": {}},
+        "workloads: the daemon needs at least one: set workloads.NAME, daemon.kubernetes_workloads or",
+    ),
     "two daemons": ({"replicas": 2}, "replicas: got 2, must be 0 or 1: two daemons would overwrite each other's sizes"),
     "other name": ({"workloads": {"a": {"workload": "b"}}}, 'workloads.a.workload: got "b", must be "a" or absent'),
     "reserved name": ({"workloads": {"daemon": {}}}, "invalid propertyName 'daemon'"),

@@ -20,7 +20,7 @@ from tests.deploy.charts import needs_kubectl
 from tests.servers.control_plane import why_not
 from tests.servers.daemon import Daemon, daemon, until
 from tests.servers.exporter import Engine, Exporter, exporter, vllm
-from tests.servers.kube_real import KubeNamespace, kube_namespace, manifests, path_of, workload
+from tests.servers.kube_real import KubeNamespace, kube_namespace, manifests, path_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not() or "there is one")]
 WITHIN_S: Final = 120.0
@@ -310,7 +310,9 @@ async def test_a_config_map_defines_workloads(cluster: Cluster) -> None:
         await until(lambda: size_is(cluster, 5), WITHIN_S, running)
         (error,) = rejections_of(running, "ConfigMap")
         assert error.startswith(f"ConfigMap {cluster.namespace}/models broken:2: ")
-        await cluster.place.call("PATCH", f"{path}/models", {"data": {"chat.yaml": text.replace("max_replicas: 12", "max_replicas: 3")}})
+        await cluster.place.call(
+            "PATCH", f"{path}/models", {"data": {"chat.yaml": text.replace("max_replicas: 12", "max_replicas: 3")}}
+        )
         await until(lambda: size_is(cluster, 3), WITHIN_S, running)
 
 

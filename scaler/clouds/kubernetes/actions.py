@@ -25,7 +25,8 @@ def events_about_resizes(namespace: str) -> list[Action]:
     """Return the actions to write events on resized objects."""
     purpose = "events about resizes"
     return [
-        Action(verb, "events.k8s.io", "events", namespace, needed=False, for_what=purpose) for verb in ("create", "patch")
+        Action(verb, "events.k8s.io", "events", namespace, needed=False, for_what=purpose)
+        for verb in ("create", "patch")
     ]
 
 

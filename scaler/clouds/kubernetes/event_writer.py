@@ -1,7 +1,7 @@
 """Writes Kubernetes Events about resizes on the resized objects.
 
-Repeated events are one event with a series, and each object has a budget of new events. Writing is a background task: no
-tick waits for it, and a refusal is logged once.
+Repeated events are one event with a series, and each object has a budget of new events. Writing is a background task:
+no tick waits for it, and a refusal is logged once.
 """
 
 from __future__ import annotations

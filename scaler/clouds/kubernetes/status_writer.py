@@ -88,7 +88,9 @@ class StatusWriter:
             accepted_body(what, response)
         except PortError as e:
             if isinstance(e, Misconfigured) and str(e) != self._refused:
-                log.warning("workload status", error=str(e), remedy="ticks continue; the status of workloads is not updated")
+                log.warning(
+                    "workload status", error=str(e), remedy="ticks continue; the status of workloads is not updated"
+                )
                 self._refused = str(e)
             return RETRY_S
         pending.stored = desired
