@@ -61,12 +61,13 @@ image:  ## Build the container image (needs docker or podman; BASE_DIGEST=sha256
 	@engine=$$(command -v docker || command -v podman) || { echo "make image: neither docker nor podman is on PATH" >&2; exit 2; }; \
 	$$engine build $(if $(BASE_DIGEST),--build-arg BASE=python:3.13-slim@$(BASE_DIGEST)) -t forescale:$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .
 
-schema: $(VENV)/.dev  ## Write the JSON Schema, the documented example and the catalogue's throughput from the code
+schema: $(VENV)/.dev  ## Write the JSON Schema, the documented example, the definition of Workload and the catalogue's throughput from the code
 	@mkdir -p build
 	$(BIN)/python -m simulators.engine.models.rate_table > build/model_rates.py && mv build/model_rates.py scaler/config/
 	$(BIN)/forescale schema > config/schema.json
 	@mkdir -p config/example
 	$(BIN)/forescale schema --example > config/example/workload.yaml
+	$(BIN)/forescale schema --crd > build/workload-crd.yaml && cp build/workload-crd.yaml config/deploy/workload-crd.yaml
 
 lock: $(VENV)/.dev  ## Resolve the dependencies and write their hashes
 	$(BIN)/python -m pip install --quiet 'uv>=0.5'

@@ -22,7 +22,7 @@ from typing import Any, Final, TypeAlias
 Schema: TypeAlias = dict[str, Any]
 MAX_ENTRIES: Final = 64
 """Maximum number of sources, policies or pools of a workload: the cost limit of CEL rules needs a bound."""
-VALUE_LIMITS: Final = (
+VALUE_LIMITS: Final[tuple[str, ...]] = (
     "enum",
     "pattern",
     "minimum",
