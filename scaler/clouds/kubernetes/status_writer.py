@@ -11,7 +11,7 @@ from typing import Any, Final
 from scaler.clouds.kubernetes import session as kube
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.objects import MANAGER
-from scaler.clouds.kubernetes.session import Body, Session, accepted_body
+from scaler.clouds.kubernetes.session import Session, accepted_body
 from scaler.config.custom_resource import API_VERSION, PLURAL
 from scaler.config.definition import Origin
 from scaler.ports import Context, Misconfigured, PortError
@@ -24,6 +24,8 @@ MIN_S: Final = 10.0
 """Minimum time between two writes of one object whose conditions are the same. Seconds."""
 PAUSE_S: Final = 0.1
 """Pause between two writes: 1,000 objects that change all the time are each written every 100 s. Seconds."""
+NOT_DUE_S: Final = 1.0
+"""Pause while all changed objects were written less than `MIN_S` ago. Seconds."""
 RETRY_S: Final = 10.0
 """Pause after a failed write. Seconds."""
 
@@ -44,6 +46,8 @@ class StatusWriter:
         self._session = session
         self._clock = session.clock
         self._objects: dict[Origin, Pending] = {}
+        self._changed: dict[Origin, None] = {}
+        self._wake = asyncio.Event()
         self._refused = ""
         self._task = session.tasks.start("status of workloads", self._run)
 
@@ -57,28 +61,36 @@ class StatusWriter:
         if desired.get("conditions") != pending.desired.get("conditions"):
             pending.not_before_s = float("-inf")
         pending.desired = desired
+        self._changed[origin] = None
+        self._wake.set()
 
     def forget(self, origin: Origin) -> None:
         """Stop writing the status of an object."""
         self._objects.pop(origin, None)
+        self._changed.pop(origin, None)
 
     async def _run(self) -> None:
         while True:
-            now, pause_s = self._clock.now(), PAUSE_S
-            for origin, pending in list(self._objects.items()):
-                patch = merge_patch(pending.stored, pending.desired)
-                if patch and now >= pending.not_before_s:
-                    pause_s = await self._write(origin, pending, patch)
-                    break
-            await asyncio.sleep(pause_s)
+            await self._wake.wait()
+            now = self._clock.now()
+            origin = next((o for o in self._changed if now >= self._objects[o].not_before_s), None)
+            if origin is not None:
+                del self._changed[origin]
+                await asyncio.sleep(await self._write(origin, self._objects[origin]))
+            elif self._changed:
+                await asyncio.sleep(NOT_DUE_S)
+            else:
+                self._wake.clear()
 
-    async def _write(self, origin: Origin, pending: Pending, patch: Body) -> float:
-        """Write one status; return the pause before the next write. Seconds."""
+    async def _write(self, origin: Origin, pending: Pending) -> float:
+        """Write one status if it changed; return the pause before the next write. Seconds."""
         desired = pending.desired
+        patch = merge_patch(pending.stored, desired)
+        if not patch:
+            return 0.0
         what = f"patch {PLURAL}/status {origin.name} in namespace {origin.namespace}"
         path = f"/apis/{API_VERSION}/namespaces/{origin.namespace}/{PLURAL}/{origin.name}/status"
         pending.not_before_s = self._clock.now() + MIN_S
-        self._objects[origin] = self._objects.pop(origin)  # the next write is another object's
         try:
             request = {"query": {"fieldManager": MANAGER}, "body": {"status": patch}}
             response = await self._session.request(what, "PATCH", path, CALL_S, **request)
@@ -92,6 +104,8 @@ class StatusWriter:
                     "workload status", error=str(e), remedy="ticks continue; the status of workloads is not updated"
                 )
                 self._refused = str(e)
+            if origin in self._objects:
+                self._changed[origin] = None
             return RETRY_S
         pending.stored = desired
         return PAUSE_S

@@ -14,9 +14,9 @@ from policies.model import PoolName, PoolStatus, WorkloadName
 from scaler.actuators.kubernetes import KubernetesResizer, open_kubernetes
 from scaler.adapters import open_pool
 from scaler.clouds.kubernetes.cluster import KubeCluster
-from scaler.clouds.kubernetes.event_writer import open_writer
 from scaler.clouds.kubernetes.credentials import in_pod
 from scaler.clouds.kubernetes.drain_settings import Drain
+from scaler.clouds.kubernetes.event_writer import open_writer
 from scaler.clouds.kubernetes.session import Session
 from scaler.config.kinds.kubernetes import CapacityBuffer, KarpenterNodePool, Kubernetes
 from scaler.kubernetes_events import Notice, Regarding

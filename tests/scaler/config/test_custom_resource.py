@@ -67,7 +67,9 @@ def test_schema_is_structural() -> None:
 
 
 def test_rules_refer_to_settings_of_their_schema() -> None:
-    rules = [(node, rule["rule"]) for node, _ in nodes(ROOT_SCHEMA) for rule in node.get("x-kubernetes-validations", ())]
+    rules = [
+        (node, rule["rule"]) for node, _ in nodes(ROOT_SCHEMA) for rule in node.get("x-kubernetes-validations", ())
+    ]
     assert len(rules) > 100
     for node, rule in rules:
         names = {name for name in re.findall(r"\bself\.([a-z0-9_]+)", rule) if name not in {"all"}}
