@@ -173,16 +173,16 @@ async def size_is(cluster: Cluster, replicas: int) -> bool:
 
 
 async def refused(cluster: Cluster, name: str) -> bool:
-    return (await cluster.condition(name, "Accepted"))["status"] == "False"
+    return await condition_is(cluster, name, "Accepted", "False")
 
 
 async def accepted(cluster: Cluster, name: str) -> bool:
-    return (await cluster.condition(name, "Accepted"))["status"] == "True"
+    return await condition_is(cluster, name, "Accepted", "True")
 
 
 async def no_workload(running: Daemon) -> bool:
     _, body = await running.get("api/workloads")
-    return json.loads(body)["workloads"] == []
+    return bool(json.loads(body)["workloads"] == [])
 
 
 @needs_kubectl
@@ -319,7 +319,7 @@ async def test_a_config_map_defines_workloads(cluster: Cluster) -> None:
 async def test_a_workload_reaches_no_further_than_its_namespace(cluster: Cluster) -> None:
     token = {"bearer_token": {"env": "HOME"}}
     engines = {**cluster.spec()["sources"]["engines"], "access": token}
-    refusals = {
+    refusals: dict[str, tuple[dict[str, Any], str]] = {
         "elsewhere": ({"pools": {"p": {"kind": "kubernetes", "name": "llm", "namespace": "kube-system"}}}, "namespace"),
         "cloud": ({"pools": {"p": {"kind": "asg", "group": "everyones"}}}, "must not be asg in namespace"),
         "secret": ({"sources": {"engines": engines}}, "access.bearer_token: must not be set in namespace"),
@@ -370,7 +370,8 @@ async def test_hostile_objects_are_pruned_or_refused_and_harm_no_other_workload(
     for _ in range(20):
         deep = {"cluster": deep}
     await cluster.create("deep", cluster.spec(pools={"p": {"kind": "kubernetes", "name": "x", "cluster": deep}}))
-    for wrong in ({"max_replicas": "12"}, {"pools": {}}, {"pools": {"p": {"kind": "nothing"}}}, {"policies": [1]}):
+    refused_at_once: list[dict[str, Any]] = [{"max_replicas": "12"}, {"pools": {}}, {"policies": [1]}]
+    for wrong in [*refused_at_once, {"pools": {"p": {"kind": "nothing"}}}]:
         with pytest.raises(urllib.error.HTTPError) as refusal:
             await cluster.create("wrong", cluster.spec(**wrong))
         assert refusal.value.code == 422

@@ -92,8 +92,8 @@ class StatusWriter:
         path = f"/apis/{API_VERSION}/namespaces/{origin.namespace}/{PLURAL}/{origin.name}/status"
         pending.not_before_s = self._clock.now() + MIN_S
         try:
-            request = {"query": {"fieldManager": MANAGER}, "body": {"status": patch}}
-            response = await self._session.request(what, "PATCH", path, CALL_S, **request)
+            query = {"fieldManager": MANAGER}
+            response = await self._session.request(what, "PATCH", path, CALL_S, query=query, body={"status": patch})
             if response.status == 404:
                 self.forget(origin)
                 return PAUSE_S

@@ -72,7 +72,7 @@ def test_rules_refer_to_settings_of_their_schema() -> None:
     ]
     assert len(rules) > 100
     for node, rule in rules:
-        names = {name for name in re.findall(r"\bself\.([a-z0-9_]+)", rule) if name not in {"all"}}
+        names = set(re.findall(r"\bself\.([a-z0-9_]+)", rule))
         plain = {name.strip("_") if name.startswith("__") else name for name in names}
         assert plain <= node.get("properties", {}).keys() | {"all", "metadata"}, rule
         assert not names & RESERVED, rule
