@@ -39,7 +39,7 @@ IMPORT_LOCK: Final = threading.Lock()
 
 @contextlib.contextmanager
 def name_in_errors(place: str) -> Iterator[None]:
-    """Add the name of a workload or setting to an error, and the extra to install for a missing package.
+    """Add a workload or setting to an error, and the extra to install for a missing package.
 
     Raises `Misconfigured`.
     """

@@ -1,4 +1,4 @@
-"""Workloads that objects of a Kubernetes cluster define: which of them run, and what their status reports.
+"""Workloads that objects of a Kubernetes cluster define, and the status of these objects.
 
 Each object is validated by itself: an invalid one changes no other workload, and its last valid version stays in force.
 A file takes precedence over an object. Of two objects, the running one keeps its name and its pools; else the older one
@@ -37,7 +37,7 @@ FIRST_LIST_S: Final = 20.0
 
 @dataclass(slots=True)
 class Entry:
-    """One object: its valid workload, or the problem of its present version, and the version that runs."""
+    """One object, with its valid workload or the problem of it, and the running version."""
 
     definition: Definition
     valid: Workload | None = None
@@ -141,7 +141,7 @@ class ClusterWorkloads:
 
     @staticmethod
     def _order(entry: Entry) -> tuple[int, str, Origin]:
-        """Return the order in which objects get names and pools: unchanged ones first, new ones last."""
+        """Return the order of claims: unchanged objects first, new ones last."""
         rank = 2 if entry.running is None else int(entry.changed)
         return rank, entry.definition.created, entry.definition.origin
 
@@ -209,7 +209,10 @@ def _claim(claims: Claims, workload: Workload, holder: str) -> None:
 async def open_workloads(
     settings: KubernetesWorkloads, context: Context, changed: Callable[[], None], *, write_status: bool
 ) -> ClusterWorkloads:
-    """Follow the objects of the cluster. Raises `Misconfigured`, and `ImportError` without the extra kubernetes."""
+    """Follow the objects of the cluster.
+
+    Raises `Misconfigured`, and `ImportError` without the extra kubernetes.
+    """
     followers = await import_object(FOLLOW)(context, settings, changed)
     has_status = write_status and settings.custom_resources
     writer = await import_object(WRITE)(context, settings.cluster) if has_status else None

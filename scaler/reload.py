@@ -1,4 +1,4 @@
-"""Applies changed configuration files and changed objects of the cluster while the daemon runs.
+"""Applies changed files and changed objects of the cluster while the daemon runs.
 
 It also reports when they differ from the running configuration.
 """

@@ -12,7 +12,7 @@ from scaler.journal.explain import verdict
 
 
 class Condition(NamedTuple):
-    """A condition: its status, None where unknown, its reason in CamelCase, and the same in words."""
+    """A condition: its status (None: unknown), its reason in CamelCase, and its message."""
 
     status: bool | None
     reason: str
@@ -116,6 +116,9 @@ def _body(
 
 
 def merge_patch(stored: Mapping[str, Any], desired: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the JSON merge patch (RFC 7396) between two statuses: null removes a key. Empty without a difference."""
+    """Return the JSON merge patch (RFC 7396) between two statuses; empty if they are equal.
+
+    A null removes a key.
+    """
     removed = dict.fromkeys(stored.keys() - desired.keys())
     return removed | {key: value for key, value in desired.items() if stored.get(key, ...) != value}

@@ -1,4 +1,4 @@
-"""The custom resource ``Workload``: its definition, generated from the schema of a workload file."""
+"""The definition of the custom resource Workload, generated from a workload file's schema."""
 
 from __future__ import annotations
 

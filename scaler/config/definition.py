@@ -1,4 +1,4 @@
-"""A workload that an object of a Kubernetes cluster defines: a custom resource, or a key of a ConfigMap."""
+"""A workload that a custom resource, or a key of a ConfigMap, defines."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ class Definition:
 
 
 def workload_of(definition: Definition, settings: KubernetesWorkloads) -> Workload:
-    """Return the workload that an object defines, with the name NAMESPACE.NAME. Raises `ConfigError`."""
+    """Return the workload that an object defines. Raises `ConfigError`.
+
+    Its name is NAMESPACE.NAME.
+    """
     origin = definition.origin
     document = _document(definition)
 
@@ -66,7 +69,7 @@ def workload_of(definition: Definition, settings: KubernetesWorkloads) -> Worklo
 
 
 def _document(definition: Definition) -> Document:
-    """Return the definition as a document whose workload has its full name. Raises `ConfigError`."""
+    """Return the document, whose workload has its full name. Raises `ConfigError`."""
     origin = definition.origin
     if origin.kind == KIND:
         document = Document(str(origin), definition.content, {(): 0})

@@ -53,7 +53,10 @@ class Translation:
         self._definitions = definitions
 
     def structural(self, node: Mapping[str, Any]) -> Schema:
-        """Return the structural schema of a node. Raises `ValueError` for a construct without a translation."""
+        """Return the structural schema of a node.
+
+        Raises `ValueError` for a construct without a translation.
+        """
         node = self._resolve(node)
         if "patternProperties" in node:
             (entry,) = node["patternProperties"].values()
@@ -116,7 +119,7 @@ class Translation:
 
 
 def entry_of_kinds(kinds: Mapping[str, Schema]) -> Schema:
-    """Return the schema of an entry that has one of the kinds, with a branch and rules for each kind."""
+    """Return the schema of an entry that has one of the kinds, with conditions and rules."""
     names = dict.fromkeys(name for schema in kinds.values() for name in schema["properties"] if name != "kind")
     properties: Schema = {"kind": {"type": "string", "maxLength": 63, "enum": list(kinds)}}
     rules = []
@@ -135,7 +138,7 @@ def entry_of_kinds(kinds: Mapping[str, Schema]) -> Schema:
 
 
 def merged(variants: Sequence[Schema]) -> Schema:
-    """Return a schema that accepts each value that one of the variants accepts. It has no description."""
+    """Return a schema that accepts every value of each variant, without a description."""
     first, *others = variants
     types = {variant.get("type") for variant in variants}
     if types == {"string", "integer"}:

@@ -28,7 +28,7 @@ REMEDY: Final = "remove it, or have the namespace added to daemon.kubernetes_wor
 
 
 def own_settings(document: Any, namespace: str, cluster: KubeCluster) -> Any:
-    """Return a workload's document whose Kubernetes pools have the object's namespace and cluster by default."""
+    """Return a document whose Kubernetes pools have its namespace and cluster by default."""
     pools = document.get("pools") if isinstance(document, dict) else None
     if not isinstance(pools, dict):
         return document

@@ -1,4 +1,4 @@
-"""Follows the objects that define workloads: custom resources of kind Workload, and labeled ConfigMaps."""
+"""Follows the objects that define workloads: Workloads, and labeled ConfigMaps."""
 
 from __future__ import annotations
 

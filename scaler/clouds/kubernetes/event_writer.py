@@ -59,7 +59,7 @@ class Series:
 
 @dataclass(slots=True)
 class Target:
-    """What is remembered of an object: its UID, and the events that it may still get."""
+    """The UID of an object, and the number of events that it may still get."""
 
     tokens: float
     refilled_s: float
@@ -158,7 +158,10 @@ class EventWriter:
         return True
 
     async def _uid(self, regarding: Regarding) -> str:
-        """Return the UID of an object, by which `kubectl describe` finds its events; empty without the object."""
+        """Return the UID of an object; empty without the object.
+
+        `kubectl describe` finds the object's events by it.
+        """
         key = (regarding.api_version, regarding.kind)
         if key not in self._kinds:
             self._kinds[key] = await discover(self._session, *key, CALL_S, sized=False)

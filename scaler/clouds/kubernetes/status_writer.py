@@ -1,4 +1,4 @@
-"""Writes the status of custom resources in the background: only when it changed, and at a limited rate."""
+"""Writes the changed status of custom resources in the background, at a limited rate."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RETRY_S: Final = 10.0
 
 @dataclass(slots=True)
 class Pending:
-    """The status of one object that is to be stored, the one that is stored, and when it was written last."""
+    """The desired and the stored status of one object, and the time of its next write."""
 
     desired: Mapping[str, Any]
     stored: Mapping[str, Any]
@@ -56,7 +56,10 @@ class StatusWriter:
         await asyncio.gather(self._task, return_exceptions=True)
 
     def put(self, origin: Origin, desired: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
-        """Set the status that an object is to have; `stored` is the one that the API server showed last."""
+        """Set the desired status of an object.
+
+        `stored` is the status that the API server showed last.
+        """
         pending = self._objects.setdefault(origin, Pending(desired, stored))
         if desired.get("conditions") != pending.desired.get("conditions"):
             pending.not_before_s = float("-inf")
