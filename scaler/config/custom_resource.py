@@ -98,7 +98,7 @@ def _object_schema() -> Schema:
 
 
 def spec_schema() -> Schema:
-    """Return the structural schema of a workload's specification, with the rules between its settings."""
+    """Return the structural schema of a specification, with the rules between its settings."""
     document = model_of(WorkloadSpec).model_json_schema(ref_template="#/$defs/{model}")
     schema = Translation(document["$defs"]).structural(document)
     properties = schema["properties"]
