@@ -127,7 +127,10 @@ def dry_run(server: ControlPlane, sent: Object) -> Object:
     except urllib.error.HTTPError as e:
         if e.code != 409:
             raise
-        stored = server.call("PUT", f"{path}/{sent['metadata']['name']}{query}", sent)
+        path = f"{path}/{sent['metadata']['name']}"
+        version = server.call("GET", path)["metadata"]["resourceVersion"]
+        replacing = {**sent, "metadata": {**sent["metadata"], "resourceVersion": version}}
+        stored = server.call("PUT", path + query, replacing)
     return stored
 
 
