@@ -22,6 +22,8 @@ from typing import Any, Final, TypeAlias
 Schema: TypeAlias = dict[str, Any]
 MAX_ENTRIES: Final = 64
 """Maximum number of sources, policies or pools of a workload: the cost limit of CEL rules needs a bound."""
+MAX_EXACT: Final = 2**53
+"""Integers up to this one are exact as floats."""
 VALUE_LIMITS: Final[tuple[str, ...]] = (
     "enum",
     "pattern",
@@ -92,7 +94,7 @@ class Translation:
 
     @staticmethod
     def _limits(node: Mapping[str, Any]) -> Schema:
-        limits = {key: node[key] for key in VALUE_LIMITS if key in node}
+        limits = {key: node[key] for key in VALUE_LIMITS if key in node and not _is_inexact(node[key])}
         if "const" in node:
             limits["enum"] = [node["const"]]
         for key, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
@@ -116,6 +118,11 @@ class Translation:
         mapping = entry["discriminator"]["mapping"]
         kinds = {kind: self.structural({"$ref": reference}) for kind, reference in mapping.items()}
         return {"additionalProperties": entry_of_kinds(kinds)}
+
+
+def _is_inexact(limit: Any) -> bool:
+    """Return whether a limit is too large for the server, which stores it as a float."""
+    return isinstance(limit, int) and abs(limit) > MAX_EXACT
 
 
 def entry_of_kinds(kinds: Mapping[str, Schema]) -> Schema:
