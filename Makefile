@@ -88,12 +88,13 @@ version:  ## Print the version (SET=1.2.3 writes a new one into every file that 
 	@$(if $(SET),sed -i 's/\b$(subst .,\.,$(VERSION))\b/$(SET)/' $(VERSIONED))
 	@echo $(or $(SET),$(VERSION))
 
-schema: $(VENV)/.dev  ## Write the JSON Schema, the documented example and the catalogue's throughput from the code
+schema: $(VENV)/.dev  ## Write the JSON Schema, the documented example, the definition of Workload and the catalogue's throughput from the code
 	@mkdir -p build
 	$(BIN)/python -m simulators.engine.models.rate_table > build/model_rates.py && mv build/model_rates.py scaler/config/
 	$(BIN)/forescale schema > config/schema.json
 	@mkdir -p config/example
 	$(BIN)/forescale schema --example > config/example/workload.yaml
+	$(BIN)/forescale schema --crd > build/workload-crd.yaml && cp build/workload-crd.yaml config/deploy/workload-crd.yaml
 
 lock: $(VENV)/.dev  ## Resolve the dependencies and write their hashes
 	$(BIN)/uv pip compile $(LOCK) --extra dev pyproject.toml -o requirements/dev.txt

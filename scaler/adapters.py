@@ -39,8 +39,8 @@ IMPORT_LOCK: Final = threading.Lock()
 
 
 @contextlib.contextmanager
-def name_in_errors(name: str) -> Iterator[None]:
-    """Add a name to an error, and the extra to install for a missing package.
+def name_in_errors(place: str) -> Iterator[None]:
+    """Add a workload or setting to an error, and the extra to install for a missing package.
 
     Raises `Misconfigured`.
     """
@@ -49,9 +49,9 @@ def name_in_errors(name: str) -> Iterator[None]:
     except ImportError as e:
         extra = EXTRAS.get((e.name or "").partition(".")[0])
         remedy = f" (pip install 'forescale[{extra}]')" if extra else ""
-        raise Misconfigured(f"{name}: {e.name} is not installed{remedy}") from e
+        raise Misconfigured(f"{place}: {e.name} is not installed{remedy}") from e
     except Misconfigured as e:
-        raise Misconfigured(f"{name}: {e}") from e
+        raise Misconfigured(f"{place}: {e}") from e
 
 
 def adapter_context(workload: Workload, resources: Resources, clock: Clock) -> AdapterContext:

@@ -56,8 +56,8 @@ from scaler.telemetry.supervision import SupervisionCollector
 
 STOP_S: Final = 15.0
 """Maximum time that running ticks get to end when the daemon stops; Kubernetes grants 30 s by default. Seconds."""
-PARTNER_DEADLINE_S: Final = 10.0
-"""Maximum time of a call that the servers for other autoscalers make themselves. Seconds."""
+CALL_S: Final = 10.0
+"""Time limit of a call that belongs to no workload. Seconds."""
 NEEDS_RESTART: Final = "changes under daemon, except for daemon.fleet, take effect after a restart"
 SPREAD_S: Final = 0.01
 """Mean time between two workloads' first ticks. Seconds. 3 workloads start within 0.02 s, 1000 within 10 s."""
@@ -113,6 +113,8 @@ class App:
         self.shadows = Shadows(options.shadows, self.clock, config.daemon, self.open, self._record_shadow, self.tasks)
         self.metrics.registry.register(ShadowCollector(self.shadows.all))
         self.dashboard.shadows = self.shadows.all
+        self.observers: list[Callable[[Tick, WorkloadSpec], None]] = [self.notices.observe]
+        """Functions that each recorded tick is passed to. They never wait and never raise."""
         self.stopping = asyncio.Event()
         self.coordinator: Coordinator | None = None
         """The holder of shards; None without high availability. It decides which workloads run here."""
@@ -132,17 +134,18 @@ class App:
         if self.otlp is not None:
             self.otlp.observe(tick)
         self.dashboard.observe(tick)
-        self.notices.observe(tick, workload.spec)
         self._options.on_tick(tick, workload.spec)
         self.shadows.observe(tick)
+        for observe in self.observers:
+            observe(tick, workload.spec)
 
     def _record_shadow(self, tick: ShadowTick, totals: ShadowTotals, workload: Workload) -> None:
         self._recorder.write(lambda journal: journal.write_shadow(tick, workload))
         self._options.on_shadow(tick, totals)
 
-    def partner_context(self) -> AdapterContext:
-        """Return the context of the servers for other autoscalers."""
-        return AdapterContext(self._resources, self.clock, PARTNER_DEADLINE_S)
+    def context(self) -> AdapterContext:
+        """Return a context for calls that belong to no workload."""
+        return AdapterContext(self._resources, self.clock, CALL_S)
 
     async def open(self, workload: Workload) -> Setup:
         """Open a workload's adapters. Raises `Misconfigured`."""
@@ -201,7 +204,7 @@ class App:
         journal = self.config.daemon.journal
         if not journal.directory:
             return {}
-        since = self.clock.now() - max(self._span_s(w) for w in workloads)
+        since = self.clock.now() - max((self._span_s(w) for w in workloads), default=0.0)
         unread = Unread()
         try:
             return tail(Path(journal.directory), since, [w.name for w in workloads], unread)
@@ -270,8 +273,10 @@ class App:
         await asyncio.gather(*(self._remove(name) for name in removed))
         await self._adopt([s for s in setups if s.workload.name in self.controllers])
         added = [s for s in setups if s.workload.name not in self.controllers]
-        for controller in await self._create_controllers(added, {}):
-            self.start(controller)
+        tails = await asyncio.to_thread(self._read_tails, [s.workload for s in added]) if added else {}
+        for controller in await self._create_controllers(added, tails):
+            if not self._options.once:
+                self.start(controller)
         log.info("reload", changed=[w.name for w in changed], removed=sorted(removed))
         if self.coordinator is not None:
             self.coordinator.reconfigured()

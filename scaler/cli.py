@@ -73,23 +73,19 @@ def parser(verb: str = "") -> argparse.ArgumentParser:
     )
     run.add_argument("--json", action="store_true", help="print log lines and the final summary as JSON")
 
-    check = parsers["check"]
-    check.add_argument("config", nargs="+", metavar="CONFIG", help="YAML file, or directory of YAML files")
-    check.add_argument(
+    parsers["check"].add_argument(
         "--live", action="store_true", help="also read every source and pool and check permissions, without writing"
     )
-    check.add_argument("--json", action="store_true", help="print the result as JSON")
-
-    doctor = parsers["doctor"]
-    doctor.add_argument("config", nargs="+", metavar="CONFIG", help="YAML file, or directory of YAML files")
-    doctor.add_argument("--json", action="store_true", help="print the result as JSON")
-
-    shards = parsers["shards"]
-    shards.add_argument("config", nargs="+", metavar="CONFIG", help="YAML file, or directory of YAML files")
-    shards.add_argument("--json", action="store_true", help="print the result as JSON")
+    for name in ("check", "doctor", "shards"):
+        parsers[name].add_argument("config", nargs="+", metavar="CONFIG", help="YAML file, or directory of YAML files")
+        parsers[name].add_argument("--json", action="store_true", help="print the result as JSON")
 
     schema = parsers["schema"]
-    schema.add_argument("--example", action="store_true", help="print a documented example configuration instead")
+    printed = schema.add_mutually_exclusive_group()
+    printed.add_argument("--example", action="store_true", help="print a documented example configuration instead")
+    printed.add_argument(
+        "--crd", action="store_true", help="print the Kubernetes definition of the custom resource Workload instead"
+    )
 
     explain = parsers["explain"]
     explain.add_argument("journal", metavar="JOURNAL", help="journal directory, or one of its files")

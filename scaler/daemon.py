@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from scaler.adapters import name_in_errors
 from scaler.app import App, RunOptions, prepared
 from scaler.config.load import load
 from scaler.config.watch import Watcher, snapshot
+from scaler.kubernetes_events import KubernetesEvents
+from scaler.kubernetes_workloads import ClusterWorkloads, open_workloads
 from scaler.partners.serving import partners
 from scaler.reload import TASK as RELOAD_TASK
 from scaler.reload import Reloader
@@ -28,20 +31,42 @@ async def run(options: RunOptions) -> None:
     config = load(options.paths)
     options.on_load(config.daemon)
     async with prepared(config, options) as app:
+        watcher = Watcher(options.paths, config.daemon.config_poll_s)
+        cluster = await _cluster(app, watcher, dry_run=options.dry_run)
+        reloader = Reloader(app, watcher, running, cluster)
         if options.once:
+            if cluster is not None:
+                await cluster.listed()
+                await reloader.apply_cluster(cluster)
             await asyncio.gather(*(c.tick(app.clock.now()) for c in app.controllers.values()))
             return
-        watcher = Watcher(options.paths, config.daemon.config_poll_s)
-        reloader = Reloader(app, watcher, running)
         access = AccessControl(config.daemon.server, options.listen or config.daemon.listen)
         http_app = application(app.metrics, app.health, app.dashboard, access)
         server, address = await serve(http_app, config.daemon, app.health, app.tasks, options.listen)
         try:
-            async with partners(config.daemon.partners, app.publications, app.health, app.partner_context()):
+            async with partners(config.daemon.partners, app.publications, app.health, app.context()):
                 with loop_signals(app.stopping.set, watcher.request), options.running(app, address):
                     await _run(app, reloader, options.for_s)
         finally:
             await server.close()
+
+
+async def _cluster(app: App, watcher: Watcher, *, dry_run: bool) -> ClusterWorkloads | None:
+    """Follow the workloads of the configured cluster, and write events about resizes.
+
+    A dry run writes nothing. Raises `Misconfigured`.
+    """
+    daemon = app.config.daemon
+    if daemon.kubernetes_events and not dry_run:
+        app.observers.append(KubernetesEvents(app.context()).observe)
+    if daemon.kubernetes_workloads is None:
+        return None
+    with name_in_errors("daemon.kubernetes_workloads"):
+        cluster = await open_workloads(
+            daemon.kubernetes_workloads, app.context(), watcher.wake, write_status=not dry_run
+        )
+    app.observers.append(cluster.observe)
+    return cluster
 
 
 async def _run(app: App, reloader: Reloader, for_s: float | None) -> None:

@@ -1,4 +1,4 @@
-"""Applies changed configuration files while the daemon runs.
+"""Applies changed files and changed objects of the cluster while the daemon runs.
 
 It also reports when they differ from the running configuration.
 """
@@ -6,28 +6,36 @@ It also reports when they differ from the running configuration.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Final
 
 from scaler.app import App
 from scaler.config.load import Config, load
 from scaler.config.problems import ConfigError
 from scaler.config.watch import FileSnapshot, Watcher
+from scaler.kubernetes_workloads import ClusterWorkloads
 from scaler.ports import PortError
 from scaler.telemetry.log import log
 
 TASK: Final = "configuration"
 """Name of the task, and of its entry in ``/healthz``."""
+CLUSTER_PART: Final = "workloads in the cluster"
+"""Name of the entry in ``/healthz`` for objects that define workloads."""
 KEPT: Final = "the previous configuration stays in use until the files are fixed"
 
 
 class Reloader:
-    """Reloads the files of an app when they change.
+    """Reloads the files and the cluster's objects of an app when they change.
 
-    `running` is their snapshot when the configuration was read.
+    `running` is the files' snapshot when the configuration was read.
     """
 
-    def __init__(self, app: App, watcher: Watcher, running: FileSnapshot) -> None:
+    def __init__(
+        self, app: App, watcher: Watcher, running: FileSnapshot, cluster: ClusterWorkloads | None = None
+    ) -> None:
         self._app = app
+        self._files = app.config
+        self._cluster = cluster
         self._watcher = watcher
         self._running = running
         self._refused: FileSnapshot | None = None
@@ -59,7 +67,35 @@ class Reloader:
             self._report("the files differ from the configuration in use and are being read")
             if await self._watcher.settled() == snapshot:
                 await self._apply(snapshot)
+        if self._cluster is not None:
+            await self.apply_cluster(self._cluster)
         await self._app.shadows.reload(self._app.controllers)
+
+    async def apply_cluster(self, cluster: ClusterWorkloads) -> None:
+        """Apply the cluster's changed objects, each by itself if they cannot be applied together."""
+        cluster.read()
+        config = cluster.combined(self._files)
+        if config.workloads != self._app.config.workloads:
+            try:
+                await self._app.reload(config)
+            except PortError:
+                await self._apply_each(cluster)
+        cluster.started(self._app.config)
+        self._app.health.report(CLUSTER_PART, cluster.problem())
+
+    async def _apply_each(self, cluster: ClusterWorkloads) -> None:
+        """Apply one change after the other, so that only those that fail are refused."""
+        changes, config = cluster.changes(), cluster.combined(self._files, only_running=True)
+        await self._app.reload(config)
+        for entry in changes:
+            assert entry.valid is not None  # noqa: S101 - a change has a valid version
+            try:
+                await self._app.reload(
+                    dataclasses.replace(config, workloads={**self._app.config.workloads, entry.valid.name: entry.valid})
+                )
+            except PortError as e:
+                cluster.refuse_opening(entry, e)
+        cluster.combined(self._files)
 
     async def _apply(self, snapshot: FileSnapshot) -> None:
         """Apply the files, unless they are invalid or lack a workload for the first time."""
@@ -70,10 +106,12 @@ class Reloader:
             config = await asyncio.to_thread(load, self._watcher.paths)
             if self._is_first_without(snapshot, config):
                 return
-            pending = await self._app.reload(config)
+            running = config if self._cluster is None else self._cluster.combined(config, only_running=True)
+            pending = await self._app.reload(running)
         except (ConfigError, PortError) as e:
             self._refuse(snapshot, str(e))
             return
+        self._files = config
         self._running, self._refused, self._removing_for, self._pending = snapshot, None, None, pending
         self._app.metrics.reloads.labels("applied").inc()
         self._report(pending)
@@ -85,7 +123,7 @@ class Reloader:
 
         A file that is truncated or absent for a moment, as while it is replaced, must not remove its workload.
         """
-        missing = sorted(self._app.controllers.keys() - config.workloads.keys())
+        missing = sorted(self._files.workloads.keys() - config.workloads.keys())
         if not missing or self._removing_for == snapshot:
             return False
         self._removing_for = snapshot

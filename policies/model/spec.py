@@ -11,11 +11,10 @@ from functools import cached_property
 from typing import Annotated, Any
 
 from policies.model import PolicyName, PoolName
-from policies.model.field_metadata import ByKind, FieldMetadata, Pattern
+from policies.model.field_metadata import ByKind, FieldMetadata
 from policies.model.limits import BlastRadius, Budget, LateGrowth, Maintenance, Override
+from policies.model.names import WORKLOAD_NAME
 
-NAME = Pattern(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", "at most 63 lowercase letters, digits and inner hyphens")
-"""Names are DNS labels, so that metrics, files and URLs contain them unquoted."""
 FALSE_ZERO_LOOKBACK_S = 2700.0
 """False zeros of a source change no decision after this time (`policies.signals.zero_suspicion`). Seconds."""
 
@@ -223,7 +222,7 @@ class WorkloadSpec:
         str,
         FieldMetadata(
             "Name of the workload, unique in the daemon. Metrics, logs and URLs contain it.",
-            pattern=NAME,
+            pattern=WORKLOAD_NAME,
             example="llama-chat",
         ),
     ]

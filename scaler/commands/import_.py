@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import yaml
 
-from policies.model.spec import NAME
+from policies.model.names import NAME
 from scaler.adapters import EXTRAS
 from scaler.clock import SystemClock
 from scaler.config.document import Document

@@ -9,9 +9,9 @@ import gc
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -34,6 +34,9 @@ IMPORTED_KINDS: Final = ("HorizontalPodAutoscaler", "ScaledObject")
 """Kubernetes kinds that `forescale import` reads."""
 KINDS: Final = {"sources": "source", "policies": "policy", "pools": "pool"}
 """Keys whose entries have a kind, each with its registry."""
+
+Rules: TypeAlias = Callable[[WorkloadSpec], Iterable[derived.Finding]]
+"""Rules between the settings of a workload, as the problems that they find."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -125,7 +128,7 @@ def _load(paths: Iterable[Path]) -> Config:
                 ("daemon",), f"must be unique: {daemons[0][0].file} has one too", "keep one daemon: document"
             )
         )
-    if not workloads and not problems:
+    if not workloads and not problems and not any(daemon.kubernetes_workloads for _, daemon in daemons):
         problems.append(
             Problem(
                 ", ".join(map(str, files)),
@@ -161,13 +164,25 @@ def _pool_place(document: Document, workload: WorkloadName, pool: PoolName) -> s
 def workload_from(document: Mapping[str, Any], file: str = "journal") -> Workload:
     """Return the workload of a document from another place, such as the journal.
 
-    Raises `ConfigError`.
+    It is not run here, so its secrets need not exist. Raises `ConfigError`.
     """
+    return workload_in(Document(file, document, {}), lambda _: ())
+
+
+def workload_in(document: Document, rules: Rules) -> Workload:
+    """Return the workload in a document that also follows `rules`. Raises `ConfigError`."""
     problems: list[Problem] = []
-    workload = _workload(Document(file, document, {}), problems, with_checks=False)
+    workload = _workload(document, problems, rules)
     if workload is None:
         raise ConfigError(problems)
     return workload
+
+
+def file_rules(spec: WorkloadSpec) -> Iterator[derived.Finding]:
+    """Yield the problems of a workload of a file, whose secrets must exist."""
+    yield from checks.own_problems(spec)
+    yield from checks.bounds(spec)
+    yield from checks.named_pools(spec)
 
 
 def without_secrets(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -237,11 +252,8 @@ def _located(document: Document, findings: Iterable[derived.Finding]) -> list[Pr
     return [document.problem(place, rule, hint, _at(document.data, place)) for place, rule, hint in findings]
 
 
-def _workload(document: Document, problems: list[Problem], *, with_checks: bool = True) -> Workload | None:
-    """Return the workload in a document; None with `problems` added where it is invalid.
-
-    `with_checks` is False for a workload that is not run, whose secrets need not exist here.
-    """
+def _workload(document: Document, problems: list[Problem], rules: Rules = file_rules) -> Workload | None:
+    """Return the workload in a document; None with `problems` added where it is invalid."""
     model = _validate(document, model_of(WorkloadSpec), document.data, (), problems)
     if model is None:
         return None
@@ -250,8 +262,7 @@ def _workload(document: Document, problems: list[Problem], *, with_checks: bool 
         model = model_of(WorkloadSpec).model_validate(derived.with_default_policy(document.data))
         spec = record(WorkloadSpec, model)
     spec, findings = derived.complete(spec)
-    if with_checks:
-        findings += [*checks.own_problems(spec), *checks.bounds(spec), *checks.named_pools(spec)]
+    findings += rules(spec)
     if findings:
         problems += _located(document, findings)
         return None

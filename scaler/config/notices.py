@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal, TypeAlias, get_args
 
 from policies.model.field_metadata import FieldMetadata
-from policies.model.spec import NAME
+from policies.model.names import NAME
 from scaler.config.secret import Secret
 
 NoticeEvent: TypeAlias = Literal["slo", "reads", "capacity", "budget", "override"]

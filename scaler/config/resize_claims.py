@@ -21,10 +21,16 @@ class Claims:
 
         Return the broken rule if another holder has claimed one of them.
         """
-        broken_rule = None
-        for target in targets:
-            first = self._holders.setdefault(target, holder)
-            if first is not holder and broken_rule is None:
-                conflict = f"resizes {target.what} {target.name}, and so does {first()}"
-                broken_rule = f"{conflict}: each would overwrite the other's size"
+        listed = tuple(targets)
+        broken_rule = self.conflict(listed)
+        for target in listed:
+            self._holders.setdefault(target, holder)
         return broken_rule
+
+    def conflict(self, targets: Iterable[Target]) -> str | None:
+        """Return the broken rule if a holder has claimed one of the targets."""
+        for target in targets:
+            if (holder := self._holders.get(target)) is not None:
+                conflict = f"resizes {target.what} {target.name}, and so does {holder()}"
+                return f"{conflict}: each would overwrite the other's size"
+        return None

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 
 from policies.model.field_metadata import LARGEST, ByKind, FieldMetadata
-from policies.model.spec import NAME
+from policies.model.names import NAME
 from scaler.registry import REGISTRIES, resolve
 
 CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=False)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from policies.model.spec import NAME
+from policies.model.names import NAME
 from scaler.config.document import Document
 from scaler.config.problems import Problem
 from scaler.config.renamed_keys import new_name

@@ -6,6 +6,7 @@ File events miss the link swap of a mounted ConfigMap.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,21 +51,26 @@ class Watcher:
     def __init__(self, paths: Sequence[Path], interval_s: float) -> None:
         self.paths = list(paths)
         self._interval_s = interval_s
-        self._requested = asyncio.Event()
+        self._due = asyncio.Event()
+        self._requested = False
 
     def request(self) -> None:
         """Request a read at once, as SIGHUP does."""
-        self._requested.set()
+        self._requested = True
+        self._due.set()
+
+    def wake(self) -> None:
+        """End the present wait, because an object of the cluster changed."""
+        self._due.set()
 
     async def wait(self) -> bool:
         """Wait until the next read is due. Return whether it was requested."""
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._interval_s):
-                await self._requested.wait()
-        except TimeoutError:
-            return False
-        self._requested.clear()
-        return True
+                await self._due.wait()
+        self._due.clear()
+        requested, self._requested = self._requested, False
+        return requested
 
     async def snapshot(self) -> FileSnapshot:
         """Read the files once, in a thread."""

@@ -14,7 +14,8 @@ from typing import Annotated, Any, Final
 
 from policies.model import PoolName
 from policies.model.field_metadata import FieldMetadata
-from policies.model.spec import NAME, Slo
+from policies.model.names import NAME
+from policies.model.spec import Slo
 from policies.quota.fleet_quota import FleetLimits
 from scaler.config import checks, limits
 from scaler.config.document import Document

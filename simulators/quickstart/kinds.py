@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Literal
 
 from policies.model.field_metadata import FieldMetadata
+from policies.model.names import NAME
 from policies.model.pool import Pool, Target
-from policies.model.spec import NAME
 from scaler.registry import did_you_mean
 from simulators.engine.models import catalogue
 from simulators.world.infrastructure.market import PoolOffer, ZoneOffer

@@ -58,6 +58,27 @@ def plain(value: Any) -> Any:
     return value
 
 
+def test_chart_grants_what_the_plain_manifest_of_workloads_grants() -> None:
+    followed = {"namespaces": ["default"], "config_maps": True}
+    rendered = render({"crd": {"install": True}, "daemon": {"kubernetes_workloads": followed}})
+    crd = one(rendered, "CustomResourceDefinition")
+    assert crd["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
+    shipped = comparable([*manifests("kubernetes-workloads"), *manifests("workload-crd")])
+    assert {key: made for key, made in comparable(rendered).items() if key in shipped} == shipped
+
+
+def test_daemon_follows_every_namespace_only_with_a_cluster_role(tmp_path: Path) -> None:
+    values = {"workloads": {}, "daemon": {"kubernetes_workloads": {"namespaces": ["*"]}}}
+    rendered = render(values)
+    rules = one(rendered, "ClusterRole")["rules"]
+    assert [rule for rule in one(rendered, "Role")["rules"] if rule not in rules] == []
+    assert {"apiGroups": ["forescale.io"], "resources": ["workloads"], "verbs": ["list", "watch"]} in rules
+    assert "configmaps" not in {resource for rule in rules for resource in rule["resources"]}
+    followed = written(rendered, tmp_path).daemon.kubernetes_workloads
+    assert followed is not None
+    assert followed.namespaces == ("*",)
+
+
 def comparable(objects: list[Object]) -> dict[tuple[str, str], Any]:
     """Return objects by kind and name, without the labels of their metadata and a namespace `default`."""
     by_name = {}
@@ -117,7 +138,10 @@ def test_values_reach_the_daemon_unchanged(tmp_path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "no workload": ({"workloads": {}}, "workloads: the daemon needs at least one: set workloads.NAME"),
+    "no workload": (
+        {"workloads": {}},
+        "workloads: the daemon needs at least one: set workloads.NAME, daemon.kubernetes_workloads or",
+    ),
     "two daemons": ({"replicas": 2}, "replicas: got 2, must be 0 or 1 without daemon.ha"),
     "two daemons with ha: null": ({"replicas": 2, "daemon": {"ha": None}}, "must be 0 or 1 without daemon.ha"),
     "one claim of two daemons": (

@@ -24,6 +24,8 @@ def by_name(objects: list[dict[str, Any]]) -> dict[tuple[str, str], Any]:
 def test_base_and_nodes_are_the_plain_manifests() -> None:
     assert by_name(build(KUSTOMIZE / "base")) == by_name(manifests())
     assert by_name(build(KUSTOMIZE / "nodes")) == by_name(manifests("kubernetes-nodes"))
+    workloads = [*manifests("workload-crd"), *manifests("kubernetes-workloads")]
+    assert by_name(build(KUSTOMIZE / "workloads")) == by_name(workloads)
 
 
 @pytest.mark.parametrize("overlay", SAME_IDENTITY)
@@ -39,7 +41,7 @@ def test_overlay_changes_the_identity_as_the_chart_does(overlay: str) -> None:
 
 
 def test_every_overlay_is_tested() -> None:
-    assert {*OVERLAYS} == {*SAME_IDENTITY, "base", "nodes", *COMPONENTS}
+    assert {*OVERLAYS} == {*SAME_IDENTITY, "base", "nodes", "workloads", *COMPONENTS}
 
 
 def overlay(folder: Path, **fields: Any) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ DEPLOY: Final = Path(__file__).parents[2] / "config/deploy"
 CLUSTER_WIDE: Final = {
     "ClusterRole": "clusterroles",
     "ClusterRoleBinding": "clusterrolebindings",
+    "CustomResourceDefinition": "customresourcedefinitions",
     "EC2NodeClass": "ec2nodeclasses",
     "Namespace": "namespaces",
     "NodePool": "nodepools",

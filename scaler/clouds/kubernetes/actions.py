@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from scaler.clouds.kubernetes.objects import ScalableKind, group_of
 from scaler.clouds.kubernetes.permissions import Action
+from scaler.config.custom_resource import GROUP, PLURAL
 
 
 def sizing(kind: ScalableKind, namespace: str) -> list[Action]:
@@ -23,7 +24,23 @@ def observing(kind: ScalableKind, namespace: str) -> list[Action]:
     purpose = "detection of other autoscalers"
     actions.append(Action("list", "autoscaling", "horizontalpodautoscalers", namespace, needed=False, for_what=purpose))
     actions.append(Action("list", "keda.sh", "scaledobjects", namespace, needed=False, for_what=purpose))
-    return actions
+    return actions + events_about_resizes(namespace)
+
+
+def events_about_resizes(namespace: str) -> list[Action]:
+    """Return the actions to write events on resized objects."""
+    purpose = "events about resizes"
+    return [
+        Action(verb, "events.k8s.io", "events", namespace, needed=False, for_what=purpose)
+        for verb in ("create", "patch")
+    ]
+
+
+def workloads(namespace: str) -> list[Action]:
+    """Return the actions to read workloads that objects define, and to write their status."""
+    actions = [Action(verb, GROUP, PLURAL, namespace) for verb in ("list", "watch")]
+    actions.append(Action("patch", GROUP, f"{PLURAL}/status", namespace))
+    return actions + [Action(verb, "", "configmaps", namespace) for verb in ("list", "watch")]
 
 
 def following(namespace: str, *, drain: bool = False) -> list[Action]:
@@ -60,4 +77,5 @@ def karpenter(events_in: str) -> list[Action]:
 def buffers(namespace: str) -> list[Action]:
     """Return the actions to size a CapacityBuffer."""
     verbs = ("get", "list", "watch", "patch")
-    return [Action(verb, "autoscaling.x-k8s.io", "capacitybuffers", namespace) for verb in verbs]
+    actions = [Action(verb, "autoscaling.x-k8s.io", "capacitybuffers", namespace) for verb in verbs]
+    return actions + events_about_resizes(namespace)

@@ -117,10 +117,12 @@ def field_manager() -> str:
     return MANAGER if epoch is None else f"{MANAGER}-epoch-{epoch}"
 
 
-async def discover(session: Session, api_version: str, kind: str, timeout_s: float) -> ScalableKind:
+async def discover(
+    session: Session, api_version: str, kind: str, timeout_s: float, *, sized: bool = True
+) -> ScalableKind:
     """Discover how the API server serves a kind.
 
-    Raises `Misconfigured` where it does not, or the kind has no size.
+    Raises `Misconfigured` where it does not, or where a `sized` kind has no size.
     """
     what = f"discover {kind} in {api_version}"
     response = await session.request(what, "GET", _root(api_version), timeout_s)
@@ -134,7 +136,7 @@ async def discover(session: Session, api_version: str, kind: str, timeout_s: flo
         raise Misconfigured(f"{what}: {api_version} has no kind {kind}")
     plural = str(resource["name"])
     served = {str(r.get("name")) for r in list_of(what, response.body, "resources")}
-    if f"{plural}/scale" not in served:
+    if sized and f"{plural}/scale" not in served:
         raise Misconfigured(
             f"{what}: {plural} have no scale subresource, so they cannot be resized; choose another object_kind"
         )

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
 from policies.model.field_metadata import FieldMetadata, Pattern
+from policies.model.names import NAME
 from policies.model.pool import YIELD_S, HeadroomPool, OtherWriterYield, Pool, Target
-from policies.model.spec import NAME
 from scaler.clouds.kubernetes.cluster import KubeCluster, object_target
 from scaler.clouds.kubernetes.drain_settings import Drain
 

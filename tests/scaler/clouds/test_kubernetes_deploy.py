@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from scaler.clouds.kubernetes.actions import buffers, following, karpenter, sizing
+from scaler.clouds.kubernetes.actions import buffers, following, karpenter, sizing, workloads
 from scaler.clouds.kubernetes.objects import ScalableKind
 from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.config.load import load
@@ -67,6 +67,12 @@ def test_shipped_roles_grant_exactly_the_needed_actions() -> None:
     ]
     granted = {(v, g, r) for rule in rules for v in rule["verbs"] for g in rule["apiGroups"] for r in rule["resources"]}
     assert granted == {(action.verb, action.group, action.resource) for action in actions}
+
+
+def test_shipped_role_of_workloads_grants_exactly_the_needed_actions() -> None:
+    (rules,) = [manifest["rules"] for manifest in manifests("kubernetes-workloads") if manifest["kind"] == "Role"]
+    granted = {(v, g, r) for rule in rules for v in rule["verbs"] for g in rule["apiGroups"] for r in rule["resources"]}
+    assert granted == {(action.verb, action.group, action.resource) for action in workloads("llm")}
 
 
 def test_shipped_placeholders_are_the_pool_of_the_example() -> None:

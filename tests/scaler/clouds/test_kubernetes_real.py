@@ -16,8 +16,10 @@ from scaler.adapters import open_pool
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.credentials import in_pod
 from scaler.clouds.kubernetes.drain_settings import Drain
+from scaler.clouds.kubernetes.event_writer import open_writer
 from scaler.clouds.kubernetes.session import Session
 from scaler.config.kinds.kubernetes import CapacityBuffer, KarpenterNodePool, Kubernetes
+from scaler.kubernetes_events import Notice, Regarding
 from scaler.ports import Misconfigured, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import settled
@@ -160,6 +162,11 @@ async def test_shipped_roles_permit_exactly_the_calls(place: RealPlace, opened: 
             )
             await actuator_of_chat.resize(1, await settled(actuator_of_chat, lambda s: s.desired in {2, 4}))
             assert not [permit for permit in await actuator_of_chat.permits() if permit.granted is not True]
+        writer = await open_writer(AdapterContext(resources, clock, 5.0), cluster_of(place))
+        notice = Notice(Regarding("apps/v1", "Deployment", place.namespace, "llm"), "ScaledOut", "2 -> 3 replicas")
+        writer.put(notice)
+        await asyncio.sleep(1)
+        writer.put(notice)  # the second one continues the series of the first one: a patch
         expected = granted()
         until = asyncio.get_running_loop().time() + 30
         while {call for call, _ in calls(place)} < expected and asyncio.get_running_loop().time() < until:

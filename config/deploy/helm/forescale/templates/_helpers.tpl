@@ -162,3 +162,71 @@ A configuration document as YAML. Helm writes the number 0.0000001 as 1e-07, whi
 {{- define "forescale.document" -}}
 {{ regexReplaceAll "(?m)(: |- )(-?[0-9]+)(e[-+][0-9]+)$" (toYaml .) "${1}${2}.0${3}" }}
 {{- end }}
+
+{{- /* Rules of the daemon in a namespace: those of its pools, and of the workloads that it follows there. */}}
+{{- define "forescale.rules" -}}
+# Read the objects that are resized: one watch for all, and single reads while the watch is broken.
+- apiGroups: [apps]
+  resources: [deployments, statefulsets]
+  verbs: [get, list, watch]
+- apiGroups: [leaderworkerset.x-k8s.io]
+  resources: [leaderworkersets]
+  verbs: [get, list, watch]
+# Write sizes only.
+- apiGroups: [apps]
+  resources: [deployments/scale, statefulsets/scale]
+  verbs: [patch]
+- apiGroups: [leaderworkerset.x-k8s.io]
+  resources: [leaderworkersets/scale]
+  verbs: [patch]
+# Read zones, interruptions and failed starts of replicas.
+- apiGroups: [""]
+  resources: [pods, events]
+  verbs: [list, watch]
+# Write events about resizes, which `kubectl describe` shows.
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+# Drain: remove pods from routing, and choose the pods that are deleted first.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [patch]
+# Reserve capacity on warm nodes.
+- apiGroups: [autoscaling.x-k8s.io]
+  resources: [capacitybuffers]
+  verbs: [get, list, watch, patch]
+# Detect other autoscalers of the same objects.
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [list]
+- apiGroups: [keda.sh]
+  resources: [scaledobjects]
+  verbs: [list]
+{{- with .Values.rbac.extraRules }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "forescale.workloadRules" -}}
+{{- $followed := .Values.daemon.kubernetes_workloads -}}
+{{- if dig "custom_resources" true $followed }}
+# Objects of kind Workload. Their specification is only read.
+- apiGroups: [forescale.io]
+  resources: [workloads]
+  verbs: [list, watch]
+- apiGroups: [forescale.io]
+  resources: [workloads/status]
+  verbs: [patch]
+{{- end }}
+{{- if dig "config_maps" false $followed }}
+# ConfigMaps with workload files. RBAC cannot limit this to labeled ones.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [list, watch]
+{{- end }}
+{{- end }}
+
+{{- /* Namespaces of daemon.kubernetes_workloads, as a JSON object; ["*"] for all, [] without the setting. */}}
+{{- define "forescale.followed" -}}
+{{ dict "namespaces" (dig "namespaces" list (default dict .Values.daemon.kubernetes_workloads)) | toJson }}
+{{- end }}

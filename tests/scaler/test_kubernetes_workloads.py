@@ -1,0 +1,387 @@
+"""Workloads that objects of a real control plane define: created, edited, broken, mended and deleted under a daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import time
+import urllib.error
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from scaler.config.custom_resource import API_VERSION, definition
+from tests.deploy.charts import needs_kubectl
+from tests.servers.control_plane import why_not
+from tests.servers.daemon import Daemon, daemon, until
+from tests.servers.exporter import Engine, Exporter, exporter, vllm
+from tests.servers.kube_real import KubeNamespace, kube_namespace, manifests, path_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not() or "there is one")]
+WITHIN_S: Final = 120.0
+DEFINITIONS: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+CONFIG_MAP: Final = {"forescale.io/workload": "true"}
+
+
+class Cluster:
+    """A namespace with the definition of Workload, the shipped permissions, and engines with a load."""
+
+    def __init__(self, place: KubeNamespace, engines: Exporter, load: Engine, folder: Path) -> None:
+        self.place = place
+        self.engines = engines
+        self.load = load
+        self.folder = folder
+        (folder / "etc").mkdir()
+
+    @property
+    def namespace(self) -> str:
+        return self.place.namespace
+
+    def path(self, name: str = "") -> str:
+        return self.place.path("workloads", name, f"apis/{API_VERSION}")
+
+    def spec(self, target: str = "llm", **changes: Any) -> dict[str, Any]:
+        """Return a specification that needs one replica for 4 running requests."""
+        return {
+            "max_replicas": 12,
+            "interval_s": 1.0,
+            "deadline_s": 0.9,
+            "scale_down": {"window_s": 0},
+            "sources": {"engines": {"kind": "scrape", "preset": "vllm", "urls": [self.engines.url("one")]}},
+            "policies": {"busy": {"kind": "concurrency", "target_per_replica": 4}},
+            "pools": {"gpus": {"kind": "kubernetes", "name": target}},
+            **changes,
+        }
+
+    async def create(self, name: str, spec: dict[str, Any]) -> None:
+        body = {"apiVersion": API_VERSION, "kind": "Workload", "metadata": {"name": name}, "spec": spec}
+        await self.place.call("POST", self.path(), body)
+
+    async def edit(self, name: str, **changes: Any) -> None:
+        await self.place.call("PATCH", self.path(name), {"spec": changes})
+
+    async def status(self, name: str) -> dict[str, Any]:
+        status: dict[str, Any] = (await self.place.call("GET", self.path(name))).get("status", {})
+        return status
+
+    async def condition(self, name: str, kind: str) -> dict[str, Any]:
+        """Return a condition; its status is empty where the daemon has not written it."""
+        conditions = (await self.status(name)).get("conditions", [])
+        return next((c for c in conditions if c["type"] == kind), {"status": ""})
+
+    def requests(self, running: float) -> None:
+        self.load.page = vllm({"num_requests_running": running, "num_requests_waiting": 0})
+
+    @asynccontextmanager
+    async def daemon(self, *args: str, **settings: Any) -> AsyncIterator[Daemon]:
+        """Run the daemon for the workloads of the namespace."""
+        cluster = {"kubeconfig": str(self.place.kubeconfig)}
+        followed = {"namespaces": [self.namespace], "config_maps": True, "cluster": cluster, **settings}
+        document = {
+            "listen": "127.0.0.1:0",
+            "config_poll_s": 0.5,
+            "journal": {"directory": str(self.folder / "journal")},
+            "kubernetes_workloads": followed,
+        }
+        (self.folder / "etc/daemon.yaml").write_text(yaml.safe_dump({"daemon": document}))
+        async with daemon(str(self.folder / "etc"), *args, journal=self.folder / "journal") as running:
+            yield running
+
+    def kubectl(self, *words: str) -> str:
+        command = ["kubectl", "--kubeconfig", str(self.place.plane.kubeconfig), "-n", self.namespace, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@asynccontextmanager
+async def cluster_with_definition(folder: Path) -> AsyncIterator[Cluster]:
+    load = Engine()
+    async with kube_namespace(ready=None) as place, exporter({"one": load}) as engines:
+        await install(place)
+        opened = Cluster(place, engines, load, folder)
+        opened.requests(8)
+        yield opened
+
+
+async def install(place: KubeNamespace) -> None:
+    """Install the definition of Workload, and the shipped Role for it."""
+    await place.create(DEFINITIONS, definition())
+    for manifest in manifests("kubernetes-workloads"):
+        if "subjects" in manifest:
+            manifest["subjects"] = [{"kind": "User", "name": "scaler"}]
+        await place.create(path_of(manifest, place.namespace), manifest)
+    deadline = time.monotonic() + WITHIN_S
+    while True:
+        try:
+            await place.call("GET", place.path("workloads", api=f"apis/{API_VERSION}"))
+        except urllib.error.HTTPError:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
+        else:
+            break
+    await place.permitted("list", "forescale.io/workloads", granted=True)
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    async with cluster_with_definition(tmp_path) as opened:
+        yield opened
+
+
+async def test_a_workload_is_created_edited_broken_mended_and_deleted(cluster: Cluster) -> None:
+    async with cluster.daemon() as running:
+        await until(lambda: bool(running.address), WITHIN_S, running)
+        await cluster.create("chat", cluster.spec())
+        cluster.requests(20)
+        await until(lambda: size_is(cluster, 5), WITHIN_S, running)
+
+        await cluster.edit("chat", min_replicas=7)
+        await until(lambda: size_is(cluster, 7), WITHIN_S, running)
+
+        broken = {"min_replicas": 13}
+        await cluster.edit("chat", **broken)
+        await until(lambda: refused(cluster, "chat"), WITHIN_S, running)
+        accepted = await cluster.condition("chat", "Accepted")
+        assert accepted["reason"] == "Invalid"
+        assert accepted["message"] == (
+            f"Workload {cluster.namespace}/chat: min_replicas = 13: must be at most max_replicas, 12"
+            " (lower it, or raise max_replicas)"
+        )
+        assert (await cluster.status("chat"))["observedGeneration"] == accepted["observedGeneration"] == 3
+        assert await cluster.place.size() == 7, "the last valid version stays in force"
+        ticks = len(running.ticks())
+        await until(lambda: len(running.ticks()) > ticks, WITHIN_S, running)
+
+        await cluster.edit("chat", min_replicas=1, max_replicas=6)
+        await until(lambda: size_is(cluster, 5), WITHIN_S, running)
+        assert (await cluster.condition("chat", "Accepted"))["status"] == "True"
+
+        await cluster.place.call("DELETE", cluster.path("chat"))
+        await until(lambda: no_workload(running), WITHIN_S, running)
+        cluster.requests(40)
+        await asyncio.sleep(2)
+        assert await cluster.place.size() == 5, "a deleted workload leaves the last size"
+    assert {tick.workload for tick in running.ticks()} == {f"{cluster.namespace}.chat"}
+
+
+async def size_is(cluster: Cluster, replicas: int) -> bool:
+    return await cluster.place.size() == replicas
+
+
+async def refused(cluster: Cluster, name: str) -> bool:
+    return await condition_is(cluster, name, "Accepted", "False")
+
+
+async def accepted(cluster: Cluster, name: str) -> bool:
+    return await condition_is(cluster, name, "Accepted", "True")
+
+
+async def no_workload(running: Daemon) -> bool:
+    _, body = await running.get("api/workloads")
+    return bool(json.loads(body)["workloads"] == [])
+
+
+@needs_kubectl
+async def test_kubectl_prints_the_state_and_describes_why(cluster: Cluster) -> None:
+    pools = {"gpus": {"kind": "kubernetes", "name": "llm", "price_usd_per_hour": 2.5}}
+    await cluster.create("chat", cluster.spec(pools=pools, slo={"ttft_s": 2.0}))
+    cluster.requests(20)
+    async with cluster.daemon() as running:
+        await until(lambda: size_is(cluster, 5), WITHIN_S, running)
+        await until(lambda: printed(cluster, ["chat", "5", "5", "5", "unknown", "12.5"]), WITHIN_S, running)
+        await until(lambda: described(cluster, "ScaledOut"), WITHIN_S, running)
+        told = cluster.kubectl("describe", "deployment", "llm")
+        assert f"Workload {cluster.namespace}.chat: 2 -> 5 replicas: " in told
+        assert "forescale.io/forescale" in told
+        wide = cluster.kubectl("get", "workloads", "--output", "wide").splitlines()
+        assert wide[0].split() == ["NAME", "DESIRED", "READY", "DEMAND", "SLO", "$/H", "ACCEPTED", "AGE"]
+        assert "True" in wide[1]
+        condition = await cluster.condition("chat", "Ready")
+        assert (condition["status"], condition["reason"]) == ("True", "Scaling")
+        before = condition["lastTransitionTime"]
+        cluster.requests(24)
+        await until(lambda: printed(cluster, ["chat", "6", "6", "6", "unknown", "15"]), WITHIN_S, running)
+        assert (await cluster.condition("chat", "Ready"))["lastTransitionTime"] == before
+        cluster.load.page = "no metrics"
+        await until(lambda: condition_is(cluster, "chat", "ScalingActive", "False"), WITHIN_S, running)
+        assert (await cluster.condition("chat", "ScalingActive"))["reason"] == "Blind"
+        assert (await cluster.condition("chat", "Ready"))["status"] == "False"
+        assert "demand" not in await cluster.status("chat"), "unknown is not 0"
+
+
+async def printed(cluster: Cluster, cells: list[str]) -> bool:
+    text = await asyncio.to_thread(cluster.kubectl, "get", "fwl", "--no-headers")
+    return text.split()[:-1] == cells
+
+
+async def described(cluster: Cluster, word: str) -> bool:
+    return word in await asyncio.to_thread(cluster.kubectl, "describe", "deployment", "llm")
+
+
+async def condition_is(cluster: Cluster, name: str, kind: str, status: str) -> bool:
+    return bool((await cluster.condition(name, kind))["status"] == status)
+
+
+async def test_a_repeated_refusal_is_one_event_with_a_series(cluster: Cluster) -> None:
+    rules = next(m["rules"] for m in manifests() if m["kind"] == "Role")
+    await cluster.place.permit([rule for rule in rules if "deployments/scale" not in rule["resources"]])
+    await cluster.place.permitted("patch", "apps/deployments/scale", granted=False)
+    await cluster.create("chat", cluster.spec())
+    cluster.requests(20)
+    async with cluster.daemon() as running:
+        await until(lambda: series_of(cluster, "Misconfigured", 2), WITHIN_S, running)
+        refusals = [e for e in await events(cluster) if e["reason"] == "Misconfigured"]
+        assert len({e["note"] for e in refusals}) == len(refusals)
+        assert all(e["type"] == "Warning" and len(e["note"].encode()) <= 1024 for e in refusals)
+        assert "2 -> 5 replicas refused (misconfigured): " in refusals[0]["note"]
+        await until(lambda: condition_is(cluster, "chat", "AbleToScale", "False"), WITHIN_S, running)
+    assert await cluster.place.size() == 2
+
+
+async def events(cluster: Cluster) -> list[dict[str, Any]]:
+    listed = await cluster.place.call("GET", cluster.place.path("events", api="apis/events.k8s.io/v1"))
+    return [e for e in listed["items"] if e.get("reportingController") == "forescale.io/forescale"]
+
+
+async def series_of(cluster: Cluster, reason: str, count: int) -> bool:
+    counts = [(e.get("series") or {}).get("count", 1) for e in await events(cluster) if e["reason"] == reason]
+    return max(counts, default=0) >= count
+
+
+async def test_refused_events_are_logged_once_and_stop_no_tick(cluster: Cluster) -> None:
+    rules = next(m["rules"] for m in manifests() if m["kind"] == "Role")
+    await cluster.place.permit([rule for rule in rules if rule["apiGroups"] != ["events.k8s.io"]])
+    await cluster.place.permitted("create", "events.k8s.io/events", granted=False)
+    await cluster.create("chat", cluster.spec())
+    async with cluster.daemon() as running:
+        for running_requests, size in ((20, 5), (28, 7), (8, 2), (36, 9)):
+            cluster.requests(running_requests)
+            await until(lambda size=size: size_is(cluster, size), WITHIN_S, running)  # type: ignore[misc]
+        lines = [e for e in running.events() if e["event"] == "kubernetes events"]
+        assert len(lines) == 1
+        assert "grant create and patch on events.events.k8s.io" in lines[0]["remedy"]
+    assert await events(cluster) == []
+
+
+async def test_two_definitions_of_one_name_or_object_are_refused_with_both_places(cluster: Cluster) -> None:
+    await cluster.create("chat", cluster.spec())
+    cluster.requests(20)
+    async with cluster.daemon() as running:
+        await until(lambda: size_is(cluster, 5), WITHIN_S, running)
+        await cluster.create("thief", cluster.spec(min_replicas=9))
+        text = {"workload": "chat", **cluster.spec("other")}
+        body = {"metadata": {"name": "models", "labels": CONFIG_MAP}, "data": {"chat.yaml": yaml.safe_dump(text)}}
+        await cluster.place.call("POST", cluster.place.path("configmaps", api="api/v1"), body)
+        await until(lambda: refused(cluster, "thief"), WITHIN_S, running)
+        condition = await cluster.condition("thief", "Accepted")
+        place = f"pools.gpus of workload {cluster.namespace}.chat in Workload {cluster.namespace}/chat"
+        assert condition["reason"] == "Conflict"
+        assert f"and so does {place}" in condition["message"]
+        await until(lambda: rejections(running, "ConfigMap"), WITHIN_S, running)
+        (error,) = rejections_of(running, "ConfigMap")
+        assert f"Workload {cluster.namespace}/chat defines a workload {cluster.namespace}.chat too" in error
+        assert await cluster.place.size() == 5
+        status, health = await running.get("healthz")
+        assert status == 200
+        assert "rejected" in health
+
+
+def rejections_of(running: Daemon, kind: str) -> list[str]:
+    lines = [e for e in running.events() if e["event"] == "workload rejected"]
+    return [line["error"] for line in lines if line["object"].startswith(kind)]
+
+
+def rejections(running: Daemon, kind: str) -> bool:
+    return bool(rejections_of(running, kind))
+
+
+async def test_a_config_map_defines_workloads(cluster: Cluster) -> None:
+    path = cluster.place.path("configmaps", api="api/v1")
+    text = yaml.safe_dump({"workload": "chat", **cluster.spec()})
+    for name, labels in (("models", CONFIG_MAP), ("unlabeled", {})):
+        body = {"metadata": {"name": name, "labels": labels}, "data": {"chat.yaml": text, "broken": "- [\n"}}
+        await cluster.place.call("POST", path, body)
+    cluster.requests(20)
+    async with cluster.daemon(custom_resources=False) as running:
+        await until(lambda: size_is(cluster, 5), WITHIN_S, running)
+        (error,) = rejections_of(running, "ConfigMap")
+        assert error.startswith(f"ConfigMap {cluster.namespace}/models broken:2: ")
+        await cluster.place.call(
+            "PATCH", f"{path}/models", {"data": {"chat.yaml": text.replace("max_replicas: 12", "max_replicas: 3")}}
+        )
+        await until(lambda: size_is(cluster, 3), WITHIN_S, running)
+
+
+async def test_a_workload_reaches_no_further_than_its_namespace(cluster: Cluster) -> None:
+    token = {"bearer_token": {"env": "HOME"}}
+    engines = {**cluster.spec()["sources"]["engines"], "access": token}
+    refusals: dict[str, tuple[dict[str, Any], str]] = {
+        "elsewhere": ({"pools": {"p": {"kind": "kubernetes", "name": "llm", "namespace": "kube-system"}}}, "namespace"),
+        "cloud": ({"pools": {"p": {"kind": "asg", "group": "everyones"}}}, "must not be asg in namespace"),
+        "secret": ({"sources": {"engines": engines}}, "access.bearer_token: must not be set in namespace"),
+        "kubeconfig": (
+            {"pools": {"p": {"kind": "kubernetes", "name": "llm", "cluster": {"kubeconfig": "/root/.kube/config"}}}},
+            "pools.p.cluster: must be absent",
+        ),
+        "fast": ({"interval_s": 0.01, "deadline_s": 0.005}, "interval_s = 0.01: must be at least 1"),
+    }
+    for name, (changes, _) in refusals.items():
+        await cluster.create(name, cluster.spec(**changes))
+    async with cluster.daemon() as running:
+        for name, (_, rule) in refusals.items():
+            await until(lambda name=name: refused(cluster, name), WITHIN_S, running)  # type: ignore[misc]
+            message = (await cluster.condition(name, "Accepted"))["message"]
+            assert rule in message
+            assert "trusted_namespaces" in message
+            assert "HOME" not in message
+        assert running.ticks() == []
+    for name in refusals.keys() - {"secret"}:
+        await cluster.place.call("DELETE", cluster.path(name))
+    async with cluster.daemon(trusted_namespaces=[cluster.namespace]) as running:
+        await until(lambda: accepted(cluster, "secret"), WITHIN_S, running)
+
+
+async def test_a_restart_of_the_api_server_loses_no_workload(cluster: Cluster) -> None:
+    """A daemon behind a proxy that cuts every connection keeps its workloads, and sees the edits made meanwhile."""
+    await cluster.create("chat", cluster.spec())
+    cluster.requests(20)
+    async with cluster.daemon() as running:
+        await until(lambda: size_is(cluster, 5), WITHIN_S, running)
+        for _ in range(3):  # watches end in the middle of a line
+            cluster.place.proxy.tear_down()
+            await asyncio.sleep(0.2)
+        await cluster.edit("chat", min_replicas=7)
+        await until(lambda: size_is(cluster, 7), WITHIN_S, running)
+        assert not [e for e in running.events() if e["event"] == "reload" and e.get("removed")]
+
+
+async def test_hostile_objects_are_pruned_or_refused_and_harm_no_other_workload(cluster: Cluster) -> None:
+    await cluster.create("chat", cluster.spec())
+    unknown = cluster.spec("other", surprise={"deep": [1]}, min_replicas=1)
+    await cluster.create("unknown", unknown)
+    long_words = {f"q{i}": "x" * 4000 for i in range(200)}
+    large = {"engines": {"kind": "prometheus", "url": "http://127.0.0.1:9", "queries": long_words}}
+    await cluster.create("large", cluster.spec("third", sources=large))
+    deep: Any = "end"
+    for _ in range(5):
+        deep = {"cluster": deep}
+    await cluster.create("deep", cluster.spec(pools={"p": {"kind": "kubernetes", "name": "x", "cluster": deep}}))
+    refused_at_once: list[dict[str, Any]] = [{"max_replicas": "12"}, {"pools": {}}, {"policies": [1]}]
+    for wrong in [*refused_at_once, {"pools": {"p": {"kind": "nothing"}}}]:
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            await cluster.create("wrong", cluster.spec(**wrong))
+        assert refusal.value.code == 422
+    cluster.requests(20)
+    async with cluster.daemon() as running:
+        await until(lambda: size_is(cluster, 5), WITHIN_S, running)
+        for name in ("large", "deep"):
+            await until(lambda name=name: refused(cluster, name), WITHIN_S, running)  # type: ignore[misc]
+            message = (await cluster.condition(name, "Accepted"))["message"]
+            assert len(message) <= 4096
+            assert message.isprintable() or "\n" in message
+        assert (await cluster.condition("unknown", "Accepted"))["status"] == "True"
+        assert "surprise" not in (await cluster.place.call("GET", cluster.path("unknown")))["spec"]
