@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-DERIVED: Final = {"_latest", "_leaders", "_earlier_days"}
+DERIVED: Final = {"_latest", "_leaders", "_earlier_days", "_indices", "_requests", "_prepared"}
 """Attributes with values derived from others, which are computed again where they are empty."""
 
 

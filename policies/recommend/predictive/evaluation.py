@@ -13,7 +13,7 @@ import numpy as np
 from policies.history.ticks import ACTIVE
 from policies.model import Evidence, Fresh, PolicyName, Recommendation, SignalName
 from policies.recommend.predictive.backlog_clearing import BacklogNeed, BacklogSupply, WaitingWork, backlog_need
-from policies.recommend.predictive.engine_load import ENGINE_QUANTITIES, SURGE, EngineLoad, engine_load
+from policies.recommend.predictive.engine_load import AVERAGE_S, ENGINE_QUANTITIES, SURGE, EngineLoad, engine_load
 from policies.recommend.predictive.latency_model import (
     LatencyObservation,
     LearnedLatency,
@@ -58,8 +58,6 @@ KV_TARGET: Final = 0.9
 """Mean share of the KV cache to fill: an engine preempts requests when its cache is full, and replicas differ."""
 DEFAULT_INTERVAL_S, DEFAULT_LEAD_TIME_S, DEFAULT_COST_RATIO = 15.0, 120.0, 19.0
 """The defaults of the specification, for a context without one."""
-AVERAGE_S: Final = 300.0
-"""Service and response times are averaged over this time: more than a burst, less than a drift of lengths. Seconds."""
 MAX_SERVICE_TIME_S: Final = 86_400.0
 """Maximum service time of a request, so that results stay finite. Seconds."""
 SPARE_RESPONSE_TIMES: Final = 2.0

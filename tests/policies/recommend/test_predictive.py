@@ -380,3 +380,16 @@ def test_window_that_the_source_reports_is_followed() -> None:
     assert sizes(Predictive(source="e"), rate_window_s=60.0) == configured
     assert sizes(Predictive(source="e")) != configured, "120 s where no source reports one"
     assert sizes(Predictive(source="e", rate_window_s=60.0), rate_window_s=300.0) == configured
+
+
+def test_a_window_with_long_requests_changes_the_work_by_its_part_of_five_minutes() -> None:
+    def work(*output: float) -> float:
+        day = Day(policy=Predictive(source="e", rate_window_s=60.0, learn_capacity=False), ready=20)
+        for tokens in output:
+            day.engines.output = tokens
+            decision = day.tick(10.0)
+        return recommendation_of(decision).work or 0.0
+
+    usual = work(*[200.0] * 40)
+    assert work(*[200.0] * 40, 400.0) == pytest.approx(usual, rel=0.06), "one tick of 21"
+    assert work(*[200.0] * 40, *[400.0] * 21) == pytest.approx(work(*[400.0] * 40), rel=0.01)

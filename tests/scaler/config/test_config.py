@@ -60,7 +60,7 @@ def test_minimal_document_gets_all_defaults(tmp_path: Path) -> None:
         pytest.param(("max_replicas: 8", "max_replicas: 8\ninterval_s: .inf"), "interval_s", 3, "must be", "", id="infinite"),
         pytest.param(("max_replicas: 8", f"max_replicas: 8\nmin_replicas: {10**310}"), "min_replicas", 3, "must be less than or equal to 1000000000000000", "", id="more than any float"),
         pytest.param(("max_replicas: 8", "max_replicas: 8\nscale_up: {max_share: 1.0e+300}"), "scale_up.max_share", 3, "must be less than or equal to 1000000000000000", "", id="more than can be multiplied"),
-        pytest.param(("workload: llm", "workload: LLM_1"), "workload", 1, "must be at most 63 lowercase letters, digits and inner hyphens, such as llama-chat", "", id="a name that is no label"),
+        pytest.param(("workload: llm", "workload: LLM_1"), "workload", 1, "must be at most 63 lowercase letters, digits and inner hyphens, for a workload of a Kubernetes namespace after that namespace and a dot, such as llama-chat", "", id="a name that is no label"),
         pytest.param(("max_replicas: 8", "max_replicas: 8\nlateness_ratio: 9"), "lateness_ratio", 3, "was renamed to slo_violation_cost_ratio", "write slo_violation_cost_ratio with the same value", id="a key of the workload that was renamed"),
         pytest.param(("{kind: queue_depth}", "{kind: predictive, drain_s: 60}"), "policies.depth.drain_s", 6, "was renamed to backlog_clear_s", "write backlog_clear_s", id="a policy's key that was renamed"),
         pytest.param(("max_replicas: 8\n", ""), "max_replicas", 1, "is required", "", id="a missing key"),

@@ -20,9 +20,10 @@ locals {
   issuer   = var.oidc_provider_arn == null ? "" : split(":oidc-provider/", var.oidc_provider_arn)[1]
   role_arn = "${local.arn}:iam::${local.account}:role/${var.role_name}"
 
-  read_groups   = length(var.group_arns) + length(var.node_group_arns) > 0
-  buy_instances = length(var.node_role_arns) > 0
-  read_machines = length(var.group_arns) + length(var.fleet_arns) > 0 || local.buy_instances || var.read_reservations
+  read_groups    = length(var.group_arns) + length(var.node_group_arns) > 0
+  size_endpoints = length(var.endpoint_arns) + length(var.component_arns) > 0
+  buy_instances  = length(var.node_role_arns) > 0
+  read_machines  = length(var.group_arns) + length(var.fleet_arns) > 0 || local.buy_instances || var.read_reservations
 }
 
 data "aws_iam_policy_document" "trust" {
@@ -199,6 +200,47 @@ data "aws_iam_policy_document" "permissions" {
         test     = "StringLike"
         variable = "aws:ResourceTag/forescale:pool"
         values   = ["*/*"]
+      }
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(var.endpoint_arns) > 0 ? ["SizeEndpoints"] : []
+    content {
+      sid       = "SizeEndpoints"
+      actions   = ["sagemaker:DescribeEndpoint", "sagemaker:UpdateEndpointWeightsAndCapacities"]
+      resources = var.endpoint_arns
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(var.component_arns) > 0 ? ["SizeComponents"] : []
+    content {
+      sid       = "SizeComponents"
+      actions   = ["sagemaker:DescribeInferenceComponent", "sagemaker:UpdateInferenceComponentRuntimeConfig"]
+      resources = var.component_arns
+    }
+  }
+
+  dynamic "statement" {
+    for_each = local.size_endpoints ? ["SeeNativeScaling"] : []
+    content {
+      sid       = "SeeNativeScaling"
+      actions   = ["application-autoscaling:DescribeScalableTargets", "application-autoscaling:DescribeScalingActivities"]
+      resources = ["*"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = local.size_endpoints ? ["TakeOverNativeScaling"] : []
+    content {
+      sid       = "TakeOverNativeScaling"
+      actions   = ["application-autoscaling:RegisterScalableTarget"]
+      resources = ["${local.arn}:application-autoscaling:${data.aws_region.current.id}:${local.account}:scalable-target/*"]
+      condition {
+        test     = "StringEquals"
+        variable = "application-autoscaling:service-namespace"
+        values   = ["sagemaker"]
       }
     }
   }

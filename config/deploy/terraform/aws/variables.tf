@@ -62,6 +62,18 @@ variable "fleet_arns" {
   default     = []
 }
 
+variable "endpoint_arns" {
+  description = "SageMaker endpoints: pool sagemaker_variant, and the endpoints of sagemaker_inference_component."
+  type        = list(string)
+  default     = []
+}
+
+variable "component_arns" {
+  description = "SageMaker inference components: pool sagemaker_inference_component."
+  type        = list(string)
+  default     = []
+}
+
 variable "node_role_arns" {
   description = "Roles of the instances that pool ec2_instant_fleet buys. Empty: no such pool."
   type        = list(string)

@@ -28,7 +28,14 @@ locals {
     gce_mig_standby  = local.groups
     gke_node_pool    = local.nodes
     gke_tpu_slices   = local.nodes
-    reservation      = ["compute.reservations.get"]
+    vertex_endpoint = [
+      "aiplatform.endpoints.deploy",
+      "aiplatform.endpoints.get",
+      "aiplatform.operations.list",
+    ]
+    cloud_run_service     = ["monitoring.timeSeries.list", "run.services.get", "run.services.update"]
+    cloud_run_worker_pool = ["monitoring.timeSeries.list", "run.workerpools.get", "run.workerpools.update"]
+    reservation           = ["compute.reservations.get"]
   }
 }
 

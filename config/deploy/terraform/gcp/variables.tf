@@ -37,9 +37,10 @@ variable "uses" {
 
   validation {
     condition = length(var.uses) > 0 && length(setsubtract(var.uses, [
-      "pubsub", "cloud_monitoring", "gce_mig", "gce_mig_standby", "gke_node_pool", "gke_tpu_slices", "reservation",
+      "pubsub", "cloud_monitoring", "gce_mig", "gce_mig_standby", "gke_node_pool", "gke_tpu_slices", "vertex_endpoint",
+      "cloud_run_service", "cloud_run_worker_pool", "reservation",
     ])) == 0
-    error_message = "uses: needs at least one of pubsub, cloud_monitoring, gce_mig, gce_mig_standby, gke_node_pool, gke_tpu_slices, reservation, and no other."
+    error_message = "uses: needs at least one of pubsub, cloud_monitoring, gce_mig, gce_mig_standby, gke_node_pool, gke_tpu_slices, vertex_endpoint, cloud_run_service, cloud_run_worker_pool, reservation, and no other."
   }
 }
 
