@@ -37,6 +37,7 @@ from scaler.leases.fence import check_write, writing_under
 from scaler.masking import masked_reading, masked_status
 from scaler.ports import (
     Clock,
+    Fenced,
     Finishing,
     PortError,
     Source,
@@ -338,9 +339,7 @@ class Controller:
             status = observation.pools[pool]
             assert isinstance(status, Fresh), f"{pool} has a target without a fresh size"  # noqa: S101 - an invariant
             if pool in self._setup.publishing and not self._dry_run:
-                last, partner = self.history.pool_memories.of(pool).requested, self._setup.publishing[pool].partner()
-                decided = Outcome(pool, status.value.desired, target, Result.PUBLISHED)
-                outcomes.append(publish(decided, decision, last, partner))
+                outcomes.append(self._publish(pool, status.value.desired, decision))
             elif target == status.value.desired and self._is_unfinished(pool):
                 writes.append(self._finish(pool, status.value))
             elif target == status.value.desired:
@@ -350,6 +349,16 @@ class Controller:
         if not self._setup.ports_may_wait:
             return (*outcomes, *[await write for write in writes])
         return (*outcomes, *(await asyncio.gather(*writes) if writes else ()))
+
+    def _publish(self, pool: PoolName, before: int, decision: Decision) -> Outcome:
+        """Return the size that another autoscaler reads. A daemon without a valid lease publishes none."""
+        decided = Outcome(pool, before, decision.targets[pool], Result.PUBLISHED)
+        try:
+            check_write()
+        except Fenced as e:
+            return dataclasses.replace(decided, result=e.result, reason=str(e))
+        last, partner = self.history.pool_memories.of(pool).requested, self._setup.publishing[pool].partner()
+        return publish(decided, decision, last, partner)
 
     def _is_unfinished(self, pool: PoolName) -> bool:
         """Return whether the pool is still carrying out the size that it reports.

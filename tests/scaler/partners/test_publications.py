@@ -13,6 +13,7 @@ from scaler.journal.replay import replay
 from scaler.ports import Misconfigured, Unavailable
 from scaler.quota_ledger import QuotaLedger
 from scaler.setup import Setup
+from tests.scaler.leases.test_fence import Lease
 from tests.scaler.partners.published import GPUS, Rig
 
 
@@ -186,3 +187,14 @@ async def test_metrics_show_the_published_and_the_applied_size() -> None:
     page = rig.metrics.exposition().decode()
     assert 'forescale_published_replicas{pool="gpus",workload="chat"} 7.0' in page
     assert 'forescale_applied_replicas{pool="gpus",workload="chat"} 1.0' in page
+
+
+async def test_daemon_without_a_valid_lease_publishes_no_size() -> None:
+    rig = Rig()
+    await rig.tick(7)
+    assert rig.size() == 7
+    rig.controller.adopt(Setup(rig.workload, rig.sources, rig.pools, fence=Lease("the lease of shard 3 has ended")))
+    tick = await rig.tick(9)
+    assert outcome(tick.outcomes) == (1, 9, Result.FENCED, "the lease of shard 3 has ended")
+    with pytest.raises(Unavailable, match="the lease of shard 3 has ended"):
+        rig.size()
