@@ -29,6 +29,10 @@ ENGINE_QUANTITIES: Final = ("running", "waiting", "requests_per_s", "prompt_toke
 MAX_ARRIVAL_RATIO: Final = 3.0
 """Arrivals are at most this multiple of the completed requests, and at least the reciprocal: beyond it, the difference
 of two gauges is noise on a rate near zero."""
+RISING_RATIO: Final = 1.1
+"""Arrivals over completed requests from which the load is rising. Then the work of now counts if it is larger than that
+at the average work of a request. In a doubling within minutes, completed requests lag behind the tokens: 96.2 instead
+of 94.9 % were in time on day 55 of worldcup, with starts of 300 s."""
 SURGE: Final = 2.0
 """Waiting requests per ready replica that indicate a surge: an engine admits fewer in its next step. Then the growth of
 the last ticks counts if it is larger than that of the rate window."""
@@ -170,6 +174,8 @@ def engine_load(
     if (context.ready or 0) < min(most_ready, context.desired or 0):
         growth_per_s = max(0.0, growth_per_s)  # the requests of lost replicas are gone and not completed
     ratio = 1.0 + growth_per_s / requests_per_s if requests_per_s > 0 else 1.0
+    if ratio > RISING_RATIO:
+        completed = max(completed, processed)
     queue_history = context.history.signal(used[1], context.at - max(UNEVEN_QUEUE_S, window_s + 1.0))
     at, queued = (values.tolist() for values in queue_history)
     starts = (since, context.at - SURGE_S, context.at - UNEVEN_QUEUE_S)

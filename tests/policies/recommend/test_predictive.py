@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -382,14 +383,26 @@ def test_window_that_the_source_reports_is_followed() -> None:
     assert sizes(Predictive(source="e", rate_window_s=60.0), rate_window_s=300.0) == configured
 
 
-def test_a_window_with_long_requests_changes_the_work_by_its_part_of_five_minutes() -> None:
-    def work(*output: float) -> float:
-        day = Day(policy=Predictive(source="e", rate_window_s=60.0, learn_capacity=False), ready=20)
-        for tokens in output:
-            day.engines.output = tokens
-            decision = day.tick(10.0)
-        return recommendation_of(decision).work or 0.0
+TOKENS = ("prompt_tokens_per_s", "generation_tokens_per_s")
 
-    usual = work(*[200.0] * 40)
-    assert work(*[200.0] * 40, 400.0) < 1.2 * usual, "one tick of 21, whose rates are 1.5 times as high"
-    assert work(*[200.0] * 40, *[400.0] * 40) == pytest.approx(work(*[400.0] * 40), rel=0.05)
+
+@pytest.mark.parametrize(
+    ("accumulating", "factor"),
+    [pytest.param(0.0, 1.0 + 0.5 / 21, id="steady"), pytest.param(120.0, 1.5 * 1.2, id="rising")],
+)
+def test_tokens_of_one_window_count_by_their_part_of_five_minutes_unless_requests_accumulate(
+    accumulating: float, factor: float
+) -> None:
+    """In one tick of 21 the tokens rise by half; 120 requests more in a window are a fifth of the completed ones."""
+
+    def long_requests(values: dict[str, float]) -> dict[str, float]:
+        longer = {name: 1.5 * values[name] for name in TOKENS}
+        return {**values, **longer, "running": values["running"] + accumulating}
+
+    def work(transform: Callable[[dict[str, float]], dict[str, float]]) -> float:
+        day = Day(policy=Predictive(source="e", rate_window_s=60.0, learn_capacity=False), ready=20)
+        day.run([10.0] * 40)
+        day.transform = transform
+        return recommendation_of(day.tick(10.0)).work or 0.0
+
+    assert work(long_requests) == pytest.approx(factor * work(lambda values: values), rel=0.01)
