@@ -351,7 +351,7 @@ class Controller:
         return (*outcomes, *(await asyncio.gather(*writes) if writes else ()))
 
     def _publish(self, pool: PoolName, before: int, decision: Decision) -> Outcome:
-        """Return the size that another autoscaler reads. A daemon without a valid lease publishes none."""
+        """Return the size that another autoscaler reads; none without a valid lease."""
         decided = Outcome(pool, before, decision.targets[pool], Result.PUBLISHED)
         try:
             check_write()

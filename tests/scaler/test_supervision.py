@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from scaler.config.daemon import DaemonSpec
 from scaler.config.load import Config
 from scaler.config.watch import Watcher, snapshot
 from scaler.ports import Clock
@@ -79,6 +80,7 @@ class App:
     """The reloader's view of an app. `reload` raises one of `errors` per call, and then succeeds."""
 
     def __init__(self, clock: Clock, *errors: Exception) -> None:
+        self.config = Config(DaemonSpec(), {})
         self.metrics = Metrics("1")
         self.controllers: dict[Any, Any] = {}
         self.tasks = Tasks(first_pause_s=0.001)
