@@ -10,6 +10,7 @@ from typing import Any, Final
 from policies.model import Outcome, Result, Tick
 from policies.model.pool import Pool
 from policies.model.spec import WorkloadSpec
+from policies.model.tick import NOT_WRITTEN
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.config.kinds.kubernetes import CAPACITY_BUFFER_GROUP, CapacityBuffer, Kubernetes
 from scaler.ports import Context, Misconfigured
@@ -18,7 +19,7 @@ from scaler.telemetry.log import log
 
 OPEN: Final = "scaler.clouds.kubernetes.event_writer:open_writer"
 """Imported with the first notice: it needs the extra kubernetes."""
-SILENT: Final = frozenset({Result.UNCHANGED, Result.DRY_RUN})
+SILENT: Final = frozenset({Result.UNCHANGED}) | NOT_WRITTEN
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ def sizing(kind: ScalableKind, namespace: str) -> list[Action]:
     """Return the actions to read and set the size of a kind, and to detect other autoscalers."""
     within = namespace if kind.namespaced else ""
     write = Action("patch", group_of(kind.api_version), f"{kind.plural}/scale", within)
-    return [write, *observing(kind, namespace)]
+    return [write, *observing(kind, namespace), *events_about_resizes(namespace)]
 
 
 def observing(kind: ScalableKind, namespace: str) -> list[Action]:
@@ -24,7 +24,7 @@ def observing(kind: ScalableKind, namespace: str) -> list[Action]:
     purpose = "detection of other autoscalers"
     actions.append(Action("list", "autoscaling", "horizontalpodautoscalers", namespace, needed=False, for_what=purpose))
     actions.append(Action("list", "keda.sh", "scaledobjects", namespace, needed=False, for_what=purpose))
-    return actions + events_about_resizes(namespace)
+    return actions
 
 
 def events_about_resizes(namespace: str) -> list[Action]:
