@@ -142,7 +142,7 @@ class ControlPlane:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Authorization": f"Bearer {token}", "Content-Type": kind}
         request = urllib.request.Request(self.url + path, data, headers, method=method)
-        with urllib.request.urlopen(request, context=self._admin, timeout=10) as answer:
+        with urllib.request.urlopen(request, context=self._admin, timeout=60) as answer:
             return json.loads(answer.read())
 
     def write_kubeconfig(self, name: str, token: str, port: int | None = None) -> Path:
