@@ -11,7 +11,7 @@ from typing import Final
 
 from tests.benchmarks.figure import Figure
 from tests.servers.daemon import Daemon, until
-from tests.servers.daemons import DURATION_S, NAMES, SHARDS, WITHIN_S, holds, now_s, rig
+from tests.servers.daemons import DURATION_S, SHARDS, WITHIN_S, holds, now_s, rig
 
 CASES: Final = {"clean shutdown": (signal.SIGTERM, 1.0), "kill -9": (signal.SIGKILL, DURATION_S + 2.0)}
 """Signals, and the goals for the time until the last workload ticks. Seconds."""
@@ -21,7 +21,7 @@ def run(_data: Path) -> Iterator[Figure]:
     for case, (sent, goal_s) in CASES.items():
         with tempfile.TemporaryDirectory() as name:
             last_s = asyncio.run(_measure(Path(name), sent))
-        note = f"{len(NAMES)} workloads, a tick each 2 s, leases of {DURATION_S:g} s"
+        note = f"{SHARDS} workloads, a tick each 2 s, leases of {DURATION_S:g} s"
         yield Figure("failover", f"{case}: until all workloads tick again", last_s, "s", goal_s, note=note)
 
 
@@ -29,7 +29,7 @@ async def _measure(folder: Path, sent: signal.Signals) -> float:
     async with rig(folder) as opened, opened.run("a") as a, opened.run("b") as b:
         await holds(a, SHARDS // 2)
         await holds(b, SHARDS // 2)
-        await until(lambda: opened.written("a", 0.0) | opened.written("b", 0.0) == set(NAMES), WITHIN_S, b)
+        await until(lambda: opened.written("a", 0.0) | opened.written("b", 0.0) == set(opened.names), WITHIN_S, b)
         moved = {t.workload for t in a.ticks()} - {t.workload for t in b.ticks()}
         a.process.send_signal(sent)
         ended = now_s()

@@ -19,13 +19,16 @@ import yaml
 from aiohttp import web
 
 from scaler.clock import wall_time
+from scaler.config.load import load
+from scaler.leases.shard_map import shard_map
 from tests.servers.daemon import Daemon, daemon, until
 from tests.servers.kube_real import KubeNamespace, kube_namespace
 from tests.servers.site import listening
 
 SHARDS: Final = 4
 DURATION_S: Final = 8.0
-NAMES: Final = ("llm", "chat", "code", "mail")
+CANDIDATES: Final = tuple(f"llm-{n}" for n in range(64))
+"""Names of workloads, of which the rig takes one for each shard."""
 WITHIN_S: Final = 300.0
 LEASES: Final = {
     "apiGroups": ["coordination.k8s.io"],
@@ -60,7 +63,7 @@ class Demand:
 
 
 class Rig:
-    """A namespace with an object for each workload, and service accounts for two daemons.
+    """A namespace with a workload for each shard, its object, and service accounts for two daemons.
 
     The objects are of a custom kind that no controller follows, so that no pod has to start.
     """
@@ -69,13 +72,11 @@ class Rig:
         self.kube = kube
         self.url = url
         self.folder = folder
+        self.names: tuple[str, ...] = ()
 
     async def prepare(self) -> None:
         call, path = self.kube.call, self.kube.path
         await self.kube.kind("engines", "Engine", API, ".spec.replicas")
-        for name in NAMES:
-            engine = {"apiVersion": API, "kind": "Engine", "metadata": {"name": name}, "spec": {"replicas": 1}}
-            await call("POST", path("engines", api=f"apis/{API}"), engine)
         role = {"metadata": {"name": "leases"}, "rules": [LEASES, ENGINES, SCALES]}
         await call("POST", path("roles", api=RBAC), role)
         for account in ("a", "b"):
@@ -89,10 +90,23 @@ class Rig:
                 await call("POST", path("rolebindings", api=RBAC), binding)
             request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
             token = await call("POST", path("serviceaccounts", f"{account}/token", api="api/v1"), request)
-            kubeconfig = f"{self.kube.namespace}-{account}.json"
-            self.configure(account, self.kube.plane.write_kubeconfig(kubeconfig, token["status"]["token"]))
+            name = f"{self.kube.namespace}-{account}.json"
+            kubeconfig = self.kube.plane.write_kubeconfig(name, token["status"]["token"])
+            self.names = self.names or self.one_per_shard(kubeconfig)
+            self.configure(account, kubeconfig, self.names)
+        for name in self.names:
+            engine = {"apiVersion": API, "kind": "Engine", "metadata": {"name": name}, "spec": {"replicas": 1}}
+            await call("POST", path("engines", api=f"apis/{API}"), engine)
 
-    def configure(self, account: str, kubeconfig: Path) -> None:
+    def one_per_shard(self, kubeconfig: Path) -> tuple[str, ...]:
+        """Return the name of a workload for each shard: the hash depends on the namespace."""
+        self.configure("candidates", kubeconfig, CANDIDATES)
+        placed = shard_map(load([self.folder / "candidates"]), SHARDS).shards
+        names = {shard: str(name) for name, shard in placed.items()}
+        assert len(names) == SHARDS
+        return tuple(names.values())
+
+    def configure(self, account: str, kubeconfig: Path, names: tuple[str, ...]) -> None:
         config, cluster = self.folder / account, {"kubeconfig": str(kubeconfig)}
         config.mkdir()
         lease = {"namespace": self.kube.namespace, "duration_s": DURATION_S, "renew_s": 2.0, "cluster": cluster}
@@ -102,7 +116,7 @@ class Rig:
             "ha": {"shards": SHARDS, "lease": lease},
         }
         (config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": settings}))
-        for name in NAMES:
+        for name in names:
             engine = {"api_version": API, "object_kind": "Engine", "name": name, "namespace": self.kube.namespace}
             document = {
                 "workload": name,
@@ -132,6 +146,24 @@ class Rig:
         """Return the targets that a daemon has written since then."""
         return {w.target for w in self.writes() if w.user == user and w.at > since}
 
+    def last_written(self, user: str) -> set[str]:
+        """Return the targets whose last write is a daemon's."""
+        last = {w.target: w.user for w in self.writes()}
+        return {target for target, writer in last.items() if writer == user}
+
+    async def is_shared(self, a: Daemon, b: Daemon) -> None:
+        """Return when each daemon holds half of the shards, and writes the sizes of half of the workloads."""
+        half = SHARDS // 2
+        await holds(a, half)
+        await holds(b, half)
+        await until(lambda: len(self.last_written("a")) == len(self.last_written("b")) == half, WITHIN_S, b)
+
+    async def first_taken(self, since: float) -> float:
+        """Return when the first lease was taken after a time."""
+        leases = await self.kube.call("GET", self.kube.path("leases", api="apis/coordination.k8s.io/v1"))
+        taken = [datetime.fromisoformat(lease["spec"]["acquireTime"]).timestamp() for lease in leases["items"]]
+        return min(at for at in taken if at > since)
+
     def _write(self, event: dict[str, Any]) -> Write | None:
         user, target = event["user"].get("username", ""), event.get("objectRef") or {}
         is_ours = user.startswith(f"system:serviceaccount:{self.kube.namespace}:")
@@ -145,7 +177,7 @@ class Rig:
 
     def check_laws(self) -> None:
         """Check that each target has one writer in each epoch, and that no write of an older epoch follows."""
-        for name in NAMES:
+        for name in self.names:
             own = [w for w in self.writes() if w.target == name]
             assert own, f"{name} was never written"
             epochs = [w.epoch for w in own]
