@@ -9,6 +9,7 @@ from typing import Final
 from policies.model.decision import Decision
 from policies.model.names import PoolName, WorkloadName
 from policies.model.observation import Observation
+from policies.model.route import RouteOutcome
 
 
 class Result(StrEnum):
@@ -84,6 +85,7 @@ class Tick:
     clock_step_s: float = 0.0
     dry_run: bool = False
     epoch: int | None = None
+    route_outcomes: tuple[RouteOutcome, ...] = ()
 
     @property
     def workload(self) -> WorkloadName:

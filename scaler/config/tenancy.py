@@ -55,7 +55,9 @@ def namespace_problems(spec: WorkloadSpec, namespace: str, cluster: KubeCluster)
         elif pool.namespace != namespace:
             rule = f"must be {namespace}: a workload may resize only objects of its own namespace"
             yield ("pools", name, "namespace"), rule, REMEDY
-    for key in ("sources", "policies", "pools"):
+    for name, route in spec.routes.items():
+        yield ("routes", name, "kind"), _kind_rule("route requests", kind_of("route", route), namespace), REMEDY
+    for key in ("sources", "policies", "pools", "routes"):
         yield from _references(getattr(spec, key), (key,), namespace, cluster)
 
 
