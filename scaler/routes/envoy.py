@@ -30,8 +30,8 @@ NO_HOST: Final = "upstream_cx_none_healthy"
 FAILED: Final = ("upstream_rq_5xx", "upstream_rq_429", REPEATED)
 """Counters of failures: responses to clients, and attempts that were repeated."""
 REJECTED: Final = "rq_direct_response"
-RETRY_ON: Final = "connect-failure,refused-stream,reset-before-request,gateway-error"
-"""Failures before any part of an answer reached the client: sending the request again is safe."""
+RETRY_ON: Final = "connect-failure,refused-stream,reset,gateway-error"
+"""Failures before any part of an answer reached the client: it can be sent again, since a chat has no side effect."""
 
 
 async def open_envoy(spec: Envoy, context: Context, _workload: WorkloadName, _route: RouteName) -> EnvoyRoute:

@@ -16,12 +16,13 @@ from tests.servers.site import listening
 
 @dataclass(slots=True)
 class ChatServer:
-    """One server. `failing` answers 500 to every chat; `down` refuses connections after the request."""
+    """One server. A `failing` one answers 500 to every chat; one that is `gone` closes each new connection."""
 
     awake: bool = True
     running: int = 0
     chats: int = 0
     failing: bool = False
+    gone: bool = False
 
 
 class ChatServers:
@@ -53,6 +54,9 @@ class ChatServers:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
         server = self.servers[request.transport.get_extra_info("sockname")[0]]
+        if server.gone:
+            request.transport.abort()
+            return web.Response()
         match request.path:
             case "/health":
                 return web.Response(status=200 if server.awake else 503)

@@ -49,17 +49,17 @@ def cluster(name: str, *priorities: Sequence[Endpoint]) -> dict[str, Any]:
         for priority, endpoints in enumerate(priorities)
     ]
     check = {
-        "timeout": "1s",
-        "interval": "0.2s",
-        "no_traffic_interval": "0.2s",
-        "unhealthy_threshold": 2,
+        "timeout": "10s",
+        "interval": "0.5s",
+        "no_traffic_interval": "0.5s",
+        "unhealthy_threshold": 3,
         "healthy_threshold": 1,
         "http_health_check": {"path": "/health"},
     }
     return {
         "name": name,
         "type": "STATIC",
-        "connect_timeout": "1s",
+        "connect_timeout": "10s",
         "health_checks": [check],
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         "load_assignment": {"cluster_name": name, "endpoints": groups},
