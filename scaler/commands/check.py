@@ -11,6 +11,7 @@ from pathlib import Path
 from policies.model import Fresh
 from policies.model.spec import WorkloadSpec
 from policies.recommend.predictive.policy import Predictive
+from policies.route.providers import may_overflow
 from scaler.app import make_clock
 from scaler.commands.doctor import permits
 from scaler.config.load import load
@@ -20,6 +21,7 @@ from scaler.config.problems import ConfigError
 from scaler.config.warnings import warnings
 from scaler.diagnostics import AdapterCheck, check_adapters
 from scaler.extras import install_command, missing_packages
+from scaler.journal.explain import weights_text
 from scaler.registry import kind_of
 
 
@@ -57,7 +59,11 @@ def command(args: argparse.Namespace) -> int:
     print(
         f"{len(config.workloads)} workload{'s' * (len(config.workloads) != 1)}, "
         + (f"{noted} warning{'s' * (noted != 1)}, " if noted else "")
-        + (f"{problems} of {len(checks)} sources and pools failed the live check" if problems else "no problem found")
+        + (
+            f"{problems} of {len(checks)} sources, pools and routes failed the live check"
+            if problems
+            else "no problem found"
+        )
     )
     return exit_code
 
@@ -80,6 +86,9 @@ def description(spec: WorkloadSpec, partners: Partners) -> Iterator[str]:
             )
     for pool, parameters in spec.pools.items():
         yield f"  pool {pool} ({kind_of('pool', parameters)})"
+    for route, parameters in spec.routes.items():
+        allowed = "" if may_overflow(parameters) else ", providers get nothing"
+        yield f"  route {route} ({kind_of('route', parameters)}) to {', '.join(parameters.backends)}{allowed}"
     for place, rule, hint in warnings(spec, partners):
         yield f"  warning: {'.'.join(map(str, place))} {rule}" + (f" ({hint})" if hint else "")
 
@@ -103,12 +112,16 @@ def extra_lines(missing: Mapping[str, list[str]]) -> Iterator[str]:
 
 
 def result(check: AdapterCheck) -> str:
-    """Return the error, the pool's size or the source's readings in one line."""
+    """Return the error, or the pool's size, the route's split or the source's readings, in one line."""
     if check.error:
         return check.error + (f" ({check.remedy})" if check.remedy else "")
     if check.status is not None:
         desired, ready, missing = check.status.value.desired, check.status.value.ready, check.status.missing
         return f"{desired} desired, " + (f"at least {ready} ready ({missing})" if missing else f"{ready} ready")
+    if check.split is not None:
+        status = check.split.value
+        writer = f"; {status.other_writer}" if status.other_writer else ""
+        return ("rejects requests" if status.rejects else f"splits to {weights_text(status.weights)}") + writer
     fresh = {q: r for q, r in check.readings.items() if isinstance(r, Fresh)}
     absent = [q for q in check.readings if q not in fresh]
     text = ", ".join(f"{q} {r.value:g}" for q, r in fresh.items()) or "no fresh reading"

@@ -65,8 +65,8 @@ class Envoy(Route):
         int,
         FieldMetadata(
             "Attempts to send a request again after a failed or closed connection or a response with status 502, 503 or"
-            " 504, before any part of an answer was passed on. They prefer other priorities of the cluster. The default of 2"
-            " is that of a short outage; 0 sends each request once. Attempts.",
+            " 504, before any part of an answer was passed on. They prefer other priorities of the cluster. The default of"
+            " 2 bridges a short outage; 0 sends each request once. Attempts.",
             ge=0,
             le=10,
         ),
