@@ -92,7 +92,10 @@ def decide(spec: WorkloadSpec, history: History, observation: Observation) -> De
 
 
 def with_routes(state: DecisionState) -> Decision:
-    """Return the decision with the split of each route, in which no pool is emptied before its requests have ended."""
+    """Return the decision with the split of each route.
+
+    No pool is emptied before its requests have ended.
+    """
     spec, observation, decision = state.spec, state.observation, state.decision()
     routes = split_routes(spec, state.history, observation, decision)
     return dataclasses.replace(with_drained_pools(spec, observation, decision, routes), routes=routes)

@@ -150,7 +150,7 @@ class RouteActuator(Protocol):
     """Adapter that splits a workload's requests among backends."""
 
     async def status(self) -> Fresh[RouteStatus]:
-        """Return the weights that the gateway applies, and its requests to each backend since the last call.
+        """Return the applied weights, and the requests to each backend since the last call.
 
         Raises `Unavailable` or `Misconfigured`.
         """

@@ -95,7 +95,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The observation of one workload in one tick, and the errors of its sources, pools and routes.
+    """The observation of one workload in one tick, with the errors of its adapters.
 
     `grant` is the fleet's grant in that tick; None where no limit spans workloads. `error_budget` is the error budget
     of the SLO, this tick's requests included; None without an SLO.

@@ -1,4 +1,4 @@
-"""Routes: the state of one that its gateway reports, the decided split, and the outcome of its write."""
+"""Routes: the reported state, the decided split, and the outcome of its write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of every kind of route: its backends, and the limits of what goes to providers."""
+"""The settings of every kind of route: its backends and the limits of overflow."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Route:
     zero_replicas: Annotated[
         Literal["hold", "overflow", "reject"],
         FieldMetadata(
-            "What happens to requests while no pool has a ready replica. The default, overflow, sends them to providers"
+            "Destination of requests while no pool has a ready replica. The default, overflow, sends them to providers"
             " within their limits, and rejects them where these do not suffice. hold keeps the weights, for a gateway"
             " that queues requests. reject answers 503 with Retry-After."
         ),

@@ -1,4 +1,4 @@
-"""Demand of a route: the requests that its gateway measures, in replica equivalents, and their tokens."""
+"""Demand of a route in replica equivalents, and the tokens of its requests."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def demand_of(route: Route, status: RouteStatus, recommendations: Iterable[Recom
 
 
 def _service_time_s(route: Route, recommendations: Iterable[Recommendation]) -> float | None:
-    """Return the time that a request takes of a replica filled to the SLO. Seconds; None where unknown."""
+    """Return the time that a request takes of a full replica. Seconds; None where unknown."""
     if route.requests_per_replica_per_s is not None:
         return 1.0 / route.requests_per_replica_per_s
     learned = (r.memory.get(SERVICE_TIME, 0.0) for r in recommendations)
@@ -82,7 +82,7 @@ def tokens_of(
 
 
 def _measured(spec: WorkloadSpec, observation: Observation, quantity: str) -> float | None:
-    """Return a token rate per request rate, of the first policy whose source reports both; else None."""
+    """Return a token rate per request rate; None where no policy's source reports both."""
     sources = (getattr(policy, "source", None) for policy in spec.policies.values())
     for source in sources:
         tokens = observation.readings.get(SignalName(f"{source}.{quantity}"))

@@ -40,7 +40,10 @@ def drain_memory(situation: Situation) -> dict[str, float]:
 def with_drained_pools(
     spec: WorkloadSpec, observation: Observation, decision: Decision, routes: Mapping[RouteName, RouteDecision]
 ) -> Decision:
-    """Return the decision in which a pool keeps its size until no route sends it requests, and those have ended."""
+    """Return the decision in which a pool keeps its size until it is drained.
+
+    No route may send it requests, and `drain_s` must have passed since the last ones.
+    """
     kept: dict[PoolName, int] = {}
     steps: list[Step] = []
     for name, route in spec.routes.items():

@@ -1,4 +1,4 @@
-"""Ejection of backends that fail, and their slow start: Envoy's outlier detection and slow start mode."""
+"""Ejection of backends that fail, and their slow start, as Envoy defines them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Health:
         return Health()
 
     def _fails(self, traffic: BackendTraffic, route: Route) -> bool:
-        """Return whether too many requests failed. During a slow start, one request is enough to judge."""
+        """Return whether too many requests failed. One is enough during a slow start."""
         enough = 1.0 if self.ejections and self.healthy_s < route.slow_start_s else MIN_REQUESTS
         return traffic.requests >= enough and traffic.errors > route.max_error_share * traffic.requests
 

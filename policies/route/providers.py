@@ -19,7 +19,10 @@ ROUNDING: Final = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A provider that may take requests, with the price and tokens of one; `factor` is that of its slow start."""
+    """A provider that may take requests, with the price and tokens of one.
+
+    `factor` is that of its slow start.
+    """
 
     name: BackendName
     provider: Provider
@@ -30,7 +33,10 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """The providers that may take requests, the cheapest first, at a rate of requests to the whole route."""
+    """The providers that may take requests, the cheapest first.
+
+    `requests_per_s` is the rate of requests to the whole route.
+    """
 
     overflow: Overflow
     requests_per_s: float
@@ -96,7 +102,10 @@ def _ratio(amount: float, per_unit: float) -> float:
 def market_of(
     route: Route, requests_per_s: float, tokens: Mapping[str, float], health: Mapping[BackendName, Health]
 ) -> Market:
-    """Return the providers that may take requests now. None may without permission, budget and known cost."""
+    """Return the providers that may take requests now.
+
+    None may without permission, budget and known cost.
+    """
     offers = sorted(_offers(route, tokens, health), key=lambda offer: offer.usd_per_request)
     return Market(route.overflow, requests_per_s, tuple(offers))
 

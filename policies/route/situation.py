@@ -19,7 +19,9 @@ from policies.route.providers import Market, market_of, providers_of
 
 @dataclass(frozen=True)
 class Situation:
-    """One route in one tick: its settings, its state, the pools behind it, and the workload's sizes as decided.
+    """One route in one tick.
+
+    It has the settings and the state of the route, its pools, and the sizes as decided.
 
     `memory` is that of the last tick, and `elapsed_s` the time since it.
     """
@@ -98,7 +100,10 @@ class Situation:
 
     @property
     def capacity(self) -> Mapping[BackendName, float]:
-        """The capacity of the pools that requests are split by: every ready one, where all of them are ejected."""
+        """The capacity by which pools share requests.
+
+        Where all pools are ejected, every ready one counts.
+        """
         return self.usable or self.ready
 
     @cached_property

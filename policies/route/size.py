@@ -20,7 +20,7 @@ from policies.route.providers import providers_of
 def with_routed_demand(
     evaluated: Evaluated, spec: WorkloadSpec, history: History, observation: Observation, current: int | None
 ) -> Evaluated:
-    """Return the recommendations with that of each route whose requests do not all reach the pools.
+    """Return the recommendations with those of routes that send requests elsewhere.
 
     The engines see only their part of the demand. Example: 3 engines are full with 3.0 of a demand of 4.2, and a
     provider takes the rest. The policies measure 3.0, and the route recommends 4.2.

@@ -1,4 +1,4 @@
-"""The decision of a route: ready pools first, then providers, then back as replicas become ready."""
+"""The split of a route: ready pools first, then providers, and back."""
 
 from __future__ import annotations
 
@@ -82,7 +82,9 @@ def _blind(situation: Situation) -> str:
 
 
 def needed_share(situation: Situation) -> float:
-    """Return the share of the requests that ready pools cannot carry within the SLO, within all limits.
+    """Return the share of requests that providers should get.
+
+    It is the share that ready pools cannot carry within the SLO, within all limits.
 
     Example: 3 ready replicas of a demand of 4.2 leave 1 - 3 / 4.2 = 28.6 %.
     """
@@ -116,9 +118,9 @@ def _external(situation: Situation) -> tuple[float, dict[str, float]]:
 
 
 def _shares(situation: Situation, external: float) -> dict[BackendName, float]:
-    """Return the share of each backend: providers by price, pools in proportion to their ready capacity.
+    """Return the share of each backend.
 
-    A share of providers that stays may fill their limits as the rate of requests changes.
+    Providers are filled by price, and pools share in proportion to their ready capacity. A share of providers that stays may fill their limits as the rate of requests changes.
     """
     outside = situation.market.shares(external, fill=1.0 if external == situation.external else FILL)
     total, left = sum(situation.capacity.values()), 1.0 - sum(outside.values())
@@ -156,7 +158,10 @@ def _why_not(situation: Situation, name: BackendName) -> str:
 
 
 def _is_worth_a_change(situation: Situation, shares: Mapping[BackendName, float]) -> bool:
-    """Return whether a split differs from the present one by `min_change`, or in the backends that it uses."""
+    """Return whether a split differs enough from the present one.
+
+    It does by `min_change`, or if it uses other backends.
+    """
     changes = (abs(shares.get(name, 0.0) - share) for name, share in situation.applied.items())
     used = {name for name, share in weights_of(shares, situation).items() if share > 0}
     return max(changes) >= situation.route.min_change or used != {n for n, s in situation.applied.items() if s > 0.0}
@@ -174,7 +179,10 @@ def weights_of(shares: Mapping[BackendName, float], situation: Situation) -> dic
 
 
 def _without_replicas(situation: Situation, history: History) -> RouteDecision:
-    """Return the split while no pool has a ready replica that stays: providers, the same weights, or a rejection."""
+    """Return the split while no pool has a ready replica that stays.
+
+    As configured, providers get all requests, the weights stay, or requests are rejected.
+    """
     route = situation.route
     if route.zero_replicas == "hold":
         return _kept(situation, "no replica is ready: the gateway holds requests", _memory(situation, {}))

@@ -112,7 +112,7 @@ def extra_lines(missing: Mapping[str, list[str]]) -> Iterator[str]:
 
 
 def result(check: AdapterCheck) -> str:
-    """Return the error, or the pool's size, the route's split or the source's readings, in one line."""
+    """Return the error, or the adapter's size, split or readings, in one line."""
     if check.error:
         return check.error + (f" ({check.remedy})" if check.remedy else "")
     if check.status is not None:

@@ -147,11 +147,11 @@ def _load(paths: Iterable[Path]) -> Config:
 def _conflicts(
     workloads: Mapping[WorkloadName, Workload], documents: Mapping[WorkloadName, Document]
 ) -> Iterator[Problem]:
-    """Yield the pools and routes, of the same or different workloads, that write the same object."""
+    """Yield the pools and routes that write the same object, of one or several workloads."""
     claims = Claims()
     for name, workload in workloads.items():
-        writers = [*(("pools", *item) for item in workload.spec.pools.items())]
-        writers += [*(("routes", *item) for item in workload.spec.routes.items())]
+        writers: list[tuple[str, str, Any]] = [("pools", *item) for item in workload.spec.pools.items()]
+        writers += [("routes", *item) for item in workload.spec.routes.items()]
         for key, entry, spec in writers:
             holder = functools.partial(_writer_place, documents[name], name, (key, entry))
             if broken_rule := claims.claim(spec.targets(name, entry), holder):

@@ -67,7 +67,7 @@ def paragraphs(tick: Tick) -> Iterator[str]:
 
 
 def split_text(split: RouteDecision) -> str:
-    """Return the split of a route in one clause, with the cost of its providers where they get requests."""
+    """Return the split of a route in one clause, with the cost of its providers."""
     usd = split.usd_per_hour
     cost = "; the cost of providers is unknown" if usd is None else f"; costs {usd:.2f} USD per hour" if usd else ""
     return f"{weights_text(split.weights)} ({split.reason}{cost})"

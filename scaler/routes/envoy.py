@@ -97,7 +97,10 @@ class EnvoyRoute:
         raise Misconfigured(f"{self._spec.admin_url}: Envoy applies no route configuration {name!r}; {known}; {remedy}")
 
     def _weights(self, route: Mapping[str, Any]) -> dict[BackendName, int]:
-        """Return the weight of each backend in use; a cluster that is no backend counts under its own name."""
+        """Return the weight of each backend in use.
+
+        A cluster that is no backend counts under its own name.
+        """
         action = route.get("route", {})
         single = [{"name": action["cluster"], "weight": 1}] if "cluster" in action else []
         clusters = action.get("weighted_clusters", {}).get("clusters", single)
@@ -111,7 +114,10 @@ class EnvoyRoute:
         return float(str(info["uptime_current_epoch"]).removesuffix("s"))
 
     async def _read_counters(self) -> dict[str, float]:
-        """Return the counters of all clusters and of rejections by name. A counter that never counted is absent."""
+        """Return the counters of all clusters and of rejections by name.
+
+        A counter that never counted is absent.
+        """
         clusters = "|".join(re.escape(_stat_name(cluster)) for cluster in self._backends)
         counted = "|".join((*STARTED, *FAILED, NO_HOST))
         prefix = re.escape(_stat_name(self._spec.stat_prefix))

@@ -1,4 +1,4 @@
-"""The file from which Envoy reads a route configuration: its form, its atomic replacement, and other writers of it."""
+"""The file from which Envoy reads its routes, its replacement, and its other writers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ TYPE: Final = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 
 @dataclass(frozen=True, slots=True)
 class StoredRoutes:
-    """The file as it was read: the digest of its bytes, its version, whether a daemon wrote all of it, and its age."""
+    """The file as it was read.
+
+    `digest` is that of its bytes, and `is_own` says whether a daemon wrote all of it.
+    """
 
     digest: str
     version_info: str
@@ -109,7 +112,7 @@ def _digest(resources: Any) -> str:
 
 
 def _version(content: bytes) -> tuple[str, bool]:
-    """Return the version of a file, and whether it is that of its content. A file that is not JSON has none."""
+    """Return the version of a file, and whether it fits the content. Other files have none."""
     try:
         document = json.loads(content)
         version = str(document["version_info"])

@@ -126,7 +126,7 @@ def formatter(*renderer: Any) -> logging.Formatter:
 def log_tick(tick: Tick) -> None:
     """Log a tick as one line, as a warning where a write was refused or a read failed."""
     d = tick.decision
-    refused = [o for o in (*tick.outcomes, *tick.route_outcomes) if o.result.refused]
+    refused = any(o.result.refused for o in tick.outcomes) or any(o.result.refused for o in tick.route_outcomes)
     reported = [o for o in tick.outcomes if o.result.refused or (o.result in PUBLISHED and o.before != o.after)]
     observation = tick.observation
     errors = {f"sources.{name}": error for name, error in observation.source_errors.items()}

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,7 +118,7 @@ def configuration(folder: Path, gateway: EnvoyServer, engines: ChatServers) -> P
 
 
 @asynccontextmanager
-async def story(folder: Path) -> AsyncIterator[tuple[Story, Callable[[], object]]]:
+async def story(folder: Path) -> AsyncIterator[tuple[Story, Callable[[], Awaitable[None]]]]:
     """Yield a story in steady load, and a function that kills the daemon and starts another one."""
     async with AsyncExitStack() as stack:
         engines = await stack.enter_async_context(chat_servers(5, 8, awake=2))

@@ -19,7 +19,7 @@ ENVOY_NAME: Final = Pattern(r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,252}$", "letters, d
 
 @dataclass(frozen=True, kw_only=True)
 class Envoy(Route):
-    """An Envoy that reads a route configuration from a file (RDS), which this route replaces as a whole."""
+    """An Envoy that reads its routes from a file (RDS), which the daemon replaces."""
 
     file: Annotated[
         str,
@@ -65,8 +65,8 @@ class Envoy(Route):
         int,
         FieldMetadata(
             "Attempts to send a request again after a failed or closed connection or a response with status 502, 503 or"
-            " 504, before any part of an answer was passed on. They prefer other priorities of the cluster. The default of"
-            " 2 bridges a short outage; 0 sends each request once. Attempts.",
+            " 504, before any part of an answer was passed on. They prefer other priorities of the cluster. The default"
+            " of 2 bridges a short outage; 0 sends each request once. Attempts.",
             ge=0,
             le=10,
         ),

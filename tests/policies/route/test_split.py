@@ -263,7 +263,7 @@ def test_scale_to_zero_is_weight_then_drain_then_size() -> None:
     outcomes = []
     for _ in range(4):
         decision = gateway.tick(0.0, 2)
-        outcomes.append((gateway.shares(), decision.targets["main"], decision.target))
+        outcomes.append((gateway.shares(), decision.targets[PoolName("main")], decision.target))
     assert outcomes == [
         ({OPENAI: 1.0}, 2, 2),
         ({OPENAI: 1.0}, 2, 2),
@@ -276,7 +276,7 @@ def test_pool_that_the_gateway_still_uses_is_not_emptied() -> None:
     gateway = Gateway(workload(route(), replicas=0), status=RouteStatus({GPUS: 10_000}))
     for _ in range(10):
         decision = gateway.tick(None, 2, reading=UNREAD)
-        assert decision.targets["main"] == 2
+        assert decision.targets[PoolName("main")] == 2
     assert decision.steps[-1].reason == "pool main keeps 2 until route chat has sent it nothing for 60 s"
 
 
