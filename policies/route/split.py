@@ -120,7 +120,8 @@ def _external(situation: Situation) -> tuple[float, dict[str, float]]:
 def _shares(situation: Situation, external: float) -> dict[BackendName, float]:
     """Return the share of each backend.
 
-    Providers are filled by price, and pools share in proportion to their ready capacity. A share of providers that stays may fill their limits as the rate of requests changes.
+    Providers are filled by price, and pools share in proportion to their ready capacity. A share of providers that
+    stays may fill their limits as the rate of requests changes.
     """
     outside = situation.market.shares(external, fill=1.0 if external == situation.external else FILL)
     total, left = sum(situation.capacity.values()), 1.0 - sum(outside.values())
