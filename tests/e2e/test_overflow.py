@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,8 +116,8 @@ def configuration(folder: Path, gateway: EnvoyServer, engines: ChatServers) -> P
 
 
 @asynccontextmanager
-async def story(folder: Path) -> AsyncIterator[tuple[Story, Callable[[], Awaitable[None]]]]:
-    """Yield a story in steady load, and a function that kills the daemon and starts another one."""
+async def story(folder: Path) -> AsyncIterator[Story]:
+    """Yield a story in steady load."""
     async with AsyncExitStack() as stack:
         engines = await stack.enter_async_context(chat_servers(5, 8, awake=2))
         provider = await stack.enter_async_context(chat_servers(6, 1))
@@ -128,10 +126,7 @@ async def story(folder: Path) -> AsyncIterator[tuple[Story, Callable[[], Awaitab
         gateway = await stack.enter_async_context(envoy(folder, clusters))
         file = configuration(folder, gateway, engines)
 
-        async def start() -> Daemon:
-            return await stack.enter_async_context(daemon(str(file), journal=folder / "journal"))
-
-        running = await start()
+        running = await stack.enter_async_context(daemon(str(file), journal=folder / "journal"))
         await until(gateway.file.exists, PATIENCE_S, running)
         await gateway.start()
         await until(lambda: _serves(gateway), PATIENCE_S, running)
@@ -139,12 +134,8 @@ async def story(folder: Path) -> AsyncIterator[tuple[Story, Callable[[], Awaitab
         told = Story(running, gateway, engines, provider, clients)
         sending = asyncio.create_task(clients.run())
 
-        async def restart() -> None:
-            await told.daemon.stop(signal.SIGKILL)
-            told.daemon = await start()
-
         await until(lambda: bool(t := told.ticks()) and (t[-1][1].requests_per_s or 0.0) > 2.0, PATIENCE_S, running)
-        yield told, restart
+        yield told
         clients.stopping = True
         await sending
 
@@ -158,7 +149,7 @@ async def _serves(gateway: EnvoyServer) -> bool:
 
 
 async def test_burst_overflows_until_replicas_are_ready(tmp_path: Path) -> None:
-    async with story(tmp_path) as (told, _):
+    async with story(tmp_path) as told:
         told.clients.per_s = BURST_PER_S
         await told.until_share(lambda share: share > 0.4)
         await told.until_share(lambda share: share == 0.0)
@@ -188,35 +179,3 @@ def _rising_once(shares: Sequence[float]) -> bool:
     """Return whether the shares rise to a peak and then only fall."""
     peak = shares.index(max(shares))
     return list(shares[:peak]) == sorted(shares[:peak]) and list(shares[peak:]) == sorted(shares[peak:], reverse=True)
-
-
-async def test_killed_provider_is_ejected_without_a_failed_request(tmp_path: Path) -> None:
-    async with story(tmp_path) as (told, _):
-        told.engines.wake_s = 1000.0
-        told.clients.per_s = BURST_PER_S
-        await told.until_share(lambda share: share > 0.4)
-        for server in told.provider.servers.values():
-            server.awake = False
-            server.gone = True
-        await told.until_share(lambda share: share == 0.0)
-        assert told.clients.failures == []
-        for server in told.provider.servers.values():
-            server.awake, server.gone = True, False
-        await told.until_share(lambda share: share > 0.4)
-        assert told.clients.failures == []
-
-
-async def test_killed_daemon_and_restarted_envoy_fail_no_request(tmp_path: Path) -> None:
-    async with story(tmp_path) as (told, restart):
-        told.engines.wake_s = 1000.0
-        told.clients.per_s = BURST_PER_S
-        await told.until_share(lambda share: share > 0.4)
-        before = json.loads(told.gateway.file.read_bytes())
-        await restart()
-        assert json.loads(told.gateway.file.read_bytes()) == before
-        await told.gateway.start()
-        known = len(told.ticks())
-        await until(lambda: len(told.ticks()) > known + 8, PATIENCE_S, told.daemon)
-        assert told.ticks()[-1][1].share(OPENAI) > 0.4
-        assert told.clients.failures == []
-        assert told.provider.chats > 50

@@ -16,13 +16,12 @@ from tests.servers.site import listening
 
 @dataclass(slots=True)
 class ChatServer:
-    """One server. A `failing` one answers 500 to every chat; one that is `gone` closes each new connection."""
+    """One server. A `failing` one answers 500 to every chat."""
 
     awake: bool = True
     running: int = 0
     chats: int = 0
     failing: bool = False
-    gone: bool = False
 
 
 class ChatServers:
@@ -54,9 +53,6 @@ class ChatServers:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
         server = self.servers[request.transport.get_extra_info("sockname")[0]]
-        if server.gone:
-            request.transport.abort()
-            return web.Response()
         match request.path:
             case "/health":
                 return web.Response(status=200 if server.awake else 503)
