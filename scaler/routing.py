@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from policies.model import Decision, Fresh, Observation, Outcome, Reading, Result
 from policies.model.names import RouteName
 from policies.model.readings import grade
-from policies.model.route import RouteDecision, RouteOutcome, RouteStatus
+from policies.model.route import RouteDecision, RouteStatus
+from policies.model.tick import RouteOutcome
 from scaler.adapter_faults import Faults
 from scaler.leases.fence import check_write
 from scaler.masking import mask

@@ -1,15 +1,12 @@
-"""Routes: the reported state, the decided split, and the outcome of its write."""
+"""Routes: the reported state and the decided split."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from policies.model.names import BackendName, RouteName
-
-if TYPE_CHECKING:
-    from policies.model.tick import Result
+from policies.model.names import BackendName
 
 WEIGHT_TOTAL: Final = 10_000
 """Sum of a route's weights: a weight of 1 is 0.01 % of the requests."""
@@ -80,14 +77,3 @@ class RouteDecision:
     usd_per_hour: float | None = None
     retry_after_s: float | None = None
     memory: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class RouteOutcome:
-    """The outcome of one route's split in this tick."""
-
-    route: RouteName
-    before: Mapping[BackendName, int]
-    after: Mapping[BackendName, int]
-    result: Result
-    reason: str = ""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from policies.model.decision import Decision
-from policies.model.names import PoolName, WorkloadName
+from policies.model.names import BackendName, PoolName, RouteName, WorkloadName
 from policies.model.observation import Observation
-from policies.model.route import RouteOutcome
 
 
 class Result(StrEnum):
-    """The result of writing a pool's target."""
+    """The result of writing a pool's target or a route's split."""
 
     UNCHANGED = "unchanged"  # the platform already holds this size
     ACCEPTED = "accepted"  # the platform accepted the write; capacity follows later, or does not
@@ -61,6 +61,17 @@ class Outcome:
         if self.result in APPLIED:
             return self.after
         return self.before if self.result in NOT_WRITTEN else max(self.before, self.after)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteOutcome:
+    """The outcome of one route's split in this tick."""
+
+    route: RouteName
+    before: Mapping[BackendName, int]
+    after: Mapping[BackendName, int]
+    result: Result
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from typing import Any
 
 from policies.model import Result
 from policies.model.names import BackendName, RouteName
-from policies.model.route import BackendTraffic, RouteDecision, RouteOutcome, RouteStatus
+from policies.model.route import BackendTraffic, RouteDecision, RouteStatus
+from policies.model.tick import RouteOutcome
 from scaler.journal.fields import flag, integer, mapping, non_negative, number, optional, text
 
 
