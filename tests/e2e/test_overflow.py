@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -62,6 +63,7 @@ class Clients:
 
 @dataclass
 class Story:
+    file: Path
     daemon: Daemon
     gateway: EnvoyServer
     engines: ChatServers
@@ -131,7 +133,7 @@ async def story(folder: Path) -> AsyncIterator[Story]:
         await gateway.start()
         await until(lambda: _serves(gateway), PATIENCE_S, running)
         clients = Clients(gateway.url)
-        told = Story(running, gateway, engines, provider, clients)
+        told = Story(file, running, gateway, engines, provider, clients)
         sending = asyncio.create_task(clients.run())
 
         await until(lambda: bool(t := told.ticks()) and (t[-1][1].requests_per_s or 0.0) > 2.0, PATIENCE_S, running)
@@ -169,6 +171,28 @@ async def test_burst_overflows_until_replicas_are_ready(tmp_path: Path) -> None:
         assert _ready(ticks[-1][0]) > _ready(ticks[first][0])
         reasons = [tick.decision.routes[CHAT].reason for tick, _ in ticks]
         assert any("% of requests go to openai: 2 of" in reason for reason in reasons)
+
+
+async def test_killed_daemon_leaves_the_split_to_envoy_and_its_successor_continues(tmp_path: Path) -> None:
+    async with story(tmp_path) as told:
+        told.clients.per_s = BURST_PER_S
+        await told.until_share(lambda share: share > 0.4)
+        await told.daemon.stop(signal.SIGKILL)
+        seen, file = len(told.ticks()), told.gateway.file.read_bytes()
+        before, answered = await told.gateway.requests("gpus", "openai"), told.clients.answered
+        await until(lambda: told.clients.answered > answered + 50, PATIENCE_S)
+        after = await told.gateway.requests("gpus", "openai")
+        assert told.gateway.file.read_bytes() == file
+        assert all(after[backend] > before[backend] for backend in before), "Envoy splits without the daemon"
+
+        async with daemon(str(told.file), journal=tmp_path / "journal") as told.daemon:
+            await until(lambda: len(told.ticks()) > seen, PATIENCE_S, told.daemon)
+            first, status = told.ticks()[seen]
+            assert first.decision.routes[CHAT].weights == status.weights, "a start without counters keeps the split"
+            await told.until_share(lambda share: share == 0.0)
+            told.clients.stopping = True
+            assert told.clients.failures == []
+            assert told.engines.awake >= 5
 
 
 def _ready(tick: Tick) -> int:

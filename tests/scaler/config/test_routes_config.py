@@ -35,9 +35,9 @@ routes:
 """
 
 
-def problems(tmp_path: Path, *change: str) -> list[str]:
+def problems(tmp_path: Path, old: str, new: str) -> list[str]:
     file = tmp_path / "w.yaml"
-    file.write_text(GOOD.replace(*change))
+    file.write_text(GOOD.replace(old, new))
     with pytest.raises(ConfigError) as caught:
         load([file])
     return [str(problem).replace(f"{tmp_path}/", "") for problem in caught.value.problems]
