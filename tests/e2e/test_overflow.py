@@ -68,6 +68,7 @@ class Story:
     gateway: EnvoyServer
     engines: ChatServers
     provider: ChatServers
+    provider_stack: AsyncExitStack
     clients: Clients
 
     def ticks(self) -> list[tuple[Tick, RouteStatus]]:
@@ -122,7 +123,8 @@ async def story(folder: Path) -> AsyncIterator[Story]:
     """Yield a story in steady load."""
     async with AsyncExitStack() as stack:
         engines = await stack.enter_async_context(chat_servers(5, 8, awake=2))
-        provider = await stack.enter_async_context(chat_servers(6, 1))
+        provider_stack = await stack.enter_async_context(AsyncExitStack())
+        provider = await provider_stack.enter_async_context(chat_servers(6, 1))
         engines.wake_s = WAKE_S
         clusters = [cluster("gpus", engines.endpoints), cluster("openai", provider.endpoints, engines.endpoints)]
         gateway = await stack.enter_async_context(envoy(folder, clusters))
@@ -133,7 +135,7 @@ async def story(folder: Path) -> AsyncIterator[Story]:
         await gateway.start()
         await until(lambda: _serves(gateway), PATIENCE_S, running)
         clients = Clients(gateway.url)
-        told = Story(file, running, gateway, engines, provider, clients)
+        told = Story(file, running, gateway, engines, provider, provider_stack, clients)
         sending = asyncio.create_task(clients.run())
 
         await until(lambda: bool(t := told.ticks()) and (t[-1][1].requests_per_s or 0.0) > 2.0, PATIENCE_S, running)
@@ -193,6 +195,20 @@ async def test_killed_daemon_leaves_the_split_to_envoy_and_its_successor_continu
             told.clients.stopping = True
             assert told.clients.failures == []
             assert told.engines.awake >= 5
+
+
+async def test_killed_provider_fails_only_the_streams_that_it_had_begun(tmp_path: Path) -> None:
+    async with story(tmp_path) as told:
+        told.clients.per_s = BURST_PER_S
+        await told.until_share(lambda share: share > 0.4)
+        begun = sum(server.running for server in told.provider.servers.values())
+        await told.provider_stack.aclose()
+        answered = told.clients.answered
+        await told.until_share(lambda share: share == 0.0)
+        await until(lambda: told.clients.answered > answered + 50, PATIENCE_S, told.daemon)
+        told.clients.stopping = True
+        assert len(told.clients.failures) <= begun, told.clients.failures
+        assert any("openai.ejections" in tick.decision.routes[CHAT].memory for tick, _ in told.ticks())
 
 
 def _ready(tick: Tick) -> int:
