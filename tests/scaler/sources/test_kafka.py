@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socketserver
+import ssl
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -77,17 +81,32 @@ async def test_failed_connection_has_its_reason() -> None:
 
 async def test_certificate_is_verified(tmp_path: Path) -> None:
     context, ca_file = self_signed(tmp_path)
+    with hanging_up(context) as address:
+        with pytest.raises(Misconfigured, match=r"certificate verify failed.*check tls"):
+            await read(address, deadline_s=2.0, tls=Tls())
+        with pytest.raises(Unavailable):
+            await read(address, deadline_s=2.0, tls=Tls(ca_file=ca_file))
 
-    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.transport.abort()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    with pytest.raises(Misconfigured, match=r"certificate verify failed.*check tls"):
-        await read(address, deadline_s=2.0, tls=Tls())
-    with pytest.raises(Unavailable):
-        await read(address, deadline_s=2.0, tls=Tls(ca_file=ca_file))
-    server.close()
+@contextmanager
+def hanging_up(context: ssl.SSLContext) -> Iterator[str]:
+    """Yield the address of a server that closes each connection after the TLS handshake.
+
+    It has threads of its own: librdkafka may be in a handshake when the test's event loop ends.
+    """
+
+    class HangUp(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.settimeout(5.0)
+            with suppress(OSError):
+                context.wrap_socket(self.request, server_side=True).close()
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), HangUp) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
 
 
 async def test_password_is_never_shown(mock: KafkaMock, monkeypatch: pytest.MonkeyPatch) -> None:
