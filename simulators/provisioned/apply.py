@@ -25,11 +25,11 @@ def script(plans: list[ThroughputPlan]) -> str:
 
 
 def held_text(plan: ThroughputPlan) -> str:
-    """Return the units by term as text: ``45 PTU (30 for year, 15 for month)``."""
+    """Return the units by term as text: ``45 PTU (year: 30, month: 15)``."""
     held, unit = plan.purchase.held, plan.named.unit.unit
     if not held:
         return f"no {unit}"
-    terms = ", ".join(f"{units:,} for {name}" for name, units in held.items())
+    terms = ", ".join(f"{name}: {units:,}" for name, units in held.items())
     return f"{plan.purchase.units:,} {unit} ({terms})"
 
 
@@ -60,7 +60,7 @@ def _azure(plan: ThroughputPlan) -> Iterator[str]:
     yield f"  --body '{body}'"
     for name, units in plan.purchase.held.items():
         if plan.terms[name].term_h > DAY_H:
-            yield f"# Once it is deployed, buy a reservation of {units:,} {plan.named.unit.unit} for {name}."
+            yield f"# Once it is deployed, buy a reservation of {units:,} {plan.named.unit.unit} for the term {name}."
 
 
 def _bedrock(plan: ThroughputPlan) -> Iterator[str]:
@@ -71,7 +71,7 @@ def _bedrock(plan: ThroughputPlan) -> Iterator[str]:
         term_h = plan.terms[name].term_h
         commitment = next((word for low, high, word in COMMITMENTS if low <= term_h <= high), None)
         if commitment is None and term_h > DAY_H:
-            yield f"# Bedrock has no commitment of {term_h:,.0f} h: order {units:,} units for {name} from AWS."
+            yield f"# Bedrock has no commitment of {term_h:,.0f} h: order {units:,} units for the term {name} from AWS."
             continue
         option = f" --commitment-duration {commitment}" if commitment else ""
         yield f'aws bedrock create-provisioned-model-throughput --model-id "$MODEL_ID" --model-units {units}{option} \\'

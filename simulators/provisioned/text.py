@@ -28,6 +28,8 @@ SHADES: Final = " ▁▂▃▄▅▆▇█"
 UNSEEN: Final = "?"
 HOURS: Final = "00    03    06    09    12    15    18    21"
 NEVER: Final = "never"
+YOURS: Final = "yours"
+"""Shown for a value that the table does not have."""
 
 
 def lines(plan: ThroughputPlan) -> Iterator[str]:
@@ -184,26 +186,34 @@ def _shade(value: float, top: float) -> str:
 
 def units_table() -> str:
     """Return the shipped table of units as text."""
-    head = ("row", "unit", "input tokens/min", "output tokens/min", "output weight", "fewest", "step", "checked")
-    rows = [_unit_cells(row) for row in unit_rows().values()]
+    head = ("row", "unit", "input/min", "output/min", "output counts", "fewest", "step", "checked")
     origins = sorted({row.source for row in unit_rows().values()})
-    return "\n".join([*_table(head, rows), "", "Sources", *(f"  - {origin}" for origin in origins)])
+    return "\n".join(
+        [
+            *_table(head, [_unit_cells(row) for row in unit_rows().values()]),
+            "",
+            f"input/min, output/min: tokens per minute of a unit. {YOURS}: set it in the file of --offers.",
+            "output counts: input tokens that an output token counts as. price: the ratio of the prices.",
+            "",
+            "Sources",
+            *(f"  - {origin}" for origin in origins),
+        ]
+    )
 
 
 def _unit_cells(row: UnitRow) -> Sequence[str]:
-    rates = [f"{rate:,.0f}" if rate is not None else "not given" for rate in _rates(row)]
-    weight = "-" if row.output_tokens_per_minute else row.output_weight.replace("given", "not given")
-    return (row.name, row.unit, *rates, weight, f"{row.min_units}", f"{row.step_units}", row.checked)
-
-
-def _rates(row: UnitRow) -> tuple[float | None, float | None]:
-    return row.input_tokens_per_minute, row.output_tokens_per_minute
+    rates = row.input_tokens_per_minute, row.output_tokens_per_minute
+    shown = [f"{rate:,.0f}" if rate is not None else "-" for rate in rates]
+    if rates == (None, None):
+        shown = [YOURS, YOURS]
+    weight = row.output_weight or (YOURS if row.output_tokens_per_minute is None else "-")
+    return (row.name, row.unit, *shown, weight, f"{row.min_units}", f"{row.step_units}", row.checked)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for k, name in enumerate(head):
-        table.add_column(name, justify="left" if k == 0 and len(rows) > 1 else "right")
+        table.add_column(name, justify="left" if k == 0 and len(rows) > 1 else "right", no_wrap=k == 0)
     for row in rows:
         table.add_row(*row)
     console = Console(file=io.StringIO(), width=WIDTH, color_system=None, markup=False, highlight=False)
