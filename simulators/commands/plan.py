@@ -22,7 +22,8 @@ MAX_FALL: Final = 0.9
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("tokens", nargs="?", type=Path, metavar="JOURNAL|CSV", help="journal, or CSV of tokens per minute")
+    tokens = "journal, or CSV of tokens per minute"
+    parser.add_argument("tokens", nargs="?", type=Path, metavar="JOURNAL|CSV", help=tokens)
     parser.add_argument(
         "--offers", type=Path, metavar="FILE", help="units, terms and prices (docs/how-to/provisioned-throughput.md)"
     )

@@ -52,7 +52,10 @@ def _steps(plan: ThroughputPlan) -> Iterator[str]:
 
 
 def _azure(plan: ThroughputPlan) -> Iterator[str]:
-    """Yield the resize of the deployment, then the reservations. A reservation is a discount, not capacity."""
+    """Yield the resize of the deployment, then the reservations.
+
+    A reservation is a discount, not capacity.
+    """
     body = f'{{"sku": {{"name": "{plan.named.unit.sku}", "capacity": {plan.purchase.units}}}}}'
     yield "# A lower size releases capacity, which may not come back."
     yield ': "${SUBSCRIPTION:?}" "${RESOURCE_GROUP:?}" "${ACCOUNT:?}" "${DEPLOYMENT:?}"'
@@ -64,7 +67,10 @@ def _azure(plan: ThroughputPlan) -> Iterator[str]:
 
 
 def _bedrock(plan: ThroughputPlan) -> Iterator[str]:
-    """Yield one creation for each term: the units of an existing provisioned throughput cannot be changed."""
+    """Yield one creation for each term.
+
+    The units of an existing provisioned throughput cannot be changed.
+    """
     yield "# Units need a quota from AWS support. Move requests to a new ARN only when its status is InService."
     yield ': "${MODEL_ID:?}" "${NAME:?}"'
     for number, (name, units) in enumerate(plan.purchase.held.items(), 1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,15 +13,15 @@ import numpy as np
 
 from scaler.commands.explain import parse_time
 from scaler.config.files import Unreadable, read_text
-from scaler.config.problems import ConfigError, Problem
+from scaler.config.problems import MAX_SHOWN, ConfigError, Problem
 from scaler.config.yaml_composer import MAX_PROBLEMS
 from scaler.journal.reader import JournalError
+from simulators.provisioned.offers import MAX_TOKENS
 from simulators.provisioned.samples import HOUR_S, TokenSamples
 
-REQUIRED: Final = ("at", "input_tokens_per_minute", "output_tokens_per_minute")
+REQUIRED: Final[Sequence[str]] = ("at", "input_tokens_per_minute", "output_tokens_per_minute")
 CACHED: Final = "cached_tokens_per_minute"
 UTILIZATION: Final = "utilization"
-MAX_TOKENS: Final = 1e12
 MAX_UTILIZATION: Final = 5.0
 """A larger value is a percentage."""
 MAX_UNIX_S: Final = 1e10
@@ -91,7 +91,7 @@ def _checked(path: Path) -> tuple[list[Row], tuple[str, ...]]:
 
 
 def _number(column: str, text: str) -> float:
-    """Return the number or time in a cell, NaN for an empty one, and infinity for any other text."""
+    """Return the number or time in a cell: NaN if it is empty, infinity for any other text."""
     if not text.strip():
         return math.nan
     try:
@@ -101,20 +101,25 @@ def _number(column: str, text: str) -> float:
     return value if math.isfinite(value) else math.inf
 
 
-def _row_problems(
-    file: str, line: int, cells: Mapping[str, str], row: Row, before: list[Row]
-) -> Iterator[Problem]:
+def _row_problems(file: str, line: int, cells: Mapping[str, str], row: Row, before: list[Row]) -> Iterator[Problem]:
     """Yield the problems of a row."""
     limits = dict.fromkeys((*REQUIRED[1:], CACHED), MAX_TOKENS) | {UTILIZATION: MAX_UTILIZATION}
     at = row["at"]
     if not 0 <= at <= MAX_UNIX_S:
-        yield Problem(file, line, "at", cells.get("at") or "", "must be ISO 8601 (2026-06-01T08:45:00Z) or Unix seconds")
+        rule = "must be ISO 8601 (2026-06-01T08:45:00Z) or Unix seconds"
+        yield Problem(file, line, "at", _shown(cells, "at"), rule)
     elif before and at <= before[-1]["at"]:
-        yield Problem(file, line, "at", cells["at"], "must be after the row before", "sort the rows by time")
+        yield Problem(file, line, "at", _shown(cells, "at"), "must be after the row before", "sort the rows by time")
     for name, value in row.items():
         if name != "at" and not (math.isnan(value) or 0 <= value <= limits[name]):
             hint = "divide percentages by 100" if name == UTILIZATION else ""
-            yield Problem(file, line, name, cells[name], f"must be a number from 0 to {limits[name]:g}", hint)
-    if row.get(CACHED, 0.0) > row["input_tokens_per_minute"]:
+            yield Problem(file, line, name, _shown(cells, name), f"must be a number from 0 to {limits[name]:g}", hint)
+    if row.get(CACHED, -math.inf) > row["input_tokens_per_minute"]:
         rule = "must be at most input_tokens_per_minute, which includes cached tokens"
-        yield Problem(file, line, CACHED, cells[CACHED], rule)
+        yield Problem(file, line, CACHED, _shown(cells, CACHED), rule)
+
+
+def _shown(cells: Mapping[str, str], name: str) -> str:
+    """Return the text of a cell, cut to a readable length."""
+    text = cells.get(name) or ""
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"

@@ -63,7 +63,7 @@ def of_journal(path: Path, workload: str | None, signals: Signals) -> TokenSampl
 
 
 def _rate(recorded: RecordedRun, option: str, name: str | None, index: int) -> Floats:
-    """Return a token rate at each tick: the signal named, or that of the source that has both rates."""
+    """Return a token rate at each tick: the named signal, or that of a source with both rates."""
     if name is not None:
         return _named(recorded, option, name)
     for source in recorded.spec.sources:

@@ -1,4 +1,4 @@
-"""The user's file of provisioned throughput: units, terms and prices; and the shipped table of units."""
+"""The user's file of units, terms and prices, and the shipped table of units."""
 
 from __future__ import annotations
 
@@ -44,9 +44,7 @@ class Term:
             example=8760.0,
         ),
     ]
-    usd_per_unit: Annotated[
-        float, FieldMetadata("Price of a unit for `per_h`. USD.", gt=0, le=1e7, example=2652.0)
-    ]
+    usd_per_unit: Annotated[float, FieldMetadata("Price of a unit for `per_h`. USD.", gt=0, le=1e7, example=2652.0)]
     per_h: Annotated[
         float | None,
         FieldMetadata(
@@ -78,7 +76,9 @@ class ThroughputOffer:
         System | None, FieldMetadata("System that sells the units. Default: null, that of the row, else other.")
     ] = None
     unit: Annotated[str | None, FieldMetadata("Name of a unit. Default: null, that of the row, else unit.")] = None
-    sku: Annotated[str | None, FieldMetadata("Azure's name of the deployment type. Default: null, that of the row.")] = None
+    sku: Annotated[
+        str | None, FieldMetadata("Azure's name of the deployment type. Default: null, that of the row.")
+    ] = None
     input_tokens_per_minute: Annotated[
         float | None,
         FieldMetadata(
@@ -114,11 +114,16 @@ class ThroughputOffer:
         ),
     ] = None
     min_units: Annotated[
-        int | None, FieldMetadata("Fewest units that can be bought. Default: null, those of the row, else 1. Units.", ge=1, le=MAX_UNITS)
+        int | None,
+        FieldMetadata(
+            "Fewest units that can be bought. Default: null, those of the row, else 1. Units.", ge=1, le=MAX_UNITS
+        ),
     ] = None
     step_units: Annotated[
         int | None,
-        FieldMetadata("Step of the number of units. Default: null, that of the row, else 1. Units.", ge=1, le=MAX_UNITS),
+        FieldMetadata(
+            "Step of the number of units. Default: null, that of the row, else 1. Units.", ge=1, le=MAX_UNITS
+        ),
     ] = None
     max_units: Annotated[
         int | None,
@@ -165,7 +170,7 @@ class ThroughputFile:
 
 @dataclass(frozen=True, slots=True)
 class UnitRow:
-    """A row of the shipped table. None: the provider does not publish it, or it is not in the table."""
+    """A row of the shipped table. None, or an empty text: not in the table."""
 
     name: str
     line: int
@@ -219,7 +224,10 @@ class NamedOffer:
 
 
 def load(path: Path, only: str | None = None) -> list[NamedOffer]:
-    """Return the offers of a file, or the one named. Raises `ConfigError` with every problem found."""
+    """Return the offers of a file, or the one named.
+
+    Raises `ConfigError` with every problem found.
+    """
     documents, problems = read_yaml(path)
     if not problems and len(documents) != 1:
         problems = [Problem(str(path), 1, "", "", f"must contain one document, not {len(documents)}")]
@@ -229,7 +237,8 @@ def load(path: Path, only: str | None = None) -> list[NamedOffer]:
     names = list(content.throughput)
     if only is not None and only not in names:
         hint = did_you_mean(only, names) or f"the offers are {', '.join(names)}"
-        raise ConfigError([Problem(spec_loader.COMMAND_LINE, 1, "--offer", only, "is not in the file of --offers", hint)])
+        rule = "is not in the file of --offers"
+        raise ConfigError([Problem(spec_loader.COMMAND_LINE, 1, "--offer", only, rule, hint)])
     chosen = names if only is None else [only]
     unresolved = [p for name in chosen for p in _missing(content.throughput[name], documents[0], name)]
     if unresolved:

@@ -57,6 +57,8 @@ def _view(plan: ThroughputPlan, key: str) -> dict[str, Any]:
     }
 
 
+SHOWN_COST: Final = 1.6
+"""Largest cost on the cost chart, as a multiple of pay-as-you-go: the rest is of no interest."""
 COST_NOTE: Final = (
     "Units of one term, and pay-as-you-go for the tokens above them. The vertical line is the plan. A flat curve means"
     " that the exact number matters little."
@@ -78,8 +80,8 @@ def _cost(plan: ThroughputPlan) -> Chart:
     held = np.array([float(plan.purchase.units)])
     series.append(level("pay-as-you-go alone", plan.pay_as_you_go))
     series.append(Series(name="plan", x=held, y=np.array([np.nan]), colour=HELD, shape="vertical", dash=True))
-    unit = plan.named.unit.unit
-    return Chart(x=Axis(title=unit, low=0), y=Axis(title="USD per month", format="usd", low=0), series=series)
+    cost = Axis(title="USD per month", format="usd", low=0, high=SHOWN_COST * plan.pay_as_you_go or None)
+    return Chart(x=Axis(title=plan.named.unit.unit, low=0), y=cost, series=series)
 
 
 def _load_duration(plan: ThroughputPlan) -> Chart:
@@ -95,7 +97,7 @@ def _load_duration(plan: ThroughputPlan) -> Chart:
 
 
 def heat(plan: ThroughputPlan) -> list[tuple[str, list[tuple[float | None, str]]]]:
-    """Return a row for each day of the week: its name, and of each hour the shade in percent and the text.
+    """Return a row for each day: its name, and the shade in percent and text of each hour.
 
     The shade is None for an hour that was not observed.
     """

@@ -45,7 +45,10 @@ class Purchase:
 
 
 def sizes(peak: float, minimum: int, step: int, maximum: int | None) -> Floats:
-    """Return the sizes that can be bought: 0, then from the minimum in steps, up to the peak or the maximum."""
+    """Return the sizes that can be bought: 0, then from the minimum in steps.
+
+    The last one is the first above the peak, or the largest up to the maximum.
+    """
     if maximum is not None and maximum < minimum:
         return np.zeros(1)
     last = minimum + step * max(0, int(np.ceil((peak - minimum) / step)))
@@ -55,7 +58,10 @@ def sizes(peak: float, minimum: int, step: int, maximum: int | None) -> Floats:
 
 
 def cost_curve(load: UnitLoad, held: Floats, usd_per_unit_hour: float) -> Floats:
-    """Return the cost of units of one price and of the spillover, for each size. USD per hour. Convex."""
+    """Return the cost of units and spillover for each size. USD per hour.
+
+    The curve is convex.
+    """
     return held * usd_per_unit_hour + load.spill_usd(held)
 
 
@@ -64,7 +70,7 @@ def buy(load: UnitLoad, terms: Mapping[str, TermPrice], available: Floats, fall:
 
     Each step of size gets the lowest price among the terms in which it pays: its price is below the pay-as-you-go cost
     that it saves. In terms above a week it must pay even if the load falls by the share `fall`. Steps save less the
-    higher they are, so long terms are at the bottom.
+    higher they are, so the longest terms are at the bottom.
 
     A step of 5 units saves 4 USD/h at the observed load and 3 USD/h at 80 % of it. At 3.5 USD/h for a year and 3.9 by
     the hour, it is held by the hour.
@@ -89,7 +95,7 @@ def buy(load: UnitLoad, terms: Mapping[str, TermPrice], available: Floats, fall:
 
 
 def break_even_use(load: UnitLoad, usd_per_unit_hour: float) -> float:
-    """Return the mean use from which a unit is cheaper than pay-as-you-go; infinity without a load.
+    """Return the mean use from which a unit is cheaper; infinity without a load.
 
     A unit at 0.30 USD/h whose tokens cost 0.36 USD/h at full use pays from 83 % of use.
     """
@@ -107,9 +113,9 @@ def break_even_load(purchase: Purchase, load: UnitLoad) -> float:
         scaled = load.scaled(factor)
         return scaled.pay_as_you_go - purchase.usd_per_hour(scaled)
 
-    low, high = 0.0, 1.0
     if not purchase.units:
         return 0.0
+    low, high = 0.0, 1.0
     while surplus(high) < 0:
         low, high = high, 2.0 * high
         if high > 10.0:

@@ -1,4 +1,4 @@
-"""Risk of a purchase: spilled tokens, weeks unlike the observed ones, and the table of units."""
+"""Risk of a purchase: spilled tokens, unlike weeks, and errors of the table of units."""
 
 from __future__ import annotations
 
@@ -85,10 +85,12 @@ def spill(samples: TokenSamples, load: UnitLoad, held: int) -> Spill:
 
 
 def weeks(
-    samples: TokenSamples, load_of: Callable[[TokenSamples], UnitLoad], plan: Callable[[UnitLoad], Purchase],
+    samples: TokenSamples,
+    load_of: Callable[[TokenSamples], UnitLoad],
+    plan: Callable[[UnitLoad], Purchase],
     best: Callable[[UnitLoad], Purchase],
 ) -> Sequence[WeekOutcome]:
-    """Return each whole week after the first under the purchase planned from the weeks before it."""
+    """Return each whole week after the first, under the plan of the weeks before it."""
     number = ((samples.at - samples.at[0]) // WEEK_S).astype(np.int64)
     outcomes = []
     for week in range(1, int(number[-1]) + 1):

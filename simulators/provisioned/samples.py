@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from simulators.cost.inputs import ManagedApi
 from simulators.provisioned.offers import Unit
 from simulators.provisioned.spillover import UnitLoad
-from simulators.cost.inputs import ManagedApi
 from simulators.reporting.time_bins import Floats
 
 HOUR_S: Final = 3600.0
@@ -57,7 +57,7 @@ class TokenSamples:
     @cached_property
     def seconds_by_hour(self) -> Floats:
         """Observed time of each of the 168 hours of the week. Seconds."""
-        return np.bincount(self.hour_of_week, self.seconds, WEEK_HOURS)
+        return np.asarray(np.bincount(self.hour_of_week, self.seconds, WEEK_HOURS), np.float64)
 
     @property
     def hours_seen(self) -> int:
@@ -115,7 +115,10 @@ def _units(samples: TokenSamples, unit: Unit) -> Floats:
 
 
 def _usd_per_hour(samples: TokenSamples, unit: Unit, prices: ManagedApi) -> Floats:
-    """Return the pay-as-you-go cost of the tokens that the unit serves. A unit may serve prompts only, or output only."""
+    """Return the pay-as-you-go cost of the tokens that the unit serves.
+
+    A unit may serve prompts only, or output only.
+    """
     cached = np.zeros_like(samples.input) if samples.cached is None else samples.cached
     cached_price = prices.cached_input_usd_per_million
     usd = np.zeros_like(samples.input)

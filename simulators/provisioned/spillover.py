@@ -25,7 +25,7 @@ class UnitLoad:
 
     @cached_property
     def _order(self) -> tuple[Floats, Floats, Floats]:
-        """Units in ascending order, and sums over the samples from each one up: USD, and USD per unit."""
+        """Units in ascending order, and the sums of USD and of USD per unit from each one up."""
         order = np.argsort(self.units, kind="stable")
         units, usd = self.units[order], (self.usd_per_hour * self.weights)[order]
         slope = np.divide(usd, units, out=np.zeros_like(usd), where=units > 0)

@@ -33,7 +33,7 @@ YOURS: Final = "yours"
 
 
 def lines(plan: ThroughputPlan) -> Iterator[str]:
-    """Yield the lines of a plan: the purchase, its terms and risk, the observed week, and the sources."""
+    """Yield the lines of a plan: purchase, terms, risk, observed week and sources."""
     yield f"{plan.named.name}: plan {plan.plan_id}"
     for sentence in findings(plan):
         yield from _wrapped(sentence, "  ", "  ")
@@ -226,5 +226,3 @@ def _wrapped(text: str, first: str, rest: str) -> list[str]:
     return textwrap.wrap(
         text, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
     )
-
-
