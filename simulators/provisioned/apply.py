@@ -82,3 +82,5 @@ def _bedrock(plan: ThroughputPlan) -> Iterator[str]:
         option = f" --commitment-duration {commitment}" if commitment else ""
         yield f'aws bedrock create-provisioned-model-throughput --model-id "$MODEL_ID" --model-units {units}{option} \\'
         yield f'  --provisioned-model-name "$NAME-{number}" --client-request-token {plan.plan_id}-{number}'
+    yield "# A second run of the same plan creates nothing and reports success: the list shows what exists."
+    yield 'aws bedrock list-provisioned-model-throughputs --name-contains "$NAME"'

@@ -215,12 +215,17 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class NamedOffer:
-    """An offer of the file, its name, and its resolved unit."""
+    """An offer of the file, its name, its resolved unit, and the sources of its prices."""
 
     name: str
     offer: ThroughputOffer
     unit: Unit
     sources: tuple[Citation, ...]
+    document: Document
+
+    def problem(self, key: str, rule: str, hint: str, value: object) -> Problem:
+        """Return a problem of a key of the offer."""
+        return self.document.problem(("throughput", self.name, key), rule, hint, value)
 
 
 def load(path: Path, only: str | None = None) -> list[NamedOffer]:
@@ -341,7 +346,7 @@ def _named(offer: ThroughputOffer, document: Document, name: str) -> NamedOffer:
         max_units=offer.max_units,
         sources=(own,) if row is None else (row.citation,),
     )
-    return NamedOffer(name, offer, unit, (prices,))
+    return NamedOffer(name, offer, unit, (prices,), document)
 
 
 def _first(own: float | None, listed: float) -> float:

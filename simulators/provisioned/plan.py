@@ -148,8 +148,8 @@ def _sizes(load: UnitLoad, named: NamedOffer) -> Floats:
     unit = named.unit
     if load.peak / unit.step_units > MAX_SIZES:
         rule = f"is too small: the peak of {load.peak:,.0f} units has more than {MAX_SIZES:,} sizes"
-        place = f"throughput.{named.name}.step_units"
-        raise ConfigError([Problem("offers", 0, place, str(unit.step_units), rule, "raise it, or check the tokens")])
+        problem = named.problem("step_units", rule, "raise it, or check the tokens", unit.step_units)
+        raise ConfigError([problem])
     return sizes(load.peak, unit.min_units, unit.step_units, unit.max_units)
 
 

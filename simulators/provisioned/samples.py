@@ -83,7 +83,8 @@ class TokenSamples:
         """Return the mean of the values in each hour of the week; NaN where it was not seen."""
         sums = np.bincount(self.hour_of_week, values * self.seconds, WEEK_HOURS)
         seen = self.seconds_by_hour
-        return np.divide(sums, seen, out=np.full(WEEK_HOURS, np.nan), where=seen >= SEEN_S)
+        means = np.divide(sums, seen, out=np.full(WEEK_HOURS, np.nan), where=seen >= SEEN_S)
+        return np.asarray(means, np.float64)
 
     def taken(self, rows: NDArray[np.bool_]) -> TokenSamples:
         """Return the samples of these rows only."""

@@ -83,7 +83,7 @@ def findings(plan: ThroughputPlan) -> Iterator[str]:
 
 def _why_not(plan: ThroughputPlan) -> Iterator[str]:
     best = min(plan.by_term, key=lambda term: term.break_even_use)
-    if best.break_even_use > 1:
+    if 1 < best.break_even_use < math.inf:
         yield (
             f"Even a unit in full use costs more than its tokens: {best.break_even_use:.2f} times as much for"
             f" {best.name}."

@@ -54,7 +54,8 @@ def samples(weeks: int = 2, prompt: Callable[[int], float] = lambda _hour: 150_0
     hours = np.arange(weeks * 168)
     rates = np.array([prompt(int(hour)) for hour in hours], np.float64)
     values: dict[str, Any] = {"cached": None, "utilization": None, "output": np.zeros(len(hours)), **others}
-    return TokenSamples(MONDAY + 3600.0 * hours, np.full(len(hours), 3600.0), rates, origin="test", **values)
+    at = np.asarray(MONDAY + 3600.0 * hours, np.float64)
+    return TokenSamples(at, np.full(len(hours), 3600.0), rates, origin="test", **values)
 
 
 def unit_loads(units: list[float], usd_per_unit_hour: float = 1.0) -> UnitLoad:
