@@ -28,11 +28,10 @@ MAX_UNITS: Final = 1_000_000
 MAX_TERM_H: Final = 87_600.0
 DATE: Final = Pattern(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", "a date as YYYY-MM-DD")
 System = Literal["azure_openai", "vertex", "bedrock", "bedrock_reserved", "other"]
-Tokens = float | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Term:
+class OfferedTerm:
     """A term for which units are bought, and its price."""
 
     term_h: Annotated[
@@ -138,7 +137,7 @@ class ThroughputOffer:
             le=MAX_UNITS,
         ),
     ] = None
-    terms: Annotated[Mapping[str, Term], FieldMetadata("Terms in which units can be bought, by name.")]
+    terms: Annotated[Mapping[str, OfferedTerm], FieldMetadata("Terms in which units can be bought, by name.")]
     pay_as_you_go: Annotated[ManagedApi, FieldMetadata("Prices of tokens that spill over.")]
     source: Annotated[str, FieldMetadata("Origin of the prices, shown in the plan.")] = ""
     checked: Annotated[
@@ -177,8 +176,8 @@ class UnitRow:
     system: System
     unit: str
     sku: str
-    input_tokens_per_minute: Tokens
-    output_tokens_per_minute: Tokens
+    input_tokens_per_minute: float | None
+    output_tokens_per_minute: float | None
     output_weight: str
     cached_weight: float
     min_units: int
@@ -189,6 +188,10 @@ class UnitRow:
     @property
     def citation(self) -> Citation:
         return Citation(Basis.PRIOR, f"{UNITS.name}:{self.line} {self.name}: {self.source}, checked {self.checked}")
+
+
+NO_ROW: Final = UnitRow("", 0, "other", "unit", "", None, None, "", 1.0, 1, 1, "", "")
+"""The defaults of an offer that names no row of the table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +206,8 @@ class Unit:
     system: System
     unit: str
     sku: str
-    input_tokens_per_minute: Tokens
-    output_tokens_per_minute: Tokens
+    input_tokens_per_minute: float | None
+    output_tokens_per_minute: float | None
     output_weight: float
     cached_weight: float
     min_units: int
@@ -278,7 +281,7 @@ def _row(cells: Mapping[str, str], line: int) -> UnitRow:
     )
 
 
-def _optional(text: str) -> Tokens:
+def _optional(text: str) -> float | None:
     return float(text) if text else None
 
 
@@ -289,65 +292,63 @@ def _is_date(text: str) -> bool:
         return False
 
 
-def _rates(offer: ThroughputOffer) -> tuple[Tokens, Tokens]:
+def _row_of(offer: ThroughputOffer) -> UnitRow:
+    """Return the row that the offer names, or the defaults of an offer without one."""
+    return unit_rows().get(offer.units or "", NO_ROW)
+
+
+def _rates(offer: ThroughputOffer) -> tuple[float | None, float | None]:
     """Return the input and output tokens per minute of a unit, of the offer or else of its row."""
-    row = unit_rows().get(offer.units or "")
-    own = offer.input_tokens_per_minute, offer.output_tokens_per_minute
-    listed = (None, None) if row is None else (row.input_tokens_per_minute, row.output_tokens_per_minute)
-    return own[0] or listed[0], own[1] or listed[1]
+    row = _row_of(offer)
+    return (
+        offer.input_tokens_per_minute or row.input_tokens_per_minute,
+        offer.output_tokens_per_minute or row.output_tokens_per_minute,
+    )
 
 
 def _weight(offer: ThroughputOffer) -> float | None:
     """Return the weight of an output token; None if it is not known."""
-    row = unit_rows().get(offer.units or "")
-    listed = "" if row is None else row.output_weight
+    listed, prices = _row_of(offer).output_weight, offer.pay_as_you_go
     if offer.output_weight is not None:
         return offer.output_weight
     if listed == PRICE_RATIO:
-        prices = offer.pay_as_you_go
         return prices.output_usd_per_million / prices.input_usd_per_million if prices.input_usd_per_million else None
-    return float(listed) if listed.replace(".", "", 1).isdigit() else None
+    return float(listed) if listed else None
 
 
 def _missing(offer: ThroughputOffer, document: Document, name: str) -> Iterator[Problem]:
     """Yield a problem for each key that neither the offer nor its row has."""
-    row = unit_rows().get(offer.units or "")
-    origin = "the offer names no row of the table" if row is None else f"the table has none for {row.name}"
-    remedy = f"set it from {row.source}" if row is not None else "set it, or name a row with units"
-    place = ("throughput", name)
-    rates = _rates(offer)
+    row, rates, place = _row_of(offer), _rates(offer), ("throughput", name)
+    if row is NO_ROW:
+        rule, remedy = "is required: the offer names no row of the table", "set it, or name a row with units"
+    else:
+        rule, remedy = f"is required: the table has none for {row.name}", f"set it from {row.source}"
     if rates == (None, None):
-        yield document.problem((*place, "input_tokens_per_minute"), f"is required: {origin}", remedy)
+        yield document.problem((*place, "input_tokens_per_minute"), rule, remedy)
     elif rates[1] is None and _weight(offer) is None:
-        yield document.problem((*place, "output_weight"), f"is required: {origin}", remedy)
-    minimum = offer.min_units or (row.min_units if row is not None else 1)
+        yield document.problem((*place, "output_weight"), rule, remedy)
+    minimum = offer.min_units or row.min_units
     if offer.max_units is not None and offer.max_units < minimum:
         rule = f"must be at least min_units, {minimum}"
         yield document.problem((*place, "max_units"), rule, "raise it, or remove the offer", offer.max_units)
 
 
 def _named(offer: ThroughputOffer, document: Document, name: str) -> NamedOffer:
-    row = unit_rows().get(offer.units or "")
-    rates, weight = _rates(offer), _weight(offer)
+    row, rates = _row_of(offer), _rates(offer)
     where = location(document, ("throughput", name))
-    own = Citation(Basis.GIVEN, where)
     dated = ", ".join(part for part in (offer.source, offer.checked and f"checked {offer.checked}") if part)
     prices = Citation(Basis.GIVEN, f"{where}: {dated or 'prices without source and date'}")
     unit = Unit(
-        system=offer.system or (row.system if row is not None else "other"),
-        unit=offer.unit or (row.unit if row is not None else "unit"),
-        sku=offer.sku or (row.sku if row is not None else ""),
+        system=offer.system or row.system,
+        unit=offer.unit or row.unit,
+        sku=offer.sku or row.sku,
         input_tokens_per_minute=rates[0],
         output_tokens_per_minute=rates[1],
-        output_weight=weight or 0.0,
-        cached_weight=_first(offer.cached_weight, row.cached_weight if row is not None else 1.0),
-        min_units=offer.min_units or (row.min_units if row is not None else 1),
-        step_units=offer.step_units or (row.step_units if row is not None else 1),
+        output_weight=_weight(offer) or 0.0,
+        cached_weight=row.cached_weight if offer.cached_weight is None else offer.cached_weight,
+        min_units=offer.min_units or row.min_units,
+        step_units=offer.step_units or row.step_units,
         max_units=offer.max_units,
-        sources=(own,) if row is None else (row.citation,),
+        sources=(Citation(Basis.GIVEN, where),) if row is NO_ROW else (row.citation,),
     )
     return NamedOffer(name, offer, unit, (prices,), document)
-
-
-def _first(own: float | None, listed: float) -> float:
-    return listed if own is None else own

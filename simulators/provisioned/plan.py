@@ -15,8 +15,8 @@ from simulators.experiments.spec_loader import COMMAND_LINE
 from simulators.provisioned import risk
 from simulators.provisioned.offers import NamedOffer
 from simulators.provisioned.purchase import (
-    Purchase,
     TermPrice,
+    UnitPurchase,
     break_even_load,
     break_even_use,
     buy,
@@ -70,7 +70,7 @@ class ThroughputPlan:
     load: UnitLoad
     sizes: Floats
     terms: Mapping[str, TermPrice]
-    purchase: Purchase
+    purchase: UnitPurchase
     fall: float
     by_term: Sequence[TermPlan]
     changes: Sequence[LoadChange]
@@ -121,7 +121,7 @@ def plan(samples: TokenSamples, named: NamedOffer, fall: float = FALL) -> Throug
     def load_of(observed: TokenSamples) -> UnitLoad:
         return unit_load(observed, named.unit, named.offer.pay_as_you_go)
 
-    def bought(load: UnitLoad, withstand: float = fall) -> Purchase:
+    def bought(load: UnitLoad, withstand: float = fall) -> UnitPurchase:
         return buy(load, terms, _sizes(load, named), withstand)
 
     load = load_of(samples)
@@ -159,7 +159,7 @@ def _term_plan(name: str, price: TermPrice, load: UnitLoad, named: NamedOffer, f
     return TermPlan(name, price, alone.units, alone.usd_per_hour(load) * MONTH_H, use)
 
 
-def _changed(purchase: Purchase, load: UnitLoad, factor: float) -> LoadChange:
+def _changed(purchase: UnitPurchase, load: UnitLoad, factor: float) -> LoadChange:
     scaled = load.scaled(factor)
     spilled = scaled.spilled_share(float(purchase.units))
     return LoadChange(factor, purchase.usd_per_hour(scaled) * MONTH_H, scaled.pay_as_you_go * MONTH_H, spilled)

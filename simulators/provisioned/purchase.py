@@ -26,7 +26,7 @@ class TermPrice:
 
 
 @dataclass(frozen=True, slots=True)
-class Purchase:
+class UnitPurchase:
     """Units to hold in each term, and their cost. USD per hour.
 
     `held` has the terms with units only. `fixed_usd` is the cost of the units, paid whether they are used or not.
@@ -65,7 +65,7 @@ def cost_curve(load: UnitLoad, held: Floats, usd_per_unit_hour: float) -> Floats
     return held * usd_per_unit_hour + load.spill_usd(held)
 
 
-def buy(load: UnitLoad, terms: Mapping[str, TermPrice], available: Floats, fall: float) -> Purchase:
+def buy(load: UnitLoad, terms: Mapping[str, TermPrice], available: Floats, fall: float) -> UnitPurchase:
     """Return the units to hold in each term.
 
     Each step of size gets the lowest price among the terms in which it pays: its price is below the pay-as-you-go cost
@@ -91,7 +91,7 @@ def buy(load: UnitLoad, terms: Mapping[str, TermPrice], available: Floats, fall:
         for k, name in enumerate(names)
         if (chosen[:stop] == k).any()
     }
-    return Purchase(held, float(best[:stop].sum()))
+    return UnitPurchase(held, float(best[:stop].sum()))
 
 
 def break_even_use(load: UnitLoad, usd_per_unit_hour: float) -> float:
@@ -103,7 +103,7 @@ def break_even_use(load: UnitLoad, usd_per_unit_hour: float) -> float:
     return usd_per_unit_hour / full if full else float("inf")
 
 
-def break_even_load(purchase: Purchase, load: UnitLoad) -> float:
+def break_even_load(purchase: UnitPurchase, load: UnitLoad) -> float:
     """Return the share of the load at which the purchase costs the same as pay-as-you-go.
 
     1 is the observed load. Infinity if the purchase does not pay at any load up to ten times the observed one.

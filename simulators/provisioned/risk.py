@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from simulators.provisioned.purchase import Purchase
+from simulators.provisioned.purchase import UnitPurchase
 from simulators.provisioned.samples import HOUR_S, WEEK_S, TokenSamples
 from simulators.provisioned.spillover import UnitLoad
 from simulators.reporting.time_bins import Floats
@@ -87,8 +87,8 @@ def spill(samples: TokenSamples, load: UnitLoad, held: int) -> Spill:
 def weeks(
     samples: TokenSamples,
     load_of: Callable[[TokenSamples], UnitLoad],
-    plan: Callable[[UnitLoad], Purchase],
-    best: Callable[[UnitLoad], Purchase],
+    plan: Callable[[UnitLoad], UnitPurchase],
+    best: Callable[[UnitLoad], UnitPurchase],
 ) -> Sequence[WeekOutcome]:
     """Return each whole week after the first, under the plan of the weeks before it."""
     number = ((samples.at - samples.at[0]) // WEEK_S).astype(np.int64)

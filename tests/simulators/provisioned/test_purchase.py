@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulators.provisioned.purchase import (
-    Purchase,
     TermPrice,
+    UnitPurchase,
     break_even_load,
     break_even_use,
     buy,
@@ -95,7 +95,7 @@ def test_purchase_never_costs_more_than_pay_as_you_go_now_or_after_the_fall_for_
     purchase = buy(load, terms, sizes(load.peak, *bounds, None), fall)
     assert purchase.usd_per_hour(load) <= load.pay_as_you_go + 1e-6
     committed = {name: units for name, units in purchase.held.items() if name != "hour"}
-    alone = Purchase(committed, sum(units * terms[name].usd_per_unit_hour for name, units in committed.items()))
+    alone = UnitPurchase(committed, sum(units * terms[name].usd_per_unit_hour for name, units in committed.items()))
     fallen = load.scaled(1.0 - fall)
     assert alone.usd_per_hour(fallen) <= fallen.pay_as_you_go + 1e-6
     assert purchase.units in sizes(load.peak, *bounds, None)
@@ -168,6 +168,6 @@ def test_break_even_load_is_where_both_costs_are_equal(load: UnitLoad, price: fl
 
 
 def test_a_purchase_that_never_pays_has_no_break_even_load() -> None:
-    assert break_even_load(Purchase({"year": 10}, 1000.0), unit_loads([10.0])) == float("inf")
-    assert break_even_load(Purchase({"year": 10}, 20.0), unit_loads([10.0])) == float("inf")
-    assert break_even_load(Purchase({"year": 100}, 20.0), unit_loads([10.0])) == pytest.approx(2.0)
+    assert break_even_load(UnitPurchase({"year": 10}, 1000.0), unit_loads([10.0])) == float("inf")
+    assert break_even_load(UnitPurchase({"year": 10}, 20.0), unit_loads([10.0])) == float("inf")
+    assert break_even_load(UnitPurchase({"year": 100}, 20.0), unit_loads([10.0])) == pytest.approx(2.0)
