@@ -1,0 +1,25 @@
+"""A PostgreSQL database, as sources, leases and snapshots name it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from policies.model.field_metadata import FieldMetadata
+from scaler.clouds.tls import HOST, Tls
+from scaler.config.secret import Secret
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostgreSqlServer:
+    """A database of a PostgreSQL server."""
+
+    host: Annotated[str, FieldMetadata("Host name of the server.", pattern=HOST, example="postgresql.llm")]
+    database: Annotated[str, FieldMetadata("Name of the database.", example="jobs")]
+    username: Annotated[
+        str,
+        FieldMetadata("User name. A source needs only SELECT on what its query reads.", example="forescale"),
+    ]
+    port: Annotated[int, FieldMetadata("Port of the server. Default: 5432, PostgreSQL's own.", ge=1, le=65535)] = 5432
+    password: Annotated[Secret | None, FieldMetadata("Reference to the password. Default: null, no password.")] = None
+    tls: Annotated[Tls | None, FieldMetadata("TLS to the server; {} trusts the system. Default: null, no TLS.")] = None
