@@ -8,17 +8,13 @@ from typing import Annotated, Final, Literal
 
 from policies.model.field_metadata import FieldMetadata, Pattern
 from scaler.clouds.kubernetes.cluster import KubeCluster
-from scaler.config.postgresql_server import PostgreSqlServer
+from scaler.config.postgresql_server import TABLE, PostgreSqlServer
 
 NAME: Final = Pattern(r"^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$", "a DNS label of at most 42 characters")
 MAX_RENEW_SHARE: Final = 0.5
 """Maximum `renew_s` as a share of `duration_s`: one failed renewal must not end a lease."""
 
 
-TABLE: Final = Pattern(
-    r"^[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?$",
-    "a table, optionally after its schema, in lower-case letters, digits and _",
-)
 OF_KIND: Final = {"namespace": "kubernetes", "cluster": "kubernetes", "server": "postgresql", "table": "postgresql"}
 """The kind of lease that each setting belongs to."""
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
-from policies.model.field_metadata import FieldMetadata
+from policies.model.field_metadata import FieldMetadata, Pattern
 from scaler.clouds.tls import HOST, Tls
 from scaler.config.secret import Secret
+
+TABLE: Final = Pattern(
+    r"^[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?$",
+    "a table, optionally after its schema, in lower-case letters, digits and _",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

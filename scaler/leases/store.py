@@ -69,5 +69,4 @@ class LeaseStore(Protocol):
 
 def limited_duration_s(value: object) -> float:
     """Return the duration of a record, at most `MAX_DURATION_S`; that one where it has none."""
-    is_duration = isinstance(value, int | float) and value > 0
-    return min(float(value), MAX_DURATION_S) if is_duration else MAX_DURATION_S
+    return min(float(value), MAX_DURATION_S) if isinstance(value, int | float) and value > 0 else MAX_DURATION_S

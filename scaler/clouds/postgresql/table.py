@@ -11,7 +11,7 @@ from pg8000.converters import literal
 from pg8000.exceptions import DatabaseError, InterfaceError
 
 from scaler.clouds.postgresql.connection import Connection, Database, Session
-from scaler.clouds.response_validation import unavailable_if_malformed
+from scaler.clouds.response_validation import one_line, unavailable_if_malformed
 from scaler.ports import PortError
 
 MISSING_TABLE: Final = "42P01"
@@ -125,12 +125,14 @@ def _run(connection: Connection, statement: str, timeout_ms: int) -> list[list[A
     rows: list[list[Any]] = connection.execute_simple(f"BEGIN; {settings}; {statement}; COMMIT").rows or []
     warnings = [notice for notice in connection.notices if notice.get(b"V") == b"WARNING"]
     if warnings:
-        raise InterfaceError(warnings[0].get(b"M", b"a warning without a text"))
+        raise InterfaceError(one_line(warnings[0].get(b"M", b"a warning without a text")))
     return rows
 
 
 def _is(where: Row) -> str:
-    return " AND ".join(f"{column} = {literal(value)}" for column, value in where.items())
+    """Return the condition that each column has its value, or one of those in a tuple."""
+    values = {column: value if isinstance(value, tuple) else (value,) for column, value in where.items()}
+    return " AND ".join(f"{column} IN ({', '.join(map(literal, options))})" for column, options in values.items())
 
 
 def sqlstate(error: PortError) -> str:
