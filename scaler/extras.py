@@ -34,7 +34,11 @@ def missing_packages(config: Config) -> dict[str, list[str]]:
 def _daemon_extras(spec: DaemonSpec) -> set[str]:
     """Return the extras that settings of the daemon need."""
     leases = set() if spec.ha is None else {KINDS[spec.ha.lease.kind].extra}
-    needed = {"notices": bool(spec.notices.destinations), "otel": spec.opentelemetry is not None}
+    needed = {
+        "notices": bool(spec.notices.destinations),
+        "otel": spec.opentelemetry is not None,
+        "postgresql": spec.snapshots is not None and spec.snapshots.server is not None,
+    }
     servers = {extra for server, extra in PARTNERS.items() if getattr(spec.partners, server) is not None}
     return servers | leases | {extra for extra, is_needed in needed.items() if is_needed}
 

@@ -11,10 +11,9 @@ from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.config.postgresql_server import TABLE, PostgreSqlServer
 
 NAME: Final = Pattern(r"^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$", "a DNS label of at most 42 characters")
+DEFAULT_NAME: Final = "forescale"
 MAX_RENEW_SHARE: Final = 0.5
 """Maximum `renew_s` as a share of `duration_s`: one failed renewal must not end a lease."""
-
-
 OF_KIND: Final = {"namespace": "kubernetes", "cluster": "kubernetes", "server": "postgresql", "table": "postgresql"}
 """The kind of lease that each setting belongs to."""
 
@@ -101,7 +100,7 @@ class HighAvailability:
             " it if a namespace has two installations.",
             pattern=NAME,
         ),
-    ] = "forescale"
+    ] = DEFAULT_NAME
     shards: Annotated[
         int,
         FieldMetadata(

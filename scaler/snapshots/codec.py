@@ -22,9 +22,10 @@ from typing import Any, Final
 
 from policies.model import Tick, WorkloadName
 from scaler.journal.codec import decode_tick, encode_tick
-from scaler.journal.fields import DAMAGED, mapping, text
-from scaler.journal.schema import READABLE
+from scaler.journal.fields import DAMAGED, text
+from scaler.journal.reader import parse_record
 from scaler.journal.slo_codec import decode_slo_history, encode_slo_history
+from scaler.journal.writer import record_line
 from scaler.slo_record import SloHistory
 
 SCHEMA: Final = 1
@@ -57,8 +58,9 @@ class Snapshot:
 
 def part_of(ticks: Sequence[Tick]) -> str:
     """Return the compressed text of ticks."""
-    lines = [json.dumps(encode_tick(_reduced(tick)), separators=(",", ":"), allow_nan=False) for tick in ticks]
-    return base64.b64encode(zlib.compress("\n".join(lines).encode())).decode()
+    return base64.b64encode(
+        zlib.compress(b"".join(record_line(encode_tick(_reduced(tick))) for tick in ticks))
+    ).decode()
 
 
 def _reduced(tick: Tick) -> Tick:
@@ -125,9 +127,9 @@ def _ticks(part: str) -> Iterator[Tick]:
     if not inflate.eof:
         raise ValueError("a part that is too long, or cut off")
     for line in lines.splitlines():
-        record = json.loads(line)
-        if record["v"] not in READABLE or record["type"] != "tick":
-            raise SnapshotError(f"its ticks have the journal schema {record['v']!r:.20}, which this version does not read")
+        record = parse_record(line)
+        if record is None:
+            raise SnapshotError("a tick is malformed, or has a schema of the journal that this version does not read")
         yield decode_tick(record)
 
 

@@ -71,8 +71,8 @@ def _files(directory: Path, workloads: set[WorkloadName]) -> list[Path]:
     """Return the files of snapshots of workloads. Raises `OSError`."""
     if not directory.exists():
         return []
-    names = [name for name in os.listdir(directory) if name.endswith(SUFFIX) and name.partition("@")[0] in workloads]
-    return [directory / name for name in sorted(names)]
+    files = (file for file in directory.iterdir() if file.suffix == SUFFIX)
+    return sorted(file for file in files if file.name.partition("@")[0] in workloads)
 
 
 def _stored(file: Path) -> Stored:

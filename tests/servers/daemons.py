@@ -121,6 +121,7 @@ class Rig:
         settings = {
             "listen": "127.0.0.1:0",
             "journal": {"directory": str(self.folder / f"journal-{account}")},
+            "snapshots": {"directory": str(self.folder / "snapshots"), "interval_s": 1.0},
             "ha": {"shards": SHARDS, "lease": {**lease, "duration_s": DURATION_S, "renew_s": 2.0}},
         }
         (config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": settings}))
@@ -170,6 +171,7 @@ class Rig:
 
     async def first_taken(self, since: float) -> float:
         """Return when the first lease was taken after a time."""
+        taken: list[float]
         if self.database:
             query = "SELECT extract(epoch FROM acquired_at)::float8 FROM forescale_leases"
             taken = [at for (at,) in await asyncio.to_thread(execute, self.database, query)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import aclosing
 from typing import Final
 
 from policies.model import WorkloadName
@@ -10,7 +11,6 @@ from scaler.clouds.postgresql.connection import open_database
 from scaler.clouds.postgresql.table import Table
 from scaler.clouds.response_validation import unavailable_if_malformed
 from scaler.config.postgresql_server import PostgreSqlServer
-from scaler.config.snapshots import SnapshotSettings
 from scaler.ports import Context
 from scaler.snapshots.codec import MAX_CHARS
 from scaler.snapshots.store import Stored
@@ -30,10 +30,13 @@ CALL_S: Final = 5.0
 """Time limit of a call. Seconds."""
 
 
-async def open_snapshots(settings: SnapshotSettings, server: PostgreSqlServer, context: Context) -> PostgreSqlSnapshots:
-    """Open the store, without a call. Raises `Misconfigured`."""
+async def open_snapshots(
+    server: PostgreSqlServer, table: str, installation: str, context: Context
+) -> PostgreSqlSnapshots:
+    """Open the snapshots of an installation, without a call. Raises `Misconfigured`."""
     database = await open_database(server, context, "snapshots", CALL_S, MAX_ROWS)
-    return PostgreSqlSnapshots(settings.name, Table(database, settings.table, COLUMNS))
+    rows = await context.shared(("snapshots", server, table), lambda: aclosing(Table(database, table, COLUMNS)))
+    return PostgreSqlSnapshots(installation, rows)
 
 
 class PostgreSqlSnapshots:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
+import textwrap
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from pg8000.native import Connection
 from yarl import URL
 
+from policies.model import WorkloadName
 from scaler.clock import SystemClock
 from scaler.clouds.postgresql.leases import COLUMNS
+from scaler.clouds.postgresql.snapshots import open_snapshots
 from scaler.config.high_availability import HighAvailability, LeaseSettings
 from scaler.config.postgresql_server import PostgreSqlServer
 from scaler.leases.opening import open_store
 from scaler.leases.protocol import Claim, Origin, Record
 from scaler.leases.store import LeaseStore
 from scaler.ports import Conflict, Misconfigured, PortError, Unavailable
-from scaler.shared_resources import Resources
+from scaler.shared_resources import AdapterContext, Resources
 from tests.servers.daemon import until
 from tests.servers.postgresql import INITDB, USER, execute, postgres
 
@@ -104,6 +109,20 @@ async def test_documented_grants_are_enough_and_needed(url: str, table: str) -> 
         second = await store.put(SHARD, claim("b", first.version))
         assert await store.list() == {SHARD: second}
         await store.delete(SHARD, second.version)
+
+
+async def test_documented_statements_create_both_tables(url: str) -> None:
+    page = (Path(__file__).parents[3] / "docs/how-to/high-availability.md").read_text()
+    blocks = [textwrap.dedent(block) for block in re.findall(r"```sql\n(.*?)```", page, re.DOTALL)]
+    await run(url, *(statement for block in blocks for statement in block.split(";") if statement.strip()))
+    async with store_of(url, "forescale_leases", "forescale") as store:
+        assert (await store.put(SHARD, claim("a"))).holder == "a"
+    server = PostgreSqlServer(host="127.0.0.1", port=URL(url).port or 0, database="postgres", username="forescale")
+    async with Resources() as resources:
+        context = AdapterContext(resources, SystemClock(), 5.0)
+        snapshots = await open_snapshots(server, "forescale_snapshots", "forescale", context)
+        await snapshots.write(WorkloadName("chat"), "me", "text")
+        assert len(await snapshots.read([WorkloadName("chat")])) == 1
 
 
 @pytest.mark.parametrize(
