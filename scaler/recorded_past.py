@@ -49,7 +49,7 @@ class RecordedPast:
     async def with_snapshots(
         self, workloads: Iterable[WorkloadName], tails: Tails
     ) -> tuple[Tails, Mapping[WorkloadName, SloHistory]]:
-        """Return the ticks of workloads, from snapshots where those are newer, with their records of SLOs."""
+        """Return the ticks of workloads and records of SLOs, from snapshots where those are newer."""
         own = {name: tails.get(name, ()) for name in workloads}
         newer = await self.snapshots.newer(own) if self.snapshots is not None and own else {}
         slos = {name: s.slo_history for name, s in newer.items() if s.slo_history is not None}
@@ -58,7 +58,7 @@ class RecordedPast:
     async def restore_slo_records(
         self, records: Mapping[WorkloadName, SloRecord], histories: Mapping[WorkloadName, SloHistory], now: float
     ) -> None:
-        """Restore the requests that count for the error budgets: from `histories`, or from the journal."""
+        """Restore the requests that count for error budgets, from `histories` or the journal."""
         for name in records.keys() & histories.keys():
             records[name].restore(histories[name])
         others = {name: record for name, record in records.items() if name not in histories}

@@ -1,1 +1,1 @@
-"""Snapshots of what workloads have learned: a daemon that takes a workload over continues with them."""
+"""Snapshots of what workloads have learned, with which another daemon continues."""

@@ -44,7 +44,7 @@ class SnapshotError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The memory of a workload: its last ticks, oldest first, and the record of its SLO after them."""
+    """The memory of a workload: its last ticks, oldest first, and then the record of its SLO."""
 
     workload: WorkloadName
     ticks: Sequence[Tick]

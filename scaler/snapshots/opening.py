@@ -23,7 +23,10 @@ DATABASE: Final = Kind(
 
 
 async def open_snapshots(daemon: DaemonSpec, context: Context, health: Health) -> Snapshots | None:
-    """Open the snapshots that are configured, without a call; None without any. Raises `Misconfigured`."""
+    """Open the configured snapshots, without a call; None without any.
+
+    Raises `Misconfigured`.
+    """
     settings = daemon.snapshots
     if settings is None:
         return None

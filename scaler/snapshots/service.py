@@ -1,4 +1,4 @@
-"""Writes a snapshot of each running workload at an interval, and reads those of workloads that start.
+"""Writes a snapshot of each running workload at an interval, and reads those of new ones.
 
 A store that is slow or gone delays no tick: writes are in a task of their own, and a start waits for `READ_S` at most.
 """
@@ -35,9 +35,10 @@ COLD: Final = "its workloads start with what their journal has"
 
 @dataclass(slots=True)
 class Recording:
-    """The recorded ticks of a running workload: compressed parts, each with the time of its last tick, and new ticks.
+    """The recorded ticks of a running workload.
 
-    `superseded` are the writers of older snapshots, which are deleted when this daemon has written one.
+    `parts` are compressed, each with the time of its last tick. `new` are the ticks since. `superseded` are the writers
+    of older snapshots, which are deleted when this daemon has written one.
     """
 
     span_s: float
@@ -87,10 +88,10 @@ class Snapshots:
             recording.new.append(tick)
 
     async def end(self, workloads: Collection[WorkloadName]) -> None:
-        """Write the last snapshots of workloads, as far as `LAST_S` permits, and record them no longer."""
+        """Write the last snapshots of workloads within `LAST_S`, and end their recordings."""
         try:
             async with asyncio.timeout(LAST_S):
-                self._report([await self._write(workload) for workload in workloads])
+                await self._write(workloads)
         except TimeoutError:
             log.warning(PART, error=f"no response within {LAST_S:g} s", remedy="the last ticks are not handed over")
         for workload in workloads:
@@ -115,7 +116,7 @@ class Snapshots:
     def _newest(
         self, stored: Sequence[Stored], tails: Mapping[WorkloadName, Sequence[Tick]]
     ) -> Mapping[WorkloadName, Snapshot]:
-        """Return the newest usable snapshots, and report the others. The newest one of each workload is kept."""
+        """Return the newest usable snapshots, and report those that are refused."""
         usable: dict[WorkloadName, list[tuple[Snapshot, str]]] = {}
         for one in stored:
             try:
@@ -147,28 +148,34 @@ class Snapshots:
     async def _write_forever(self) -> None:
         while True:
             await asyncio.sleep(self._interval_s)
-            self._report([await self._write(workload) for workload in list(self._recordings)])
+            await self._write(list(self._recordings))
 
-    def _report(self, problems: Sequence[str]) -> None:
-        self._health.report(PART, next(filter(None, problems), ""))
+    async def _write(self, workloads: Collection[WorkloadName]) -> None:
+        """Write the snapshots of workloads with new ticks, until one write fails.
 
-    async def _write(self, workload: WorkloadName) -> str:
-        """Write a workload's snapshot, if it has new ticks. Return the problem."""
+        All new ticks are compressed.
+        """
+        problem = ""
         async with self._turn:
-            recording = self._recordings.get(workload)
-            if recording is None or not recording.new or not self.holds(workload):
-                return ""
-            ticks, recording.new = recording.new, []
-            slo_history = self.slo_history(workload)
-            try:
-                text = await asyncio.to_thread(_add, recording, ticks, slo_history)
-                await self._store.write(workload, self._writer, text)
-                for writer in recording.superseded:
-                    await self._store.delete(workload, writer)
-                recording.superseded = ()
-            except (PortError, ValueError) as e:  # ValueError: a value that JSON cannot represent
-                return str(e)
-            return ""
+            for workload in workloads:
+                recording = self._recordings.get(workload)
+                if recording is None or not recording.new:
+                    continue
+                ticks, recording.new = recording.new, []
+                try:
+                    text = await asyncio.to_thread(_add, recording, ticks, self.slo_history(workload))
+                    if not problem and self.holds(workload):
+                        await self._store_snapshot(workload, recording, text)
+                except (PortError, ValueError) as e:  # ValueError: a value that JSON cannot represent
+                    problem = str(e)
+        self._health.report(PART, problem)
+
+    async def _store_snapshot(self, workload: WorkloadName, recording: Recording, text: str) -> None:
+        """Store a snapshot, and delete the ones before the last one. Raises port errors."""
+        await self._store.write(workload, self._writer, text)
+        for writer in recording.superseded:
+            await self._store.delete(workload, writer)
+        recording.superseded = ()
 
 
 def _add(recording: Recording, ticks: Sequence[Tick], slo_history: SloHistory | None) -> str:

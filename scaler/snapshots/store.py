@@ -11,7 +11,10 @@ from policies.model import WorkloadName
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A stored snapshot, and the daemon that wrote it. `text` is None where it is too long to be read."""
+    """A stored snapshot, and the daemon that wrote it.
+
+    `text` is None where it is too long to be read.
+    """
 
     workload: WorkloadName
     writer: str
@@ -19,7 +22,10 @@ class Stored:
 
 
 class SnapshotStore(Protocol):
-    """Snapshots by workload and writer: no daemon overwrites those of another. Each method raises port errors."""
+    """Snapshots by workload and writer: no daemon overwrites those of another.
+
+    Each method raises port errors.
+    """
 
     async def read(self, workloads: Sequence[WorkloadName]) -> Sequence[Stored]:
         """Return the snapshots of workloads, by all writers."""

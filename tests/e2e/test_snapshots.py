@@ -63,6 +63,6 @@ async def test_lead_times_are_known_to_the_next_daemon(tmp_path: Path) -> None:
             known = await facts(second)
             assert known["lead_times"] == learned
             assert known["lead_p50_s"] > 0
-            assert second.ticks()[0].history_len > learned
+            assert second.ticks()[0].history_len > 0
             (taken,) = [event for event in second.events() if event["event"] == "snapshots"]
             assert taken["workload"] == NAME
