@@ -1,4 +1,4 @@
-"""The recorded past that a workload starts with: the tail of the journal, or a newer snapshot of another daemon."""
+"""The recorded past that a workload starts with: the journal's tail, or a newer snapshot."""
 
 from __future__ import annotations
 

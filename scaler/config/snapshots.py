@@ -1,4 +1,4 @@
-"""Settings of snapshots: the store from which another daemon takes what a workload has learned."""
+"""Settings of snapshots, from which another daemon takes what a workload has learned."""
 
 from __future__ import annotations
 

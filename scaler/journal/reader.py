@@ -153,7 +153,7 @@ def _ticks_backward(directory: Path, unread: Unread) -> Iterator[Tick]:
 
 
 def parse_record(line: bytes) -> Mapping[str, Any] | None:
-    """Return the record of a line; None where it is damaged, or of a schema that this version does not read."""
+    """Return the record of a line; None for a damaged one, and for an unsupported schema."""
     try:
         record = json.loads(line)
         if SURROGATE.search(line):  # an unpaired surrogate cannot be encoded or printed

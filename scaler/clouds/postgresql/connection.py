@@ -79,7 +79,10 @@ class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no ty
 
 
 class Session:
-    """One connection, opened on first use in a thread. Another thread may `cut` it, which ends the call."""
+    """One connection, opened on first use in a thread.
+
+    Another thread may `cut` it, which ends the call.
+    """
 
     def __init__(
         self,
@@ -122,9 +125,9 @@ class Session:
         return self._connection
 
     def run(self, work: Callable[[Connection], T], *, keep: bool) -> T:
-        """Return the result of `work`. Keep the connection for the next call where `keep` is set and this one succeeds.
+        """Return the result of `work`.
 
-        Raises `FAILURES`.
+        With `keep`, the connection stays open for the next call. Raises `FAILURES`.
         """
         try:
             result = work(self.connection())

@@ -47,7 +47,10 @@ class Table:
         self._session: Session | None = None
 
     async def select(self, columns: Iterable[str], where: Row) -> list[list[Any]]:
-        """Return columns of the rows with these values; none where the table is missing. Raises port errors."""
+        """Return columns of the rows with these values; none where the table is missing.
+
+        Raises port errors.
+        """
         try:
             return await self._in_turn(f"SELECT {', '.join(columns)} FROM {self._name} WHERE {_is(where)}")
         except PortError as e:
@@ -66,7 +69,10 @@ class Table:
         )
 
     async def update(self, values: Row, where: Row) -> bool:
-        """Change the row with the values of `where`, and return whether there was one. Raises port errors."""
+        """Change the row with the values of `where`, and return whether there was one.
+
+        Raises port errors.
+        """
         changes = ", ".join(f"{column} = {literal(value)}" for column, value in values.items())
         return await self._write(f"UPDATE {self._name} SET {changes} WHERE {_is(where)}")
 
