@@ -54,7 +54,7 @@ def belongs_to(kind: str) -> str:
             "daemon.ha.lease.duration_s",
             "must be above 14, the sum of renew_s and the deadline_s of workload a",
         ),
-        ("kind: etcd", "daemon.ha.lease.kind", "must be kubernetes or postgresql"),
+        ("kind: etcd", "daemon.ha.lease.kind", "must be one of kubernetes, postgresql"),
         (
             "kind: postgresql",
             "daemon.ha.lease.server",
@@ -66,7 +66,7 @@ def belongs_to(kind: str) -> str:
         (
             f"kind: postgresql, table: 'a; b', {SERVER}",
             "daemon.ha.lease.table",
-            "must be a table, optionally after its schema, in lower-case letters, digits and _",
+            "must be a table, optionally after its schema, in lower-case letters, digits and _, such as forescale_leases",
         ),
     ],
 )

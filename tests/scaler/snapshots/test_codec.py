@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.history.ticks import History
-from policies.model import PoolName, PoolStatus, Tick, WorkloadName
+from policies.model import Fresh, PoolStatus, Tick, WorkloadName
 from policies.pipeline import decide
 from scaler.journal.codec import encode_tick
-from scaler.snapshots.codec import MAX_CHARS, Snapshot, SnapshotError, _checksum, decode, encode, part_of
-from tests.factories import NOW, fresh, queue, seen, spec, tick_of
+from scaler.snapshots.codec import MAX_CHARS, SnapshotError, _checksum, decode, encode, part_of
+from tests.factories import NOW, queue, seen, spec, tick_of
 
 LLM = WorkloadName("llm")
 
@@ -124,13 +124,6 @@ def test_size_is_bounded_and_the_newest_parts_are_kept() -> None:
 
 def test_ticks_of_pools_keep_interruptions_and_shortfalls() -> None:
     status = PoolStatus(4, 3, None, interruption_pending=1, interrupted=2, failed=1)
-    observation = seen({}, pools={"spot": fresh(0.0), "main": fresh(0.0)})
-    observation = dataclasses.replace(
-        observation,
-        pools={PoolName("spot"): dataclasses.replace(fresh(0.0), value=status)},  # type: ignore[arg-type]
-    )
-    recorded = tick_of(observation, RECORDED[0].decision)
-    recorded = dataclasses.replace(recorded, decision=dataclasses.replace(recorded.decision, at=observation.at))
-    taken = decode(encode(LLM, [part_of([recorded])], None), LLM)
-    assert isinstance(taken, Snapshot)
-    assert taken.ticks[0].observation == observation
+    observation = seen({}, pools={"spot": Fresh(status, NOW)})
+    recorded = tick_of(observation, dataclasses.replace(RECORDED[0].decision, at=observation.at))
+    assert decode(encode(LLM, [part_of([recorded])], None), LLM).ticks[0].observation == observation
