@@ -9,6 +9,7 @@ import pytest
 
 from policies.model import WorkloadName
 from scaler.config.load import load
+from scaler.config.postgresql_server import TABLE
 from scaler.extras import missing_packages
 from scaler.leases.shard_map import ShardMap, shard_map
 from tests.scaler.config.test_limits_config import problems_of
@@ -66,7 +67,7 @@ def belongs_to(kind: str) -> str:
         (
             f"kind: postgresql, table: 'a; b', {SERVER}",
             "daemon.ha.lease.table",
-            "must be a table, optionally after its schema, in lower-case letters, digits and _, such as forescale_leases",
+            f"must be {TABLE.words}, such as forescale_leases",
         ),
     ],
 )
