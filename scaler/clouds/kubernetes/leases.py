@@ -17,7 +17,7 @@ from scaler.clouds.kubernetes.session import Body, KubeResponse, Session, accept
 from scaler.clouds.response_validation import list_of, unavailable_if_malformed
 from scaler.config.high_availability import HighAvailability
 from scaler.leases.protocol import Claim, Origin, Record
-from scaler.leases.store import Observe
+from scaler.leases.store import Observe, limited_duration_s
 from scaler.ports import Conflict, Context
 
 API: Final = "coordination.k8s.io/v1"
@@ -25,8 +25,6 @@ LABEL: Final = "forescale.io/installation"
 """Label of an installation's leases."""
 NOTE: Final = "forescale.io/note"
 """Annotation with a record's note."""
-MAX_DURATION_S: Final = 3600.0
-"""Maximum duration that is read from a record: a wrong one must not keep a shard forever. Seconds."""
 NAMESPACE_FILE: Final = credentials.POD_FOLDER / "namespace"
 
 
@@ -140,12 +138,11 @@ def parse(body: Body) -> tuple[str, Record]:
     with unavailable_if_malformed("a lease"):
         metadata, spec = body["metadata"], body.get("spec") or {}
         note = (metadata.get("annotations") or {}).get(NOTE) or ""
-        duration_s, transitions = spec.get("leaseDurationSeconds"), spec.get("leaseTransitions")
-        known_s = float(duration_s) if isinstance(duration_s, int) and duration_s > 0 else MAX_DURATION_S
+        transitions = spec.get("leaseTransitions")
         record = Record(
             str(spec.get("holderIdentity") or ""),
             transitions if isinstance(transitions, int) else 0,
-            min(known_s, MAX_DURATION_S),
+            limited_duration_s(spec.get("leaseDurationSeconds")),
             text_field(metadata, "resourceVersion"),
             note if isinstance(note, str) else json.dumps(note),
             str(spec.get("renewTime") or ""),
