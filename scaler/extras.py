@@ -32,7 +32,11 @@ def missing_packages(config: Config) -> dict[str, list[str]]:
 
 def _daemon_extras(spec: DaemonSpec) -> set[str]:
     """Return the extras that settings of the daemon need."""
-    needed = {"notices": bool(spec.notices.destinations), "otel": spec.opentelemetry is not None}
+    needed = {
+        "kubernetes": spec.kubernetes_workloads is not None or spec.ha is not None,
+        "notices": bool(spec.notices.destinations),
+        "otel": spec.opentelemetry is not None,
+    }
     servers = {extra for server, extra in PARTNERS.items() if getattr(spec.partners, server) is not None}
     return servers | {extra for extra, is_needed in needed.items() if is_needed}
 

@@ -15,12 +15,15 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from scaler.clock import SystemClock
 from scaler.config.custom_resource import API_VERSION, definition
+from scaler.config.load import load
+from scaler.diagnostics import check_settings
 from tests.deploy.charts import needs_kubectl
 from tests.servers.control_plane import why_not
 from tests.servers.daemon import Daemon, daemon, until
 from tests.servers.exporter import Engine, Exporter, exporter, vllm
-from tests.servers.kube_real import KubeNamespace, kube_namespace, manifests, path_of
+from tests.servers.kube_real import RBAC, KubeNamespace, kube_namespace, manifests, path_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not() or "there is one")]
 WITHIN_S: Final = 120.0
@@ -357,6 +360,34 @@ async def test_a_restart_of_the_api_server_loses_no_workload(cluster: Cluster) -
         await cluster.edit("chat", min_replicas=7)
         await until(lambda: size_is(cluster, 7), WITHIN_S, running)
         assert not [e for e in running.events() if e["event"] == "reload" and e.get("removed")]
+
+
+async def test_live_check_reports_the_permissions_of_the_daemon(cluster: Cluster) -> None:
+    kubeconfig = {"kubeconfig": str(cluster.place.kubeconfig)}
+    followed = {"namespaces": [cluster.namespace], "config_maps": True, "cluster": kubeconfig}
+    ha = {"lease": {"namespace": cluster.namespace, "cluster": kubeconfig}}
+    file = cluster.folder / "daemon.yaml"
+    file.write_text(yaml.safe_dump({"daemon": {"kubernetes_workloads": followed, "ha": ha}}))
+
+    async def denied() -> dict[str, list[str]]:
+        checks = await check_settings(load([file]).daemon, SystemClock())
+        assert [check.error for check in checks] == ["", ""]
+        return {c.setting: [p.action for p in c.permits if p.granted is not True] for c in checks}
+
+    verbs = ("get", "list", "watch", "create", "patch", "delete")
+    leases = [f"{verb} leases.coordination.k8s.io in namespace {cluster.namespace}" for verb in verbs]
+    assert await denied() == {"kubernetes_workloads": [], "ha": leases}
+    for manifest in manifests("kubernetes-leases"):
+        if "subjects" in manifest:
+            manifest["subjects"] = [{"kind": "User", "name": "scaler"}]
+        await cluster.place.create(path_of(manifest, cluster.namespace), manifest)
+    await cluster.place.permitted("create", "coordination.k8s.io/leases", granted=True)
+    role = cluster.place.path("roles", "forescale-workloads", RBAC)
+    rules = (await cluster.place.call("GET", role))["rules"]
+    await cluster.place.call("PATCH", role, {"rules": [rule for rule in rules if "patch" not in rule["verbs"]]})
+    await cluster.place.permitted("patch", "forescale.io/workloads/status", granted=False)
+    status = f"patch workloads/status.forescale.io in namespace {cluster.namespace}"
+    assert await denied() == {"kubernetes_workloads": [status], "ha": []}
 
 
 async def test_hostile_objects_are_pruned_or_refused_and_harm_no_other_workload(cluster: Cluster) -> None:
