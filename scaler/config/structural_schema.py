@@ -172,7 +172,7 @@ def merged(variants: Sequence[Schema]) -> Schema:
 
 
 def _of_any_type(variants: Sequence[Schema]) -> Schema:
-    """Return a schema that accepts values of any type, with maps and lists only as deep as those of the variants.
+    """Return a schema of values of any type, at most as deep as the variants.
 
     API servers before Kubernetes 1.26 take twice the time for each further map in a map that no schema describes:
     minutes at a depth of 20 (https://github.com/kubernetes-sigs/structured-merge-diff/pull/222). They remove keys that

@@ -37,7 +37,10 @@ def events_about_resizes(namespace: str) -> list[Action]:
 
 
 def custom_resources(namespace: str) -> list[Action]:
-    """Return the actions to read Workloads, and to write their status. An empty namespace stands for all."""
+    """Return the actions to read Workloads, and to write their status.
+
+    An empty namespace stands for all.
+    """
     verbs = {PLURAL: ("list", "watch"), f"{PLURAL}/status": ("patch",)}
     return [
         Action(verb, GROUP, resource, namespace, manifest="kubernetes-workloads.yaml")
