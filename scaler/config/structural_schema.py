@@ -45,6 +45,7 @@ RESERVED: Final = frozenset(
 )
 """Names that a CEL expression writes between two underscores on each side."""
 TEXT: Final[Schema] = {"type": "string"}
+"""Values of a map or list where no variant has one."""
 
 
 class Translation:
@@ -174,9 +175,9 @@ def merged(variants: Sequence[Schema]) -> Schema:
 def _of_any_type(variants: Sequence[Schema]) -> Schema:
     """Return a schema of values of any type, at most as deep as the variants.
 
-    API servers before Kubernetes 1.26 take twice the time for each further map in a map that no schema describes:
-    minutes at a depth of 20 (https://github.com/kubernetes-sigs/structured-merge-diff/pull/222). They remove keys that
-    the schema of a map lacks before that. So both the values of a map and the items of a list have a schema.
+    An API server from before July 2022 takes twice the time for each further map in a map that no schema describes:
+    minutes at a depth of 20 (https://github.com/kubernetes-sigs/structured-merge-diff/pull/222). It first removes the
+    keys that a schema lacks. So both the values of a map and the items of a list have a schema.
     """
     values = [value for variant in variants for value in _values(variant)]
     items = [variant["items"] for variant in variants if "items" in variant]

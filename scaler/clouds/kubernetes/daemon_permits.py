@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from scaler.clouds.kubernetes import actions, permissions
 from scaler.clouds.kubernetes import session as kube
 from scaler.clouds.kubernetes.leases import NAMESPACE_FILE, own_namespace
+from scaler.clouds.kubernetes.permissions import Action
 from scaler.clouds.kubernetes.session import Session, accepted_body
 from scaler.config.custom_resource import API_VERSION, PLURAL
 from scaler.config.daemon import KubernetesWorkloads
@@ -20,9 +21,9 @@ async def workload_permits(settings: KubernetesWorkloads, context: Context) -> S
     Raises port errors, and `Misconfigured` where the definition of Workload is not installed.
     """
     session = await kube.session(context, settings.cluster)
-    namespaces = ["" if namespace == "*" else namespace for namespace in settings.namespaces]
-    needed = []
-    for namespace in namespaces:
+    needed: list[Action] = []
+    for listed in settings.namespaces:
+        namespace = "" if listed == "*" else listed
         needed += actions.custom_resources(namespace) if settings.custom_resources else []
         needed += actions.config_maps(namespace) if settings.config_maps else []
     permits = await permissions.permits(session, needed, context.deadline_s)

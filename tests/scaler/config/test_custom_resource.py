@@ -67,7 +67,7 @@ def test_schema_is_structural() -> None:
 
 
 def test_each_map_and_list_has_a_schema_for_its_values() -> None:
-    """An API server before Kubernetes 1.26 needs time that doubles with each nested map without a schema."""
+    """An API server from before July 2022 needs time that doubles with each nested map without a schema."""
     untyped = [node for node, condition in nodes(ROOT_SCHEMA) if not condition and "type" not in node]
     assert untyped
     for node in untyped:
