@@ -36,7 +36,7 @@ def command(args: argparse.Namespace) -> int:
     clock = make_clock(config.daemon)
     checks = asyncio.run(check_adapters(config, clock)) if args.live else []
     settings = asyncio.run(check_settings(config.daemon, clock)) if args.live else []
-    problems = sum(not check.ok for check in (*checks, *settings))
+    problems = sum(not check.ok for check in checks) + sum(not setting.ok for setting in settings)
     exit_code = 1 if problems else 0
     if args.json:
         shown: dict[str, object] = {"valid": True, "workloads": sorted(config.workloads), "missing_packages": missing}
