@@ -35,6 +35,7 @@ def _daemon_extras(spec: DaemonSpec) -> set[str]:
     """Return the extras that settings of the daemon need."""
     leases = set() if spec.ha is None else {KINDS[spec.ha.lease.kind].extra}
     needed = {
+        "kubernetes": spec.kubernetes_workloads is not None,
         "notices": bool(spec.notices.destinations),
         "otel": spec.opentelemetry is not None,
         "postgresql": spec.snapshots is not None and spec.snapshots.server is not None,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from scaler.config.high_availability import HighAvailability
 from scaler.leases.protocol import Claim, Record
+from scaler.ports import Permit
 from scaler.registry import Kind
 
 SETTINGS: Final = "scaler.config.high_availability:LeaseSettings"
@@ -65,6 +66,9 @@ class LeaseStore(Protocol):
 
     def watch(self, observe: Observe) -> None:
         """Begin to report changes to `observe`."""
+
+    async def permits(self) -> Sequence[Permit]:
+        """Return a permit for each needed action, without a write."""
 
 
 def limited_duration_s(value: object) -> float:

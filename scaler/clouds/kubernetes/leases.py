@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from scaler.clouds.kubernetes import credentials
+from scaler.clouds.kubernetes import actions, credentials, permissions
 from scaler.clouds.kubernetes.list_and_watch import Follower, WatchPath
 from scaler.clouds.kubernetes.objects import MANAGER, text_field
 from scaler.clouds.kubernetes.session import Body, KubeResponse, Session, accepted_body
@@ -18,7 +18,7 @@ from scaler.clouds.response_validation import list_of, unavailable_if_malformed
 from scaler.config.high_availability import HighAvailability
 from scaler.leases.protocol import Claim, Origin, Record
 from scaler.leases.store import Observe, limited_duration_s
-from scaler.ports import Conflict, Context
+from scaler.ports import Conflict, Context, Permit
 
 API: Final = "coordination.k8s.io/v1"
 LABEL: Final = "forescale.io/installation"
@@ -43,9 +43,13 @@ class KubernetesLeases:
         self._session = session
         self._installation = spec.name
         self._timeout_s = spec.lease.renew_s
-        self._path = f"/apis/{API}/namespaces/{spec.lease.namespace or own_namespace(NAMESPACE_FILE)}/leases"
+        self._namespace = spec.lease.namespace or own_namespace(NAMESPACE_FILE)
+        self._path = f"/apis/{API}/namespaces/{self._namespace}/leases"
         self._query = {"labelSelector": f"{LABEL}={spec.name}"}
         self._watch: LeaseWatch | None = None
+
+    async def permits(self) -> Sequence[Permit]:
+        return await permissions.permits(self._session, actions.leases(self._namespace), self._timeout_s)
 
     async def list(self) -> Mapping[str, Record]:
         what = "list leases"

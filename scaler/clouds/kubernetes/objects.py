@@ -10,6 +10,7 @@ from scaler.clouds.kubernetes.selectors import Selector, parse_label_selector, p
 from scaler.clouds.kubernetes.session import Session, accepted_body
 from scaler.clouds.response_validation import list_of, machine_count, unavailable_if_malformed
 from scaler.clouds.timestamps import seconds_of
+from scaler.config.kinds.kubernetes import KNOWN_KINDS
 from scaler.leases.fence import write_epoch
 from scaler.ports import Misconfigured
 
@@ -18,16 +19,6 @@ MANAGER: Final = "forescale"
 """Field manager of the daemon's writes without leases."""
 MAX_VERSION_CHARS: Final = 20
 """Maximum length of a numeric resource version: etcd's revisions are 64-bit integers."""
-KNOWN: Final = frozenset(
-    {
-        ("apps", "Deployment"),
-        ("apps", "ReplicaSet"),
-        ("apps", "StatefulSet"),
-        ("leaderworkerset.x-k8s.io", "LeaderWorkerSet"),
-    }
-)
-"""Kinds whose size is `.spec.replicas`, with a default by the API server, and whose ready replicas are
-`.status.readyReplicas` (0 where absent)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +46,7 @@ class ScalableKind:
 
     @property
     def known(self) -> bool:
-        return (group_of(self.api_version), self.name) in KNOWN
+        return (group_of(self.api_version), self.name) in KNOWN_KINDS
 
     def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
         """Return the path of an object, or of all objects of this kind in the namespace."""

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import functools
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final
@@ -23,7 +23,7 @@ from scaler.clouds.singleflight import cancel_all
 from scaler.config.high_availability import HighAvailability
 from scaler.leases.protocol import Claim, Origin, Record
 from scaler.leases.store import Observe, limited_duration_s
-from scaler.ports import Conflict, Context, Misconfigured, PortError
+from scaler.ports import Conflict, Context, Misconfigured, Permit, PortError
 
 COLUMNS: Final = (
     "installation text NOT NULL",
@@ -64,6 +64,9 @@ class PostgreSqlLeases:
         self._table = table
         self._context = context
         self._poll: asyncio.Task[None] | None = None
+
+    async def permits(self) -> Sequence[Permit]:
+        return [Permit(action, granted) for action, granted in await self._table.privileges()]
 
     async def list(self) -> Mapping[str, Record]:
         return dict(map(parse, await self._table.select(READ, self._all)))

@@ -14,6 +14,7 @@ from scaler.clouds.postgresql.connection import Connection, Database, Session
 from scaler.clouds.response_validation import one_line, unavailable_if_malformed
 from scaler.ports import PortError
 
+COMMANDS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
 MISSING_TABLE: Final = "42P01"
 CREATED_MEANWHILE: Final = frozenset({"23505", "42P07"})
 """States of a `CREATE TABLE` that another daemon was faster with: a duplicate type, or a duplicate table."""
@@ -45,6 +46,25 @@ class Table:
         self._definition = f"CREATE TABLE IF NOT EXISTS {self._name} ({', '.join(columns)})"
         self._turn = asyncio.Lock()
         self._session: Session | None = None
+
+    async def privileges(self) -> list[tuple[str, bool]]:
+        """Return each needed privilege, and whether the user has it: those on the table, or to create it.
+
+        Raises port errors.
+        """
+        name = literal(self._name)
+        checks = ", ".join(f"has_table_privilege({name}, '{command}')" for command in COMMANDS)
+        try:
+            (row,) = await self._in_turn(f"SELECT {checks}")
+        except PortError as e:
+            if sqlstate(e) != MISSING_TABLE:
+                raise
+            schema = f"parse_ident({name})" if "." in self._name else "ARRAY[current_schema()::text]"
+            ((granted,),) = await self._in_turn(f"SELECT has_schema_privilege(({schema})[1], 'CREATE')")
+            return [(f"create table {self._name}", bool(granted))]
+        return [
+            (f"{command} on table {self._name}", bool(granted)) for command, granted in zip(COMMANDS, row, strict=True)
+        ]
 
     async def select(self, columns: Iterable[str], where: Row) -> list[list[Any]]:
         """Return columns of the rows with these values; none where the table is missing.

@@ -16,6 +16,16 @@ from scaler.clouds.kubernetes.cluster import KubeCluster, object_target
 from scaler.clouds.kubernetes.drain_settings import Drain
 
 CAPACITY_BUFFER_GROUP: Final = "autoscaling.x-k8s.io"
+KNOWN_KINDS: Final = frozenset(
+    {
+        ("apps", "Deployment"),
+        ("apps", "ReplicaSet"),
+        ("apps", "StatefulSet"),
+        ("leaderworkerset.x-k8s.io", "LeaderWorkerSet"),
+    }
+)
+"""Namespaced kinds whose size is `.spec.replicas`, with a default by the API server, and whose ready replicas are
+`.status.readyReplicas` (0 where absent)."""
 OBJECT_NAME: Final = Pattern(
     r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", "at most 253 lowercase letters, digits and inner hyphens and dots"
 )

@@ -24,7 +24,7 @@ from scaler.config.postgresql_server import PostgreSqlServer
 from scaler.leases.opening import open_store
 from scaler.leases.protocol import Claim, Origin, Record
 from scaler.leases.store import LeaseStore
-from scaler.ports import Conflict, Misconfigured, PortError, Unavailable
+from scaler.ports import Conflict, Misconfigured, Permit, PortError, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
 from tests.servers.daemon import until
 from tests.servers.postgresql import INITDB, USER, execute, postgres
@@ -99,12 +99,17 @@ async def test_documented_grants_are_enough_and_needed(url: str, table: str) -> 
     role = f"role_{table}"
     await run(url, f"CREATE ROLE {role} LOGIN")
     async with store_of(url, table, role) as store:
+        assert await store.permits() == [Permit(f'create table "{table}"', granted=False)]
         with pytest.raises(Misconfigured, match=r"permission denied.*42501.*create the table, and grant"):
             await store.put(SHARD, claim("a"))
         await run(url, f"CREATE TABLE {table} ({', '.join(COLUMNS)})")
         with pytest.raises(Misconfigured, match="grant its user SELECT"):
             await store.list()
+        assert [p.granted for p in await store.permits()] == [False] * 4
         await run(url, f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {role}")
+        assert {p.action: p.granted for p in await store.permits()} == {
+            f'{command} on table "{table}"': True for command in ("SELECT", "INSERT", "UPDATE", "DELETE")
+        }
         first = await store.put(SHARD, claim("a"))
         second = await store.put(SHARD, claim("b", first.version))
         assert await store.list() == {SHARD: second}
@@ -192,8 +197,9 @@ async def test_commit_that_no_replica_confirms_is_not_accepted(url: str, table: 
         version = (await store.put(SHARD, claim("a"))).version
         await run(url, "ALTER SYSTEM SET synchronous_standby_names = 'absent'", "SELECT pg_reload_conf()")
         try:
-            for _ in range(100):  # the server applies the setting some time later
+            for _ in range(1000):  # the server applies the setting some time later
                 version = (await store.put(SHARD, claim("a", version))).version
+                await asyncio.sleep(0.05)
         except Unavailable as e:
             errors.append(e)
         finally:
