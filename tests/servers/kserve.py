@@ -174,7 +174,7 @@ class Controller:
             ready |= {"reason": "MinimumReplicasUnavailable", "message": "no replica is available"}
         before = parent.get("status", {})
         (old,) = before.get("conditions") or [{}]
-        moved = (old.get("status"), old.get("reason")) != (ready["status"], ready["reason"])
+        moved = (old.get("status"), old.get("reason")) != (ready["status"], ready.get("reason"))
         ready["lastTransitionTime"] = "2026-11-30T12:00:00Z" if moved else old["lastTransitionTime"]
         status = {**status, "observedGeneration": metadata["generation"], "conditions": [ready]}
         if any(before.get(key) != value for key, value in status.items()):
