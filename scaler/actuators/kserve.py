@@ -116,7 +116,7 @@ class KServeResizer:
         return parent, kserve.component_of(self._spec, parent)
 
     async def _with_failure(self, status: PoolStatus, parent: CustomObject, child: ChildPool) -> PoolStatus:
-        """Return the status with KServe's report about missing replicas, unless their pods explain them."""
+        """Return the status with KServe's report on missing replicas, unless pods explain them."""
         if status.pending == 0 or status.shortfall is not None:
             return status
         present = requested_size(await child.watch.state(child.component.child.name, self._timeout_s))

@@ -30,6 +30,7 @@ class KServeRig(ActuatorRig):
     settings = LLM
     manifest, role = "kubernetes-kserve", "forescale-kserve"
     resource = f"{GROUP}/llminferenceservices"
+    child = "llm-kserve"
 
     def __init__(self, place: KServePlace) -> None:
         self._place = place
@@ -79,7 +80,8 @@ class KServeRig(ActuatorRig):
     async def fail_late(self, *, quota: bool) -> bool:
         if quota:
             return False  # KServe reports no reason in a form that tells a quota
-        self._place.controller.refused["llm"] = "LLMInferenceServiceConfig base not found"
+        await self._place.controller.refuse("llm", "LLMInferenceServiceConfig base not found")
+        await self._place.kube.set_size(2, self.child)
         return True
 
     async def forbid(self) -> None:
@@ -104,18 +106,19 @@ class ExternalRig(KServeRig):
     settings: dict[str, str] = {}
     manifest, role = "kubernetes", "forescale"
     resource = "apps/deployments/scale"
+    child = "llm-predictor"
 
     async def create(self) -> None:
         await self._place.add_service(autoscalerClass="external")
 
     def path(self) -> str:
-        return self._place.kube.path("deployments", "llm-predictor") + "/scale"
+        return self._place.kube.path("deployments", self.child) + "/scale"
 
     async def size(self) -> int:
-        return await self._place.kube.size("llm-predictor")
+        return await self._place.kube.size(self.child)
 
     async def set_size(self, replicas: int) -> None:
-        await self._place.kube.set_size(replicas, "llm-predictor")
+        await self._place.kube.set_size(replicas, self.child)
 
     async def fail_late(self, *, quota: bool) -> bool:
         failure = {"reason": "ModelLoadFailed", "message": "no such file", "time": "2026-11-30T12:34:56Z"}
@@ -134,6 +137,7 @@ class KServeContract(ActuatorContract):
         async with kserve_place() as place:
             rig = self.kind(place)
             await rig.create()
+            await place.ready(rig.child, 2)
             try:
                 yield rig
             finally:

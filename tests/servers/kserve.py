@@ -28,7 +28,7 @@ LLM_SERVICE: Final = f"{GROUP}/v1alpha2"
 LWS: Final = "leaderworkerset.x-k8s.io/v1"
 MANAGER: Final = "manager"
 """Field manager of KServe's controller: the name of its program."""
-POLL_S: Final = 0.05
+POLL_S: Final = 0.1
 LONGEST_NAME: Final = 63
 COUNT: Final = {"type": "integer", "format": "int32", "minimum": 0}
 ANY: Final = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
@@ -55,7 +55,7 @@ def definitions() -> list[dict[str, Any]]:
     predictor = record(minReplicas=COUNT, maxReplicas=COUNT, model=ANY, workerSpec=ANY)
     service = definition(GROUP, "InferenceService", "inferenceservices", record(predictor=predictor))
     served(service, "v1beta1", {**STATUS, "deploymentMode": TEXT, "modelStatus": MODEL_STATUS})
-    llm_spec = {**record(**SIZED, model=ANY, prefill={**record(**SIZED), **EXCLUSIVE}), **EXCLUSIVE}
+    llm_spec = {**record((), **SIZED, model=ANY, prefill={**record((), **SIZED), **EXCLUSIVE}), **EXCLUSIVE}
     llm = definition(GROUP, "LLMInferenceService", "llminferenceservices", llm_spec)
     served(llm, "v1alpha2", {**STATUS, "workloads": record(primary=REFERENCE, prefill=REFERENCE)})
     return [service, llm]
@@ -92,16 +92,28 @@ class Controller:
     model_failure: dict[str, dict[str, Any]] = field(default_factory=dict)
     base_replicas: dict[str, int] = field(default_factory=dict)
     disaggregated: set[str] = field(default_factory=set)
+    cycle: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while the objects are reconciled once."""
 
     async def run(self) -> None:
         """Reconcile all objects until `stopping`."""
         while not self.stopping:
-            with contextlib.suppress(aiohttp.ClientError):  # the control plane may be down for a while
-                for parent in await self._list(SERVICE, "inferenceservices"):
-                    await self._service(parent)
-                for parent in await self._list(LLM_SERVICE, "llminferenceservices"):
-                    await self._llm_service(parent)
+            # the control plane may be down for a while
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                await self._reconcile()
             await asyncio.sleep(POLL_S)
+
+    async def _reconcile(self) -> None:
+        async with self.cycle:
+            for parent in await self._list(SERVICE, "inferenceservices"):
+                await self._service(parent)
+            for parent in await self._list(LLM_SERVICE, "llminferenceservices"):
+                await self._llm_service(parent)
+
+    async def refuse(self, name: str, why: str) -> None:
+        """Leave the children of an object alone from now on."""
+        async with self.cycle:
+            self.refused[name] = why
 
     async def _service(self, parent: dict[str, Any]) -> None:
         name, annotations = parent["metadata"]["name"], parent["metadata"].get("annotations", {})

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from policies.model import Shortfall
-from scaler.clouds.kubernetes.custom_resources import CustomObject, Objects, Path
-from scaler.clouds.kubernetes.objects import ScalableState
+from scaler.clouds.kubernetes.custom_resources import CustomObject, Objects
+from scaler.clouds.kubernetes.objects import Path, ScalableState
 from scaler.clouds.kubernetes.watch import SharedWatch
 from scaler.clouds.response_validation import machine_count, one_line, unavailable_if_malformed
 from scaler.clouds.timestamps import seconds_of

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import urllib.error
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -65,6 +67,16 @@ class KServePlace:
             while True:
                 if (await self.parent(llm=True)).get("status"):
                     return
+                await asyncio.sleep(0.05)
+
+    async def ready(self, child: str, replicas: int) -> None:
+        """Return when this many replicas of a Deployment are ready."""
+        async with asyncio.timeout(SHOWN_S):
+            while True:
+                with contextlib.suppress(urllib.error.HTTPError):  # the child may be absent yet
+                    body = await self.kube.call("GET", self.kube.path("deployments", child))
+                    if body["status"].get("readyReplicas") == replicas:
+                        return
                 await asyncio.sleep(0.05)
 
     async def edit(self, spec: dict[str, Any], manager: str = "kubectl", *, llm: bool = False, **metadata: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
@@ -217,7 +218,7 @@ async def test_controller_that_reverts_the_child_is_reported(place: KServePlace,
     actuator = await opened(**LLM)
     await actuator.resize(4, await settled(actuator, serving(2)))
     status = await settled(actuator, lambda s: s.other_writer is not None)
-    assert (status.other_writer or "").startswith("manager set it to 2")
+    assert "set it to 2" in (status.other_writer or "")
 
 
 # --- why replicas are not ready
@@ -256,7 +257,7 @@ async def test_size_that_kserve_refuses_is_a_shortfall(place: KServePlace, opene
     await place.add_llm_service(replicas=2)
     actuator = await opened(**LLM)
     observed = await settled(actuator, serving(2))
-    place.controller.refused["llm"] = "LLMInferenceServiceConfig base not found"
+    await place.controller.refuse("llm", "LLMInferenceServiceConfig base not found")
     await actuator.resize(5, observed)
     status = await settled(actuator, lambda s: s.shortfall is not None)
     assert status.shortfall is not None
@@ -304,6 +305,7 @@ async def test_shipped_role_permits_exactly_the_calls_on_kserves_kinds(place: KS
     expected = {(v, r) for rule in shipped_rules("kubernetes-kserve") for v in rule["verbs"] for r in rule["resources"]}
     seen: set[tuple[str, str]] = set()
     while seen != expected:
+        await asyncio.sleep(0.5)
         place.kube.proxy.tear_down()  # the log lists a watch once it has ended
         await actuator.status()
         seen = {call for call in calls(place) if call[1] in {"inferenceservices", "llminferenceservices"}}
