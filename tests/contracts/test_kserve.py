@@ -8,11 +8,15 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
+from policies.model import PoolName, WorkloadName
+from scaler.adapters import open_pool
+from scaler.clouds.kubernetes.cluster import KubeCluster
+from scaler.config.kinds.kserve import KServe, ObjectKind
 from scaler.ports import Actuator
 from scaler.shared_resources import AdapterContext
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
 from tests.contracts.test_kubernetes import abort_connection, stalled_write
-from tests.scaler.clouds.kserve_place import LLM, KServePlace, kserve_place
+from tests.scaler.clouds.kserve_place import KServePlace, kserve_place
 from tests.servers.control_plane import WRITES, why_not
 from tests.servers.kserve import GROUP
 from tests.servers.kube_real import shipped_rules
@@ -27,7 +31,7 @@ pytestmark = [
 class KServeRig(ActuatorRig):
     """An LLMInferenceService, whose `replicas` are the size."""
 
-    settings = LLM
+    object_kind: ObjectKind = "LLMInferenceService"
     manifest, role = "kubernetes-kserve", "forescale-kserve"
     resource = f"{GROUP}/llminferenceservices"
     child = "llm-kserve"
@@ -44,7 +48,10 @@ class KServeRig(ActuatorRig):
         return self._place.path("llm", llm=True)
 
     async def open(self, context: AdapterContext) -> Actuator:
-        return await self._place.open(context, **self.settings)
+        kube = self._place.kube
+        cluster = KubeCluster(kubeconfig=str(kube.kubeconfig))
+        spec = KServe(name="llm", namespace=kube.namespace, cluster=cluster, object_kind=self.object_kind)
+        return await open_pool(spec, context, WorkloadName("chat"), PoolName("gpus"))
 
     async def size(self) -> int:
         replicas: int = (await self._place.kube.call("GET", self.path()))["spec"]["replicas"]
@@ -103,7 +110,7 @@ class KServeRig(ActuatorRig):
 class ExternalRig(KServeRig):
     """An InferenceService of class `external`, whose Deployment has the size."""
 
-    settings: dict[str, str] = {}
+    object_kind = "InferenceService"
     manifest, role = "kubernetes", "forescale"
     resource = "apps/deployments/scale"
     child = "llm-predictor"

@@ -44,6 +44,7 @@ KINDS: Final[Mapping[tuple[str, str], Served]] = {
         "daemonsets": Served("apps/v1", "DaemonSet", size=None),
         "leaderworkersets": Served("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet"),
         "engines": Served("serving.example.com/v1beta1", "Engine", ("spec", "predictor", "min")),
+        "llminferenceservices": Served("serving.kserve.io/v1alpha2", "LLMInferenceService", size=None),
         "nodepools": Served("karpenter.sh/v1", "NodePool", namespaced=False),
         "nodeclaims": Served("karpenter.sh/v1", "NodeClaim", size=None, namespaced=False),
         "capacitybuffers": Served("autoscaling.x-k8s.io/v1beta1", "CapacityBuffer", size=None),

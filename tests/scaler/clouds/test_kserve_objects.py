@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from policies.model import PoolName, WorkloadName
+from scaler.actuators.kserve import open_kserve
+from scaler.clock import SystemClock
 from scaler.clouds.kubernetes import custom_resources, kserve
+from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.kserve import Child, Component
 from scaler.config.kinds.kserve import GROUP, KServe
-from scaler.ports import Misconfigured
+from scaler.kubernetes_events import Regarding, object_of
+from scaler.ports import Misconfigured, Unavailable
+from scaler.shared_resources import AdapterContext, Resources
+from tests.contracts.actuator import settled
+from tests.servers.kube_fake import kube_fake, write_kubeconfig
+from tests.servers.kube_objects import put_deployment
 
 PREDICTOR = Child("apps/v1", "Deployment", "llm-predictor")
 DECODE = Child("apps/v1", "Deployment", "llm-kserve")
@@ -89,3 +99,29 @@ def test_autoscaler_of_kserve_forbids_a_resize(
 def test_mode_in_the_status_counts_before_the_annotation(mode: str) -> None:
     with pytest.raises(Misconfigured, match=f"in the deployment mode {mode}, another autoscaler sizes it"):
         component({}, {}, {"deploymentMode": mode}, deploymentMode="Standard", autoscalerClass="external")
+
+
+def test_events_are_about_the_object_that_has_the_pool() -> None:
+    pool = KServe(name="llm", namespace="chat", **LLM)
+    assert object_of(pool) == Regarding(f"{GROUP}/v1alpha2", "LLMInferenceService", "chat", "llm")
+    pool = KServe(name="llm", version="v1alpha1", **LLM)
+    assert object_of(pool) == Regarding(f"{GROUP}/v1alpha1", "LLMInferenceService", "default", "llm")
+
+
+async def test_size_is_written_once_where_the_response_is_lost(tmp_path: Path) -> None:
+    async with kube_fake() as fake, Resources() as resources:
+        await put_deployment(fake, "llm-kserve", 2)
+        await fake.put("llminferenceservices", "llm", {"spec": {"replicas": 2}})
+        cluster = KubeCluster(kubeconfig=str(write_kubeconfig(tmp_path / "kubeconfig", fake.port)))
+        spec = KServe(name="llm", cluster=cluster, **LLM)
+        pool = await open_kserve(
+            spec, AdapterContext(resources, SystemClock(), 5.0), WorkloadName("chat"), PoolName("gpus")
+        )
+        observed = await settled(pool, lambda s: s.ready == 2)
+        fake.loses = True
+        with pytest.raises(Unavailable):
+            await pool.resize(5, observed)
+        fake.loses = False
+        status = await settled(pool, lambda s: s.desired == 5)
+        assert (status.other_writer, status.pending) == (None, 3)
+        assert fake.calls.count(("patch", "llminferenceservices")) == 1
