@@ -19,7 +19,7 @@ from scaler.config.secret import Secret
 from scaler.config.yaml_composer import Place
 from scaler.registry import kind_of
 
-POOLS: Final = frozenset({"capacity_buffer", "kubernetes", "published"})
+POOLS: Final = frozenset({"capacity_buffer", "kserve", "kubernetes", "published"})
 """Kinds of pools that have one object of a namespace."""
 SOURCES: Final = frozenset({"http_json", "kafka", "postgresql", "prometheus", "rabbitmq", "redis", "scrape"})
 """Kinds of sources that use no cloud identity of the daemon."""

@@ -332,6 +332,7 @@ async def test_a_workload_reaches_no_further_than_its_namespace(cluster: Cluster
     engines = {**cluster.spec()["sources"]["engines"], "access": token}
     refusals: dict[str, tuple[dict[str, Any], str]] = {
         "elsewhere": ({"pools": {"p": {"kind": "kubernetes", "name": "llm", "namespace": "kube-system"}}}, "namespace"),
+        "service": ({"pools": {"p": {"kind": "kserve", "name": "llm", "namespace": "other"}}}, "own namespace"),
         "cloud": ({"pools": {"p": {"kind": "asg", "group": "everyones"}}}, "must not be asg in namespace"),
         "secret": ({"sources": {"engines": engines}}, "access.bearer_token: must not be set in namespace"),
         "kubeconfig": (

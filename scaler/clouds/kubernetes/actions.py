@@ -5,6 +5,7 @@ from __future__ import annotations
 from scaler.clouds.kubernetes.objects import ScalableKind, group_of
 from scaler.clouds.kubernetes.permissions import Action
 from scaler.config.custom_resource import GROUP, PLURAL
+from scaler.config.kinds.kserve import GROUP as KSERVE_GROUP
 
 
 def sizing(kind: ScalableKind, namespace: str) -> list[Action]:
@@ -96,6 +97,17 @@ def karpenter(events_in: str) -> list[Action]:
         actions.append(Action(verb, "", "nodes", needed=False, for_what="interruption notices"))
         actions.append(Action(verb, "", "events", events_in, needed=False, for_what="capacity shortages"))
     return actions
+
+
+def kserve(plural: str, namespace: str) -> list[Action]:
+    """Return the actions to read KServe's objects of a kind."""
+    return [Action(verb, KSERVE_GROUP, plural, namespace) for verb in ("get", "list", "watch")]
+
+
+def kserve_sizing(plural: str, namespace: str, child: ScalableKind) -> list[Action]:
+    """Return the actions to set the size in KServe's objects, and to follow their children."""
+    write = Action("patch", KSERVE_GROUP, plural, namespace)
+    return [write, *observing(child, namespace), *events_about_resizes(namespace)]
 
 
 def buffers(namespace: str) -> list[Action]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NewType
+from typing import Any, Final, NewType, TypeAlias
 
 from scaler.clouds.kubernetes.selectors import Selector, parse_label_selector, parse_selector_text
 from scaler.clouds.kubernetes.session import Session, accepted_body
@@ -15,6 +15,9 @@ from scaler.leases.fence import write_epoch
 from scaler.ports import Misconfigured
 
 ApiGroup = NewType("ApiGroup", str)
+Path: TypeAlias = tuple[str, ...]
+"""Keys of a field within `.spec`."""
+SIZE: Final[Path] = ("replicas",)
 MANAGER: Final = "forescale"
 """Field manager of the daemon's writes without leases."""
 MAX_VERSION_CHARS: Final = 20
@@ -223,11 +226,21 @@ def _refusal(desired: int | None, status: Mapping[str, Any], at: float) -> Refus
     return Refusal(missing, seconds_of(condition.get("lastTransitionTime"), at), str(condition.get("message") or ""))
 
 
-def writer_of(fields: Any) -> Writer | None:
-    """Return the field manager that wrote the size last."""
+def writer_of(managed_fields: Any, path: Path = SIZE) -> Writer | None:
+    """Return the field manager that wrote a field of the spec last; by default the size."""
     owners = [
         Writer(str(entry.get("manager")), str(entry.get("time", "")))
-        for entry in fields
-        if "f:replicas" in ((entry.get("fieldsV1") or {}).get("f:spec") or {})
+        for entry in managed_fields
+        if _owns(entry, ("spec", *path))
     ]
     return max(owners, key=lambda w: w.at, default=None)
+
+
+def _owns(entry: Mapping[str, Any], path: Path) -> bool:
+    """Return whether an entry of the managed fields has a field."""
+    fields = entry.get("fieldsV1") or {}
+    for key in path:
+        if f"f:{key}" not in fields:
+            return False
+        fields = fields[f"f:{key}"] or {}
+    return True

@@ -51,7 +51,7 @@ def table() -> str:
 @asynccontextmanager
 async def store_of(url: str, table: str, username: str = USER) -> AsyncIterator[LeaseStore]:
     server = PostgreSqlServer(host="127.0.0.1", port=URL(url).port or 0, database="postgres", username=username)
-    spec = HighAvailability(lease=LeaseSettings(kind="postgresql", server=server, table=table))
+    spec = HighAvailability(lease=LeaseSettings(kind="postgresql", server=server, table=table, renew_s=5.0))
     async with Resources() as resources:
         yield await open_store(spec, resources, SystemClock())
 
