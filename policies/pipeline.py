@@ -1,6 +1,7 @@
 """The decision of one tick, from an observation to the size of each pool.
 
-`decide` runs `STAGES`: sanitize -> recommend -> cap -> stabilize -> allocate -> enforce.
+`decide` runs `STAGES`: sanitize -> recommend -> cap -> stabilize -> allocate -> enforce. Then it splits the requests of
+each route.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from policies.model import Absent, Decision, Evidence, Fresh, Observation, PoolN
 from policies.model.spec import WorkloadSpec
 from policies.recommend.context import RuleContext, apply_rules
 from policies.recommend.evaluate import evaluate
+from policies.route.drain import with_drained_pools
+from policies.route.size import with_routed_demand
+from policies.route.split import split_routes
 from policies.signals.demand import equivalents, whole_replicas
 from policies.signals.plausibility import plausible
 from policies.signals.zero_suspicion import SuspicionLimits, without_suspected_zeros
@@ -84,7 +88,17 @@ def decide(spec: WorkloadSpec, history: History, observation: Observation) -> De
         if state.is_held:
             break
         stage(state)
-    return state.decision()
+    return with_routes(state) if spec.routes else state.decision()
+
+
+def with_routes(state: DecisionState) -> Decision:
+    """Return the decision with the split of each route.
+
+    No pool is emptied before its requests have ended.
+    """
+    spec, observation, decision = state.spec, state.observation, state.decision()
+    routes = split_routes(spec, state.history, observation, decision)
+    return dataclasses.replace(with_drained_pools(spec, observation, decision, routes), routes=routes)
 
 
 def sanitize(state: DecisionState) -> None:
@@ -132,6 +146,8 @@ def recommend(state: DecisionState) -> None:
     """Evaluate every policy; the largest need wins. Hold where a pool's size is unknown."""
     spec, history, observation, supply = state.spec, state.history, state.observation, state.supply
     evaluated = evaluate(spec, history, observation, supply.ready, supply.current)
+    if spec.routes:
+        evaluated = with_routed_demand(evaluated, spec, history, observation, supply.current)
     state.recommendations, state.demand, state.winner = evaluated.recommendations, evaluated.demand, evaluated.winner
     need = None if evaluated.winner is None else evaluated.winner.need
     state.active = any(r.active for r in evaluated.recommendations)

@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from policies.model import PoolName, WorkloadName
+from policies.model.names import RouteName
 from policies.model.pool import Pool
+from policies.model.route_spec import Route
 from scaler.config.load import Workload
 from scaler.leases.fence import Fence
-from scaler.ports import Actuator, Clock, Context, Misconfigured, Source, SourceSpec
+from scaler.ports import Actuator, Clock, Context, Misconfigured, RouteActuator, Source, SourceSpec
 from scaler.quota_ledger import QuotaLedger
-from scaler.registry import POOLS, SOURCES, Kind, import_object, kind_of
+from scaler.registry import POOLS, ROUTES, SOURCES, Kind, import_object, kind_of
 from scaler.setup import Setup
 from scaler.shared_resources import AdapterContext, Resources
 
@@ -73,6 +75,13 @@ async def open_pool(spec: Pool, context: Context, workload: WorkloadName, pool: 
     return actuator
 
 
+async def open_route(spec: Route, context: Context, workload: WorkloadName, route: RouteName) -> RouteActuator:
+    """Import a route's adapter and open it. Raises port errors and `ImportError`."""
+    open_adapter = await import_opener(ROUTES[kind_of("route", spec)])
+    actuator: RouteActuator = await open_adapter(spec, context, workload, route)
+    return actuator
+
+
 async def import_opener(kind: Kind) -> Any:
     """Return the function that opens adapters of a kind, imported in a thread.
 
@@ -98,6 +107,7 @@ async def open_adapters(
     context = adapter_context(workload, resources, clock)
     sources: Mapping[str, SourceSpec] = workload.spec.sources
     pools: Mapping[PoolName, Pool] = workload.spec.pools
+    routes: Mapping[RouteName, Route] = workload.spec.routes
     with name_in_errors(workload.name):
         return Setup(
             workload,
@@ -107,4 +117,5 @@ async def open_adapters(
             wakeup=context.wakeup,
             fence=fence,
             faults=resources.faults,
+            routes={name: await open_route(route, context, workload.name, name) for name, route in routes.items()},
         )

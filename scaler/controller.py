@@ -27,6 +27,7 @@ from policies.model import (
     SignalName,
     Tick,
 )
+from policies.model.names import RouteName
 from policies.model.readings import grade
 from policies.pipeline import decide
 from policies.signals.plausibility import implausible, implausible_size
@@ -35,15 +36,9 @@ from scaler.adapter_faults import Fault, Operation
 from scaler.config.load import Workload
 from scaler.leases.fence import check_write, writing_under
 from scaler.masking import masked_reading, masked_status
-from scaler.ports import (
-    Clock,
-    Fenced,
-    Finishing,
-    PortError,
-    Source,
-    Unavailable,
-)
+from scaler.ports import Clock, Finishing, PortError, Source, Unavailable
 from scaler.publication import publish
+from scaler.routing import Outcomes, RouteReadings, write_routes
 from scaler.setup import Setup
 from scaler.slo_record import SloRecord, record_of
 
@@ -79,6 +74,7 @@ class Controller:
         setup.register()
         self._last_samples: dict[SignalName, Fresh[float]] = {}
         self._last_sizes: dict[PoolName, Fresh[PoolStatus]] = {}
+        self._route_readings = RouteReadings()
         self._wait_until: dict[tuple[str, str], float] = {}
         self._stopping = False
         self._failed_ticks = 0
@@ -192,7 +188,7 @@ class Controller:
         observation, decision = self._decide(observation)
         step_s, self._step_s = self._step_s, 0.0
         with writing_under(self._setup.fence, epoch, self._setup.workload.spec.deadline_s):
-            outcomes = await self._act(decision, observation)
+            outcomes, route_outcomes = await self._act(decision, observation)
         unapplied_step_s = self._clock.step_s() - self._stepped_s
         self._ended_s = self._clock.now() - unapplied_step_s
         tick = Tick(
@@ -206,6 +202,7 @@ class Controller:
             clock_step_s=step_s,
             dry_run=self._dry_run,
             epoch=epoch,
+            route_outcomes=route_outcomes,
         )
         self.history.append(tick)
         if self._setup.ledger is not None:
@@ -241,12 +238,17 @@ class Controller:
 
     async def _observe(self) -> Observation:
         setup, source_errors, pool_errors = self._setup, dict[str, str](), dict[PoolName, str]()
+        route_errors = dict[RouteName, str]()
         sample_reads = [self._read("source", n, s.sample, source_errors) for n, s in setup.sources.items()]
         status_reads = [self._read("pool", n, a.status, pool_errors) for n, a in setup.actuators.items()]
+        route_reads = [self._read("route", n, r.status, route_errors) for n, r in setup.routes.items()]
         if setup.ports_may_wait:
-            samples, statuses = await asyncio.gather(asyncio.gather(*sample_reads), asyncio.gather(*status_reads))
+            samples, statuses, splits = await asyncio.gather(
+                asyncio.gather(*sample_reads), asyncio.gather(*status_reads), asyncio.gather(*route_reads)
+            )
         else:
             samples, statuses = [await read for read in sample_reads], [await read for read in status_reads]
+            splits = [await read for read in route_reads]
         self._apply_clock_step()
         now = self._clock.now()
         readings: dict[SignalName, Reading[float]] = {}
@@ -264,7 +266,9 @@ class Controller:
             last, error = self._last_sizes.get(name), pool_errors.get(name, "")
             pools[name] = grade(last, POOL_MAX_AGE_S, now, error, failed=status is None)
         budget = None if self.slo_record is None else self.slo_record.observe(now, readings)
-        return Observation(setup.workload.name, now, readings, pools, source_errors, pool_errors, None, budget)
+        routes = self._route_readings.grade(list(zip(setup.routes, splits, strict=True)), route_errors, now)
+        errors = (source_errors, pool_errors)
+        return Observation(setup.workload.name, now, readings, pools, *errors, None, budget, routes, route_errors)
 
     def _grade(
         self, signal: SignalName, quantity: str, sample: Fresh[float] | Absent | None, max_age_s: float, now: float
@@ -332,14 +336,23 @@ class Controller:
 
     # --- act
 
-    async def _act(self, decision: Decision, observation: Observation) -> tuple[Outcome, ...]:
+    async def _act(self, decision: Decision, observation: Observation) -> Outcomes:
+        """Write sizes and splits at the same time, and return their outcomes."""
+        resizes = self._resize_pools(decision, observation)
+        if not decision.routes:
+            return await resizes, ()
+        return await asyncio.gather(resizes, write_routes(self._setup, decision, observation, dry_run=self._dry_run))
+
+    async def _resize_pools(self, decision: Decision, observation: Observation) -> tuple[Outcome, ...]:
         outcomes: list[Outcome] = []
         writes: list[Coroutine[None, None, Outcome]] = []
         for pool, target in decision.targets.items():
             status = observation.pools[pool]
             assert isinstance(status, Fresh), f"{pool} has a target without a fresh size"  # noqa: S101 - an invariant
             if pool in self._setup.publishing and not self._dry_run:
-                outcomes.append(self._publish(pool, status.value.desired, decision))
+                last, partner = self.history.pool_memories.of(pool).requested, self._setup.publishing[pool].partner()
+                decided = Outcome(pool, status.value.desired, target, Result.PUBLISHED)
+                outcomes.append(publish(decided, decision, last, partner))
             elif target == status.value.desired and self._is_unfinished(pool):
                 writes.append(self._finish(pool, status.value))
             elif target == status.value.desired:
@@ -349,16 +362,6 @@ class Controller:
         if not self._setup.ports_may_wait:
             return (*outcomes, *[await write for write in writes])
         return (*outcomes, *(await asyncio.gather(*writes) if writes else ()))
-
-    def _publish(self, pool: PoolName, before: int, decision: Decision) -> Outcome:
-        """Return the size that another autoscaler reads; none without a valid lease."""
-        decided = Outcome(pool, before, decision.targets[pool], Result.PUBLISHED)
-        try:
-            check_write()
-        except Fenced as e:
-            return dataclasses.replace(decided, result=e.result, reason=str(e))
-        last, partner = self.history.pool_memories.of(pool).requested, self._setup.publishing[pool].partner()
-        return publish(decided, decision, last, partner)
 
     def _is_unfinished(self, pool: PoolName) -> bool:
         """Return whether the pool is still carrying out the size that it reports.

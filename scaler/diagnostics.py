@@ -1,4 +1,4 @@
-"""Reads every source and pool of a configuration once, and writes nothing.
+"""Reads every source, pool and route of a configuration once, and writes nothing.
 
 It also checks the permissions of each adapter, and those of settings of the daemon.
 """
@@ -12,7 +12,8 @@ from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 from policies.model import Absent, Fresh, PoolStatus, WorkloadName
-from scaler.adapters import adapter_context, name_in_errors, open_pool, open_source
+from policies.model.route import RouteStatus
+from scaler.adapters import adapter_context, name_in_errors, open_pool, open_route, open_source
 from scaler.clock import stopwatch_s
 from scaler.config.daemon import DaemonSpec
 from scaler.config.load import Config, Workload
@@ -25,6 +26,7 @@ from scaler.ports import (
     Permit,
     Permitted,
     PortError,
+    RouteActuator,
     ScaleOutChecked,
     Source,
     Throttled,
@@ -52,14 +54,14 @@ REMEDIES: Final[Mapping[type[PortError], str]] = {
 }
 
 
-Role: TypeAlias = Literal["source", "pool"]
+Role: TypeAlias = Literal["source", "pool", "route"]
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterCheck:
     """Result of reading one adapter.
 
-    It has the `readings` of a source, the `status` of a pool, or an `error` and `remedy`.
+    It has the `readings` of a source, the `status` of a pool, the `split` of a route, or an `error` and `remedy`.
 
     `at` is the time of the response (Unix time) and `took_s` its duration in seconds. `permits` are the actions that
     the adapter needs, where it can check them, and `refusals` the reasons why a pool cannot scale out.
@@ -73,6 +75,7 @@ class AdapterCheck:
     took_s: float = 0.0
     readings: Mapping[str, Fresh[float] | Absent] = field(default_factory=dict)
     status: Fresh[PoolStatus] | None = None
+    split: Fresh[RouteStatus] | None = None
     error: str = ""
     remedy: str = ""
     permits: tuple[Permit, ...] = ()
@@ -82,7 +85,7 @@ class AdapterCheck:
     @property
     def ok(self) -> bool:
         """Whether the adapter responded, and nothing that it needs is known to be denied or refused."""
-        is_fresh = self.role == "pool" or any(isinstance(r, Fresh) for r in self.readings.values())
+        is_fresh = self.role != "source" or any(isinstance(r, Fresh) for r in self.readings.values())
         return not self.error and is_fresh and not self.refusals and all(p.granted is not False for p in self.permits)
 
 
@@ -122,6 +125,8 @@ def _open(
         yield open_one("source", name, source, partial(open_source, source, context))
     for name, pool in workload.spec.pools.items():
         yield open_one("pool", name, pool, partial(open_pool, pool, context, workload.name, name))
+    for name, route in workload.spec.routes.items():
+        yield open_one("route", name, route, partial(open_route, route, context, workload.name, name))
 
 
 async def _check(
@@ -132,7 +137,7 @@ async def _check(
     async with semaphore:
         began_s = stopwatch_s()
         try:
-            response = await (_sample if check.role == "source" else _status)(adapter, limit_s)
+            response = await READS[check.role](adapter, limit_s)
         except (TimeoutError, PortError) as e:
             response = _error_fields(e, limit_s)
         took_s = stopwatch_s() - began_s
@@ -158,6 +163,19 @@ async def _status(actuator: Actuator, limit_s: float) -> dict[str, Any]:
         status = masked_status(await actuator.status())
         refusals = await actuator.scale_out_refusals() if isinstance(actuator, ScaleOutChecked) else ()
         return {"status": status, "refusals": tuple(map(mask, refusals))}
+
+
+async def _split(route: RouteActuator, limit_s: float) -> dict[str, Any]:
+    async with asyncio.timeout(limit_s):
+        return {"split": await route.status()}
+
+
+READS: Final[Mapping[Role, Callable[[Any, float], Awaitable[dict[str, Any]]]]] = {
+    "source": _sample,
+    "pool": _status,
+    "route": _split,
+}
+"""The read of each kind of adapter."""
 
 
 def _masked(sample: Mapping[str, Fresh[float] | Absent]) -> Mapping[str, Fresh[float] | Absent]:

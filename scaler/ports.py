@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeVar, runtime_ch
 import numpy as np
 
 from policies.model import Absent, Fresh, PoolStatus, Result
+from policies.model.route import RouteDecision, RouteStatus
 from scaler.clouds.api_budget import Calls
 from scaler.masking import mask
 from scaler.supervised_tasks import Tasks
@@ -142,6 +143,22 @@ class Actuator(Protocol):
         Idempotent; returns on acceptance.
 
         An accepted write is not capacity. Raises any of the port errors.
+        """
+
+
+class RouteActuator(Protocol):
+    """Adapter that splits a workload's requests among backends."""
+
+    async def status(self) -> Fresh[RouteStatus]:
+        """Return the applied weights, and the requests to each backend since the last call.
+
+        Raises `Unavailable` or `Misconfigured`.
+        """
+
+    async def apply(self, split: RouteDecision, observed: RouteStatus) -> None:
+        """Write a split if the route still is in the `observed` state.
+
+        Idempotent; returns on acceptance. Raises any of the port errors.
         """
 
 

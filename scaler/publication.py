@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from policies.model import Decision, Outcome, Result
+from scaler.leases.fence import check_write
+from scaler.ports import Fenced
 
 
 def publish(decided: Outcome, decision: Decision, last: int, partner: str | None) -> Outcome:
@@ -13,8 +15,12 @@ def publish(decided: Outcome, decision: Decision, last: int, partner: str | None
     `last` is the last published size. A size is withheld while no policy recommends one, so that the other autoscaler
     keeps its own. Without full evidence a published size never falls: the other autoscaler may have applied the last
     one since the observation. Example: 5 were observed after 7 were published, and one source cannot be read now: 7
-    stays published.
+    stays published. Without a valid lease the outcome is `fenced`, and no size is published.
     """
+    try:
+        check_write()
+    except Fenced as e:
+        return replace(decided, result=e.result, reason=str(e))
     size, target = decided.before, decided.after
     if target == size and decision.demand is None:
         return replace(decided, after=max(size, last), result=Result.WITHHELD, reason=decision.reason)

@@ -1,4 +1,4 @@
-"""The kinds of policies, sources and pools by name, imported on use.
+"""The kinds of policies, sources, pools and routes by name, imported on use.
 
 A process loads only the kinds it uses.
 """
@@ -18,12 +18,12 @@ from policies.recommend.registry import POLICIES
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of source or pool.
+    """A kind of source, pool or route.
 
     It has its configuration record, and the function that opens its adapter.
 
     Both are "module:name". The record's module imports no SDK; the adapter's module, and its SDK, is imported when the
-    first source or pool of the kind is opened. `extra` is the extra of the distribution that installs the SDK.
+    first adapter of the kind is opened. `extra` is the extra of the distribution that installs the SDK.
     """
 
     spec: str
@@ -161,10 +161,13 @@ POOLS: Final = _kinds(
     },
 )
 
+ROUTES: Final = _kinds("route", {"envoy": Kind("scaler.config.kinds.envoy:Envoy", "scaler.routes.envoy:open_envoy")})
+
 REGISTRIES: Final[Mapping[str, Mapping[str, str]]] = {
     "policy": POLICIES,
     "source": {kind: entry.spec for kind, entry in SOURCES.items()},
     "pool": {kind: entry.spec for kind, entry in POOLS.items()},
+    "route": {kind: entry.spec for kind, entry in ROUTES.items()},
 }
 """Each kind's record, as "module:Class"."""
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from policies.model import PoolName, SignalName
+from policies.model.names import RouteName
 from scaler.adapter_faults import Faults
 from scaler.config.load import Workload
 from scaler.leases.fence import Fence
-from scaler.ports import Actuator, Publishing, Source
+from scaler.ports import Actuator, Publishing, RouteActuator, Source
 from scaler.quota_ledger import QuotaLedger
 from scaler.wakeup import Wakeup
 
@@ -34,6 +35,8 @@ class Setup:
     """The permission of writes by the lease of the workload's shard; None without high availability."""
     faults: Faults | None = None
     """The handler of adapters' unexpected exceptions; None lets them pass, as in a simulation."""
+
+    routes: Mapping[RouteName, RouteActuator] = field(default_factory=dict)
 
     signals: Mapping[str, tuple[tuple[SignalName, str, float], ...]] = field(init=False)
     """The signals of each source: name, quantity, and the age from which it is stale. Seconds."""

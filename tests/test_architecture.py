@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from scaler.adapters import EXTRAS
-from scaler.registry import POOLS, REGISTRIES, SOURCES, import_object, resolve
+from scaler.registry import POOLS, REGISTRIES, ROUTES, SOURCES, import_object, resolve
 
 ROOT = Path(__file__).parents[1]
 ENTRIES = [(registry, kind) for registry, kinds in REGISTRIES.items() for kind in kinds]
@@ -25,6 +25,8 @@ DOCS = {
     "source": "docs/how-to/add-a-source.md",
     "pool": "docs/how-to/add-an-actuator.md",
 }
+ADAPTERS = {"source": SOURCES, "pool": POOLS, "route": ROUTES}
+PACKAGES = {"source": "scaler.sources", "pool": "scaler.actuators", "route": "scaler.routes"}
 MAX_LINES = 400
 
 
@@ -46,7 +48,7 @@ def test_every_registry_entry_has_a_contract_test(registry: str, kind: str) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize(("registry", "kind"), ENTRIES)
 def test_every_registry_entry_has_an_example(registry: str, kind: str) -> None:
-    key = {"policy": "policies", "source": "sources", "pool": "pools"}[registry]
+    key = {"policy": "policies", "source": "sources", "pool": "pools", "route": "routes"}[registry]
     shown = {
         entry["kind"]
         for file in (ROOT / "config").rglob("*.yaml")
@@ -87,8 +89,8 @@ def test_imports_in_how_to_pages_exist(doc: str) -> None:
 
 @pytest.mark.parametrize(("registry", "kind"), [entry for entry in ENTRIES if entry[0] != "policy"])
 def test_adapter_has_its_own_file_named_after_its_kind(registry: str, kind: str) -> None:
-    opening = {"source": SOURCES, "pool": POOLS}[registry][kind].open
-    package = {"source": "scaler.sources", "pool": "scaler.actuators"}[registry]
+    opening = ADAPTERS[registry][kind].open
+    package = PACKAGES[registry]
     assert opening in {f"{package}.{kind}:open_{kind}", f"simulators.quickstart.embedded:open_{kind}_{registry}"}
     assert inspect.iscoroutinefunction(import_object(opening))
 
@@ -115,11 +117,11 @@ CLOUD_EXTRA = re.compile(r"scaler\.clouds\.(aws|azure|gcp|kubernetes|postgresql)
 
 @pytest.mark.parametrize(("registry", "kind"), [entry for entry in ENTRIES if entry[0] != "policy"])
 def test_kind_names_the_extra_that_its_adapter_imports(registry: str, kind: str) -> None:
-    entry = {"source": SOURCES, "pool": POOLS}[registry][kind]
+    entry = ADAPTERS[registry][kind]
     adapter = entry.open.partition(":")[0]
     files = {
         ".".join(p.relative_to(ROOT).with_suffix("").parts): p
-        for p in python_files("scaler/actuators", "scaler/sources", "scaler/clouds")
+        for p in python_files("scaler/actuators", "scaler/sources", "scaler/routes", "scaler/clouds")
     }
     reached, queue = set[str](), [adapter] if adapter in files else []
     while queue:

@@ -25,7 +25,7 @@ NO_BOUND: Final = 1e15
 """Bound of a number without a documented one."""
 HELP_COLUMNS: Final = "100"
 """Width of the printed help, which argparse reads from the environment."""
-SECTIONS: Final = {"sources": "Sources", "policies": "Policies", "pools": "Pools"}
+SECTIONS: Final = {"sources": "Sources", "policies": "Policies", "pools": "Pools", "routes": "Routes"}
 """The sections of a workload whose entries have a kind, and the title of the page of each."""
 
 

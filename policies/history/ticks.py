@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from policies.forecast.history_seed import HistorySeed
     from policies.model import PolicyName, SignalName, Tick
+    from policies.model.names import RouteName
+    from policies.model.route import RouteDecision
 
 COLUMNS: Final = (
     *("at", "demand", "capped_need", "may_scale_in", "active", "current", "target", "ready"),
@@ -50,6 +52,8 @@ class History:
         self.lead_times = LeadTimes()
         self.pool_memories = PoolMemories()
         self.zero_suspicion = ZeroSuspicion()
+        self.routes: dict[RouteName, RouteDecision] = {}
+        """The last split of each route."""
         self._rows: NDArray[np.float64] = np.empty((len(COLUMNS), 64))
         self._retained: dict[SignalName, int] = {}
         self._memory: dict[PolicyName, Mapping[str, float]] = {}
@@ -105,6 +109,7 @@ class History:
             self.lead_times.note(d.at, d.target, d.ready)
         self.pool_memories.note(tick)
         self.zero_suspicion.note(observation)
+        self.routes.update(d.routes)
 
     def _retain(self, signals: tuple[SignalName, ...]) -> None:
         """Keep these signals from now on; earlier rows hold NaN."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from policies.model.names import PoolName
+from policies.model.names import PoolName, RouteName
 from policies.model.recommendation import Recommendation
+from policies.model.route import RouteDecision
 from policies.model.rule_id import RuleId
 
 
@@ -34,6 +35,7 @@ class Decision:
     - `abandoned`: requested replicas that no longer count as supply.
     - `cost_usd_per_hour`: the cost of the targets without the abandoned replicas; None where a price is unknown.
     - `suspected_zeros`: sources that reported 0 for every quantity, which is probably false, and why.
+    - `routes`: the split of each route, whose cost is not part of `cost_usd_per_hour`.
 
     Where pools differ in market, price or capacity, `current`, `ready` and `target` are replica equivalents, and
     `current` and `target` leave out what the allocator holds beyond the size: spares for losses, and both pools of a
@@ -54,6 +56,7 @@ class Decision:
     abandoned: Mapping[PoolName, int] = field(default_factory=dict)
     cost_usd_per_hour: float | None = None
     suspected_zeros: Mapping[str, str] = field(default_factory=dict)
+    routes: Mapping[RouteName, RouteDecision] = field(default_factory=dict)
 
     @property
     def reason(self) -> str:

@@ -1,4 +1,4 @@
-"""Names of workloads, pools, policies and signals: their types and forms."""
+"""Names of workloads, pools, policies, routes and signals: their types and forms."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from policies.model.field_metadata import Pattern
 WorkloadName = NewType("WorkloadName", str)
 PoolName = NewType("PoolName", str)
 PolicyName = NewType("PolicyName", str)
+RouteName = NewType("RouteName", str)
+BackendName = NewType("BackendName", str)
+"""A pool or provider among which a route splits requests."""
 SignalName = NewType("SignalName", str)
 """``source.quantity``, as in ``queue.visible``."""
 RATE_WINDOW: Final = "rate_window_s"

@@ -1,6 +1,6 @@
 """The observation of one tick.
 
-It has readings, the status of each pool, the fleet's grant, and the error budget of the SLO.
+It has readings, the status of each pool and route, the fleet's grant, and the error budget of the SLO.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from policies.model.error_budget import ErrorBudget
-from policies.model.names import PoolName, SignalName, WorkloadName
+from policies.model.names import PoolName, RouteName, SignalName, WorkloadName
 from policies.model.readings import Reading
+from policies.model.route import RouteStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The observation of one workload in one tick, and the errors of its sources and pools.
+    """The observation of one workload in one tick, with the errors of its adapters.
 
     `grant` is the fleet's grant in that tick; None where no limit spans workloads. `error_budget` is the error budget
     of the SLO, this tick's requests included; None without an SLO.
@@ -108,3 +109,5 @@ class Observation:
     pool_errors: Mapping[PoolName, str] = field(default_factory=dict)
     grant: Grant | None = None
     error_budget: ErrorBudget | None = None
+    routes: Mapping[RouteName, Reading[RouteStatus]] = field(default_factory=dict)
+    route_errors: Mapping[RouteName, str] = field(default_factory=dict)

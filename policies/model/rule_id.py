@@ -48,3 +48,5 @@ class RuleId(StrEnum):
     FLEET_BLAST_RADIUS = "fleet's blast radius"
     QUANTUM = "quantum"
     UNREPLACED = "unreplaced"
+    # route
+    ROUTE_DRAIN = "route drain"

@@ -11,9 +11,10 @@ from functools import cached_property
 from typing import Annotated, Any
 
 from policies.model import PolicyName, PoolName
+from policies.model.cost_allocation import CostAllocationSpec
 from policies.model.field_metadata import ByKind, FieldMetadata
 from policies.model.limits import BlastRadius, Budget, LateGrowth, Maintenance, Override
-from policies.model.names import WORKLOAD_NAME
+from policies.model.names import WORKLOAD_NAME, RouteName
 
 FALSE_ZERO_LOOKBACK_S = 2700.0
 """False zeros of a source change no decision after this time (`policies.signals.zero_suspicion`). Seconds."""
@@ -183,38 +184,6 @@ class Slo:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CostAllocationSpec:
-    """How work is divided over pools that differ in market, price or capacity."""
-
-    floor_replicas: Annotated[
-        int,
-        FieldMetadata(
-            "Capacity that stays in on-demand or reserved pools, which are not interrupted. The default of 0 allows"
-            " all work on spot. Raise it to keep a base through spot shortages. Replica equivalents.",
-            ge=0,
-        ),
-    ] = 0
-    floor_share: Annotated[
-        float,
-        FieldMetadata(
-            "The same floor as a share of the work. The larger of it and floor_replicas applies. The default of 0"
-            " allows all work on spot. Share.",
-            ge=0,
-            le=1,
-        ),
-    ] = 0.0
-    payback_s: Annotated[
-        float,
-        FieldMetadata(
-            "Time within which a move to a cheaper pool must save the cost of its start. The default of 3600 rejects"
-            " moves that save less in an hour. Lower it for fewer moves. Seconds.",
-            gt=0,
-            le=604_800,
-        ),
-    ] = 3600.0
-
-
-@dataclass(frozen=True, kw_only=True)
 class WorkloadSpec:
     """One workload: a served model with its sources, policies and pools."""
 
@@ -258,6 +227,14 @@ class WorkloadSpec:
             " listed. No two pools, of one or several workloads, may resize the same object."
         ),
     ]
+    routes: Annotated[
+        Mapping[RouteName, Any],
+        ByKind("route", required=False),
+        FieldMetadata(
+            "Gateways that split the requests of the workload among its pools and providers, by name. The default of"
+            " none leaves routing as it is."
+        ),
+    ] = field(default_factory=dict)
     model: Annotated[
         str | None,
         FieldMetadata(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from policies.model.decision import Decision
-from policies.model.names import PoolName, WorkloadName
+from policies.model.names import BackendName, PoolName, RouteName, WorkloadName
 from policies.model.observation import Observation
 
 
 class Result(StrEnum):
-    """The result of writing a pool's target."""
+    """The result of writing a pool's target or a route's split."""
 
     UNCHANGED = "unchanged"  # the platform already holds this size
     ACCEPTED = "accepted"  # the platform accepted the write; capacity follows later, or does not
@@ -63,6 +64,17 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class RouteOutcome:
+    """The outcome of one route's split in this tick."""
+
+    route: RouteName
+    before: Mapping[BackendName, int]
+    after: Mapping[BackendName, int]
+    result: Result
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """The record of one tick: the input of logs, metrics, dashboard, `explain` and `replay`.
 
@@ -84,6 +96,7 @@ class Tick:
     clock_step_s: float = 0.0
     dry_run: bool = False
     epoch: int | None = None
+    route_outcomes: tuple[RouteOutcome, ...] = ()
 
     @property
     def workload(self) -> WorkloadName:

@@ -12,6 +12,7 @@ from pathlib import Path
 from policies.model import Fresh
 from policies.model.spec import WorkloadSpec
 from policies.recommend.predictive.policy import Predictive
+from policies.route.providers import may_overflow
 from scaler.app import make_clock
 from scaler.commands.doctor import permit_lines, permits
 from scaler.config.load import load
@@ -21,6 +22,7 @@ from scaler.config.problems import ConfigError
 from scaler.config.warnings import warnings
 from scaler.diagnostics import AdapterCheck, SettingCheck, check_adapters, check_settings
 from scaler.extras import install_command, missing_packages
+from scaler.journal.explain import weights_text
 from scaler.registry import kind_of
 
 
@@ -85,6 +87,9 @@ def description(spec: WorkloadSpec, partners: Partners) -> Iterator[str]:
             )
     for pool, parameters in spec.pools.items():
         yield f"  pool {pool} ({kind_of('pool', parameters)})"
+    for route, parameters in spec.routes.items():
+        allowed = "" if may_overflow(parameters) else ", providers get nothing"
+        yield f"  route {route} ({kind_of('route', parameters)}) to {', '.join(parameters.backends)}{allowed}"
     for place, rule, hint in warnings(spec, partners):
         yield f"  warning: {'.'.join(map(str, place))} {rule}" + (f" ({hint})" if hint else "")
 
@@ -108,12 +113,16 @@ def extra_lines(missing: Mapping[str, list[str]]) -> Iterator[str]:
 
 
 def result(check: AdapterCheck) -> str:
-    """Return the error, the pool's size or the source's readings in one line."""
+    """Return the error, or the adapter's size, split or readings, in one line."""
     if check.error:
         return check.error + (f" ({check.remedy})" if check.remedy else "")
     if check.status is not None:
         desired, ready, missing = check.status.value.desired, check.status.value.ready, check.status.missing
         return f"{desired} desired, " + (f"at least {ready} ready ({missing})" if missing else f"{ready} ready")
+    if check.split is not None:
+        status = check.split.value
+        writer = f"; {status.other_writer}" if status.other_writer else ""
+        return ("rejects requests" if status.rejects else f"splits to {weights_text(status.weights)}") + writer
     fresh = {q: r for q, r in check.readings.items() if isinstance(r, Fresh)}
     absent = [q for q in check.readings if q not in fresh]
     text = ", ".join(f"{q} {r.value:g}" for q, r in fresh.items()) or "no fresh reading"

@@ -79,6 +79,19 @@ def named_pools(spec: WorkloadSpec) -> Iterator[Finding]:
                 yield ("policies", name), f"names pool {pool!r}, which is not in pools", hint
 
 
+def routed_pools(spec: WorkloadSpec) -> Iterator[Finding]:
+    """Yield the pools that a route names and that do not exist or do not serve."""
+    for name, route in spec.routes.items():
+        for backend, settings in route.backends.items():
+            place: Place = ("routes", name, "backends", backend, "pool")
+            pool = settings.pool
+            if pool is not None and pool not in spec.pools:
+                hint = did_you_mean(pool, list(spec.pools)) or f"pools: {', '.join(spec.pools)}"
+                yield place, "is not in pools", hint
+            elif pool is not None and pool not in spec.serving_pools:
+                yield place, f"has the tier {spec.pools[pool].tier}, and must serve", "name a pool with tier: serving"
+
+
 def rate_windows(spec: WorkloadSpec) -> Iterator[Finding]:
     """Yield the policies whose `rate_window_s` differs from the window of their source's rates."""
     for name, policy in spec.policies.items():
@@ -117,11 +130,12 @@ def stabilization_problems(spec: WorkloadSpec) -> Iterator[Finding]:
 
 
 def live_kinds(specs: Iterable[WorkloadSpec]) -> Iterator[tuple[str, str]]:
-    """Yield the kinds of sources and pools that need the real clock, as (rule, hint)."""
+    """Yield the kinds of adapters that need the real clock, as (rule, hint)."""
     for spec in specs:
         kinds = {kind_of("source", s) for s in spec.sources.values()} | {
             kind_of("pool", p) for p in spec.pools.values()
         }
+        kinds |= {kind_of("route", r) for r in spec.routes.values()}
         for kind in sorted(kinds - {"embedded"}):
             yield f"is for embedded worlds only, and workload {spec.workload} uses {kind}", "remove speed and start"
 

@@ -110,7 +110,7 @@ def spec_schema() -> Schema:
     }
     schema["required"].remove("workload")
     schema["x-kubernetes-validations"] = list(_rules())
-    for key in ("sources", "policies", "pools"):
+    for key in ("sources", "policies", "pools", "routes"):
         properties[key]["x-kubernetes-validations"] = [
             _rule("self.all(name, size(name) <= 63)", "names must have at most 63 characters")
         ]

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from policies.model import PoolName, WorkloadName
+from policies.model import WorkloadName
 from policies.model.spec import WorkloadSpec
 from scaler.config import checks, derived, limits
 from scaler.config.daemon import DaemonSpec, EmbeddedClock
@@ -32,7 +32,7 @@ from scaler.registry import REGISTRIES, did_you_mean
 
 IMPORTED_KINDS: Final = ("HorizontalPodAutoscaler", "ScaledObject")
 """Kubernetes kinds that `forescale import` reads."""
-KINDS: Final = {"sources": "source", "policies": "policy", "pools": "pool"}
+KINDS: Final = {"sources": "source", "policies": "policy", "pools": "pool", "routes": "route"}
 """Keys whose entries have a kind, each with its registry."""
 
 Rules: TypeAlias = Callable[[WorkloadSpec], Iterable[derived.Finding]]
@@ -147,18 +147,20 @@ def _load(paths: Iterable[Path]) -> Config:
 def _conflicts(
     workloads: Mapping[WorkloadName, Workload], documents: Mapping[WorkloadName, Document]
 ) -> Iterator[Problem]:
-    """Yield the pools, of the same or different workloads, that resize the same object."""
+    """Yield the pools and routes that write the same object, of one or several workloads."""
     claims = Claims()
     for name, workload in workloads.items():
-        for pool, spec in workload.spec.pools.items():
-            holder = functools.partial(_pool_place, documents[name], name, pool)
-            if broken_rule := claims.claim(spec.targets(name, pool), holder):
-                hint = "remove one of the two pools, or set it to another object"
-                yield documents[name].problem(("pools", pool), broken_rule, hint)
+        writers: list[tuple[str, str, Any]] = [("pools", *item) for item in workload.spec.pools.items()]
+        writers += [("routes", *item) for item in workload.spec.routes.items()]
+        for key, entry, spec in writers:
+            holder = functools.partial(_writer_place, documents[name], name, (key, entry))
+            if broken_rule := claims.claim(spec.targets(name, entry), holder):
+                hint = f"remove one of the two {key}, or set it to another object"
+                yield documents[name].problem((key, entry), broken_rule, hint)
 
 
-def _pool_place(document: Document, workload: WorkloadName, pool: PoolName) -> str:
-    return f"{document.file}:{document.line(('pools', pool))} pools.{pool} of workload {workload}"
+def _writer_place(document: Document, workload: WorkloadName, place: Place) -> str:
+    return f"{document.file}:{document.line(place)} {'.'.join(map(str, place))} of workload {workload}"
 
 
 def workload_from(document: Mapping[str, Any], file: str = "journal") -> Workload:
@@ -183,14 +185,15 @@ def file_rules(spec: WorkloadSpec) -> Iterator[derived.Finding]:
     yield from checks.own_problems(spec)
     yield from checks.bounds(spec)
     yield from checks.named_pools(spec)
+    yield from checks.routed_pools(spec)
 
 
 def without_secrets(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a workload's document with the credentials of sources and pools masked.
+    """Return a workload's document with the credentials of its adapters masked.
 
     The result can be stored and shown.
     """
-    return {key: masked(value) if key in {"sources", "pools"} else value for key, value in document.items()}
+    return {key: masked(value) if key in {"sources", "pools", "routes"} else value for key, value in document.items()}
 
 
 def json_schema() -> dict[str, Any]:

@@ -60,7 +60,9 @@ def namespace_problems(spec: WorkloadSpec, namespace: str, cluster: KubeCluster)
             kinds = ", ".join(sorted(known for _, known in KNOWN_KINDS))
             rule = f"must be one of {kinds} in namespace {namespace}: another kind may be cluster-scoped"
             yield ("pools", name, "object_kind"), rule, REMEDY
-    for key in ("sources", "policies", "pools"):
+    for name, route in spec.routes.items():
+        yield ("routes", name, "kind"), _kind_rule("route requests", kind_of("route", route), namespace), REMEDY
+    for key in ("sources", "policies", "pools", "routes"):
         yield from _references(getattr(spec, key), (key,), namespace, cluster)
 
 

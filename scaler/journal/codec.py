@@ -34,9 +34,18 @@ from policies.model import (
     Tick,
     WorkloadName,
 )
+from policies.model.names import RouteName
 from policies.signals.plausibility import plausible
 from scaler.journal.fields import flag, integer, mapping, non_negative, number, optional, text, unix_time
 from scaler.journal.initial_history import InitialHistory
+from scaler.journal.route_codec import (
+    decode_route_outcome,
+    decode_route_status,
+    decode_split,
+    encode_route_outcome,
+    encode_route_status,
+    encode_split,
+)
 from scaler.journal.schema import SCHEMA
 from scaler.journal.slo_codec import decode_error_budget, encode_error_budget
 
@@ -65,10 +74,12 @@ def encode_tick(tick: Tick) -> dict[str, Any]:
         "pools": {name: _encode_reading(r, _encode_status) for name, r in observation.pools.items()},
         "source_errors": dict(observation.source_errors),
         "pool_errors": dict(observation.pool_errors),
+        **(_encode_routes(observation) if observation.routes else {}),
         **grant,
         **({} if budget is None else {"error_budget": encode_error_budget(budget)}),
         "decision": encode_decision(tick.decision),
         "outcomes": [_encode_outcome(o) for o in tick.outcomes],
+        **({"route_outcomes": [encode_route_outcome(o) for o in tick.route_outcomes]} if tick.route_outcomes else {}),
         "history_len": tick.history_len,
         "lateness_s": tick.lateness_s,
         "took_s": tick.took_s,
@@ -91,6 +102,8 @@ def decode_tick(data: Mapping[str, Any]) -> Tick:
         {PoolName(n): error for n, error in mapping(text, data["pool_errors"]).items()},
         _decode_grant(data["grant"]) if "grant" in data else None,
         decode_error_budget(data["error_budget"]) if "error_budget" in data else None,
+        {RouteName(n): _decode_reading(r, decode_route_status) for n, r in data.get("routes", {}).items()},
+        {RouteName(n): error for n, error in mapping(text, data.get("route_errors", {})).items()},
     )
     if plausible(observation) is not observation:  # the controller records such a value as absent
         raise ValueError("a value that cannot be a measurement")
@@ -105,7 +118,13 @@ def decode_tick(data: Mapping[str, Any]) -> Tick:
         number(data["clock_step_s"]),
         flag(data["dry_run"]),
         optional(integer, data.get("epoch")),
+        tuple(decode_route_outcome(o) for o in data.get("route_outcomes", ())),
     )
+
+
+def _encode_routes(observation: Observation) -> dict[str, Any]:
+    routes = {name: _encode_reading(r, encode_route_status) for name, r in observation.routes.items()}
+    return {"routes": routes, **({"route_errors": dict(observation.route_errors)} if observation.route_errors else {})}
 
 
 def encode_initial_history(start: InitialHistory) -> dict[str, Any]:
@@ -172,6 +191,7 @@ def encode_decision(decision: Decision) -> dict[str, Any]:
         **({"suspected_zeros": dict(decision.suspected_zeros)} if decision.suspected_zeros else {}),
         "recommendations": [_encode_recommendation(r) for r in decision.recommendations],
         "steps": [{"rule": s.rule.value, "replicas": s.replicas, "reason": s.reason} for s in decision.steps],
+        **({"routes": {name: encode_split(r) for name, r in decision.routes.items()}} if decision.routes else {}),
     }
 
 
@@ -235,6 +255,7 @@ def _decode_decision(data: Mapping[str, Any], at: float) -> Decision:
         {PoolName(n): replicas for n, replicas in mapping(integer, data.get("abandoned", {})).items()},
         optional(number, data.get("cost_usd_per_hour")),
         mapping(text, data.get("suspected_zeros", {})),
+        {RouteName(name): decode_split(r) for name, r in data.get("routes", {}).items()},
     )
 
 

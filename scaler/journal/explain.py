@@ -22,6 +22,8 @@ from policies.model import (
     Tick,
 )
 from policies.model.error_budget import HOUR_S, MIN_MEASURED_S, window_text
+from policies.model.names import BackendName
+from policies.model.route import RouteDecision, RouteStatus
 from scaler.shadow.counterfactual import ShadowTick
 
 WRITES: Final = "  Writes:"
@@ -49,12 +51,35 @@ def paragraphs(tick: Tick) -> Iterator[str]:
         yield f"    {_step(step)}"
     if d.cost_usd_per_hour is not None:
         yield f"  Cost: {d.cost_usd_per_hour:.2f} USD per hour{room_text(d)}"
+    for name, split in d.routes.items():
+        yield f"  Route {name}: {split_text(split)}"
     yield WRITES
     for o in tick.outcomes:
         change = f"keeps {o.after}" if o.before == o.after else f"{o.before} -> {o.after}"
         yield f"    {o.pool} {change}: {_result(o.result)}{': ' + o.reason if o.reason else ''}"
     if not tick.outcomes:
         yield "    no pool was resized"
+    for route in tick.route_outcomes:
+        change = f"keeps {weights_text(route.after)}"
+        if route.before != route.after:
+            change = f"{weights_text(route.before)} -> {weights_text(route.after)}"
+        yield f"    route {route.route} {change}: {_result(route.result)}{': ' + route.reason if route.reason else ''}"
+
+
+def split_text(split: RouteDecision) -> str:
+    """Return the split of a route in one clause, with the cost of its providers."""
+    usd = split.usd_per_hour
+    cost = "; the cost of providers is unknown" if usd is None else f"; costs {usd:.2f} USD per hour" if usd else ""
+    return f"{weights_text(split.weights)} ({split.reason}{cost})"
+
+
+def weights_text(weights: Mapping[BackendName, int]) -> str:
+    """Return weights as shares, the largest first, as in `72 % gpus, 28 % openai`."""
+    total = sum(weights.values())
+    if not total:
+        return "no backend"
+    shares = sorted(weights.items(), key=lambda item: -item[1])
+    return ", ".join(f"{100 * weight / total:.3g} % {name}" for name, weight in shares if weight)
 
 
 def _observation_lines(tick: Tick) -> Iterator[str]:
@@ -64,6 +89,8 @@ def _observation_lines(tick: Tick) -> Iterator[str]:
         yield f"{name}: {_pool(pool, observation.pool_errors.get(name, ''))}"
         if not isinstance(pool, Absent):
             yield from (f"  {remark}" for remark in remarks(pool.value))
+    for route, status in observation.routes.items():
+        yield f"route {route}: {_route(status, observation.route_errors.get(route, ''))}"
     for signal, reading in observation.readings.items():
         failed = signal.partition(".")[0] in observation.source_errors
         yield f"{signal}: {_reading(reading, tick.at, failed=failed)}"
@@ -175,6 +202,21 @@ def _pool(reading: Reading[PoolStatus], error: str) -> str:
             return f"not resized: last read {age_s:.0f} s ago with {s.desired} desired, {s.ready} ready ({cause})"
         case Absent(reason):
             return f"size unknown ({reason})"
+
+
+def _route(reading: Reading[RouteStatus], error: str) -> str:
+    match reading:
+        case Fresh(status):
+            rate = status.requests_per_s
+            measured = "requests not measured yet" if rate is None else f"{rate:.1f} requests/s"
+            writer = f", other writer: {status.other_writer}" if status.other_writer else ""
+            return f"{'rejects requests' if status.rejects else weights_text(status.weights)}, {measured}{writer}"
+        case Stale(status, _, age_s):
+            return (
+                f"not changed: last read {age_s:.0f} s ago with {weights_text(status.weights)} ({error or 'too old'})"
+            )
+        case Absent(reason):
+            return f"weights unknown ({reason})"
 
 
 def _reading(reading: Reading[float], now: float, *, failed: bool) -> str:

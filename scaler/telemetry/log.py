@@ -15,7 +15,7 @@ from policies.model import Absent, ErrorBudget, Fresh, Grant, SloState, Stale, T
 from policies.model.error_budget import HOUR_S
 from policies.model.tick import PUBLISHED
 from scaler.clock import iso_time, wall_time
-from scaler.journal.explain import budget_text
+from scaler.journal.explain import budget_text, split_text
 from scaler.masking import masked
 from scaler.printable import printable
 from scaler.telemetry.log_limits import RateLimit, event_of
@@ -126,11 +126,12 @@ def formatter(*renderer: Any) -> logging.Formatter:
 def log_tick(tick: Tick) -> None:
     """Log a tick as one line, as a warning where a write was refused or a read failed."""
     d = tick.decision
-    refused = [o for o in tick.outcomes if o.result.refused]
+    refused = any(o.result.refused for o in tick.outcomes) or any(o.result.refused for o in tick.route_outcomes)
     reported = [o for o in tick.outcomes if o.result.refused or (o.result in PUBLISHED and o.before != o.after)]
     observation = tick.observation
     errors = {f"sources.{name}": error for name, error in observation.source_errors.items()}
     errors |= {f"pools.{name}": error for name, error in observation.pool_errors.items()}
+    errors |= {f"routes.{name}": error for name, error in observation.route_errors.items()}
     write = log.warning if refused or errors else log.info
     write(
         "tick",
@@ -151,10 +152,18 @@ def log_tick(tick: Tick) -> None:
             if reported
             else {}
         ),
+        **_route_fields(tick),
         **({"dry_run": True} if tick.dry_run else {}),
         late_s=round(tick.lateness_s, 3),
         took_s=round(tick.took_s, 3),
     )
+
+
+def _route_fields(tick: Tick) -> dict[str, object]:
+    """Return the split of each route, and the splits that were not written."""
+    refused = [f"{o.route} {o.result}: {o.reason}" for o in tick.route_outcomes if o.result.refused]
+    splits = {name: split_text(split) for name, split in tick.decision.routes.items()}
+    return {**({"routes": splits} if splits else {}), **({"route_outcomes": refused} if refused else {})}
 
 
 def log_slo_change(previous: Tick | None, tick: Tick) -> None:

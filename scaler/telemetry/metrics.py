@@ -7,17 +7,16 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import prometheus_client as prom
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from policies.model import Absent, Fresh, Outcome, Reading, Result, SloState, Stale, Tick, WorkloadName
 from policies.model.error_budget import window_text
 from policies.model.tick import PUBLISHED
+from scaler.telemetry.gauges import Labels, Samples, gauge, route_series
 
 LATENESS_BUCKETS_S: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
 STATES: Final = ("fresh", "partial", "stale", "absent")
-Labels = tuple[str, ...]
-Samples = Iterable[tuple[Labels, float | None]]
 
 
 class Metrics:
@@ -32,6 +31,7 @@ class Metrics:
             "read_errors": Counter(),
             "resizes": Counter(),
             "rules": Counter(),
+            "splits": Counter(),
         }
         build = prom.Gauge(
             "forescale_build_info", "Constant 1, labeled with the version.", ["version"], registry=self.registry
@@ -77,6 +77,10 @@ class Metrics:
             self.counts["read_errors"][tick.workload, "source", source] += 1
         for pool in tick.observation.pool_errors:
             self.counts["read_errors"][tick.workload, "pool", pool] += 1
+        for route in tick.observation.route_errors:
+            self.counts["read_errors"][tick.workload, "route", route] += 1
+        for split in tick.route_outcomes:
+            self.counts["splits"][tick.workload, split.route, split.result.value] += 1
         for step in tick.decision.steps:
             self.counts["rules"][tick.workload, step.rule] += 1
         for outcome in tick.outcomes:
@@ -103,93 +107,95 @@ class _Ticks(Collector):
 
     def collect(self) -> Iterator[Metric]:
         ticks, counts = list(self._metrics.last.values()), self._metrics.counts
-        yield _gauge(
+        yield gauge(
             "demand_replicas", "Largest need of all policies.", (), (((t.workload,), t.decision.demand) for t in ticks)
         )
-        yield _gauge(
+        yield gauge(
             "current_replicas",
             "Current size: the desired replicas of all pools, as the platforms report them.",
             (),
             (((t.workload,), t.decision.current) for t in ticks),
         )
-        yield _gauge("ready_replicas", "Ready replicas.", (), (((t.workload,), t.decision.ready) for t in ticks))
-        yield _gauge("target_replicas", "Decided size.", (), (((t.workload,), t.decision.target) for t in ticks))
-        yield _gauge(
+        yield gauge("ready_replicas", "Ready replicas.", (), (((t.workload,), t.decision.ready) for t in ticks))
+        yield gauge("target_replicas", "Decided size.", (), (((t.workload,), t.decision.target) for t in ticks))
+        yield gauge(
             "cost_usd_per_hour",
             "Cost of the pools at their targets; no sample if a price is unknown.",
             (),
             (((t.workload,), t.decision.cost_usd_per_hour) for t in ticks),
         )
-        yield _gauge(
+        yield gauge(
             "abandoned_replicas",
             "Requested replicas that did not arrive and no longer count as supply.",
             ("pool",),
             (((t.workload, pool), float(n)) for t in ticks for pool, n in t.decision.abandoned.items()),
         )
-        yield _gauge(
+        yield gauge(
             "published_replicas",
             "Published size of a pool that another autoscaler resizes; no sample while it is withheld.",
             ("pool",),
             _published(ticks, lambda o: None if o.result is Result.WITHHELD else o.after),
         )
-        yield _gauge(
+        yield gauge(
             "applied_replicas",
             "Size of a pool that another autoscaler resizes, as that one has applied it.",
             ("pool",),
             _published(ticks, lambda o: o.before),
         )
-        yield _gauge(
+        yield gauge(
             "policy_replicas",
             "Replicas that each policy recommends.",
             ("policy",),
             (((t.workload, r.policy), r.replicas) for t in ticks for r in t.decision.recommendations),
         )
-        yield _gauge("reading", "Last value of each signal, fresh or stale.", ("signal",), _readings(ticks))
-        yield _gauge("reading_age_seconds", "Age of each signal's last value.", ("signal",), _ages(ticks))
-        yield _gauge("reading_state", "1 for the current state of each signal.", ("signal", "state"), _states(ticks))
-        yield _gauge(
+        yield gauge("reading", "Last value of each signal, fresh or stale.", ("signal",), _readings(ticks))
+        yield gauge("reading_age_seconds", "Age of each signal's last value.", ("signal",), _ages(ticks))
+        yield gauge("reading_state", "1 for the current state of each signal.", ("signal", "state"), _states(ticks))
+        yield gauge(
             "blind",
             "1 if a policy or a pool lacks fresh readings, which prevents scale-in.",
             (),
             (((t.workload,), float(not t.decision.may_scale_in)) for t in ticks),
         )
-        yield _gauge(
+        yield gauge(
             "slo_burn_rate",
             "Share of late requests in a window over the share that the SLO allows; no sample if not measured.",
             ("window",),
             _burn_rates(ticks),
         )
-        yield _gauge(
+        yield gauge(
             "slo_budget_remaining",
             "Share of the error budget that remains in its window, negative if overspent; no sample if not measured.",
             (),
             (((t.workload,), b.remaining) for t in ticks if (b := t.observation.error_budget) is not None),
         )
-        yield _gauge("slo_state", "1 for the current state of the SLO.", ("state",), _slo_states(ticks))
-        yield _gauge(
+        yield gauge("slo_state", "1 for the current state of the SLO.", ("state",), _slo_states(ticks))
+        yield gauge(
             "epoch",
             "Epoch of the lease of the workload's shard; no sample without high availability.",
             (),
             (((t.workload,), t.epoch) for t in ticks),
         )
-        yield _gauge(
+        yield gauge(
             "last_tick_timestamp_seconds",
             "Time of the last tick's decision.",
             (),
             (((t.workload,), t.at) for t in ticks),
         )
-        yield _gauge(
+        yield gauge(
             "granted",
             "GPUs and USD per hour that the fleet limits let the workload hold, and replicas that it may remove.",
             ("of",),
             _granted(ticks),
         )
+        yield from route_series(ticks)
         yield _counter("ticks", "Ticks.", (), counts["ticks"])
-        yield _counter("read_errors", "Failed reads, by source or pool.", ("of", "name"), counts["read_errors"])
+        yield _counter("read_errors", "Failed reads, by source, pool or route.", ("of", "name"), counts["read_errors"])
         yield _counter("rules", "Ticks in which a rule had an effect, by rule.", ("rule",), counts["rules"])
         yield _counter(
             "resizes", "Targets of pools, by the result of the write.", ("pool", "result"), counts["resizes"]
         )
+        yield _counter("splits", "Splits of routes, by the result of the write.", ("route", "result"), counts["splits"])
 
 
 def _published(ticks: Iterable[Tick], size: Callable[[Outcome], int | None]) -> Samples:
@@ -255,14 +261,6 @@ def state_of(reading: Reading[float]) -> str:
             return "stale"
         case Absent():
             return "absent"
-
-
-def _gauge(name: str, doc: str, labels: Labels, samples: Samples) -> Metric:
-    family = GaugeMetricFamily(f"forescale_{name}", doc, labels=("workload", *labels))
-    for values, value in samples:
-        if value is not None:
-            family.add_metric(values, value)
-    return family
 
 
 def _counter(name: str, doc: str, labels: Labels, counts: Counter[Labels]) -> Metric:

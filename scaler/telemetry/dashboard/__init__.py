@@ -24,6 +24,7 @@ from scaler.telemetry.dashboard.columns import number
 from scaler.telemetry.dashboard.decisions import MAX_RUNS, decision_text
 from scaler.telemetry.dashboard.fleet_view import FleetView
 from scaler.telemetry.dashboard.pool_rows import pools
+from scaler.telemetry.dashboard.route_rows import routes
 from scaler.telemetry.dashboard.shadow_view import shadow_rows
 from scaler.telemetry.dashboard.status import signals, summary
 from scaler.telemetry.dashboard.stored_ticks import StoredTicks
@@ -172,6 +173,7 @@ def _now(stored: StoredTicks, facts: Facts) -> dict[str, Any] | None:
         **decision_text(tick),
         "signals": signals(tick),
         "pools": pools(tick, facts.spec, stored.interruptions),
+        "routes": routes(tick),
         "errors": dict(tick.observation.source_errors),
         "took_s": number(tick.took_s),
         "late_s": number(tick.lateness_s),

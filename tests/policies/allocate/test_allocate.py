@@ -15,8 +15,9 @@ from policies.allocate.shortfall import shortfall
 from policies.history.capacity_backoff import FIRST_S
 from policies.history.pool_memory import PoolMemory
 from policies.model import Outcome, PoolName, PoolStatus, Result, RuleId, Shortfall
+from policies.model.cost_allocation import CostAllocationSpec
 from policies.model.pool import Pool
-from policies.model.spec import CostAllocationSpec, ScaleUp
+from policies.model.spec import ScaleUp
 from tests.policies.allocate.worlds import POOLS, Simulation, workload_over
 
 A, B, OD = PoolName("spot-a"), PoolName("spot-b"), PoolName("on-demand")

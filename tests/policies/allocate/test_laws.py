@@ -15,8 +15,8 @@ from policies.allocate.quantum import round_up
 from policies.history.capacity_backoff import FIRST_S, QUOTA_SHORTEST_S
 from policies.history.ticks import History
 from policies.model import PoolName, Result
+from policies.model.cost_allocation import CostAllocationSpec
 from policies.model.pool import Pool
-from policies.model.spec import CostAllocationSpec
 from policies.pipeline import decide
 from scaler.journal.codec import decode_tick, encode_tick
 from tests.laws import LAW

@@ -312,7 +312,7 @@ def test_documented_example_equals_the_defaults(tmp_path: Path) -> None:
     spec = next(iter(loaded.workloads.values())).spec
     (tmp_path / "w.yaml").write_text(GOOD)
     short = next(iter(load([tmp_path]).workloads.values())).spec
-    chosen = {"workload", "max_replicas", "sources", "policies", "pools"}
+    chosen = {"workload", "max_replicas", "sources", "policies", "pools", "routes"}
     for name in WorkloadSpec.__dataclass_fields__.keys() - chosen:
         assert plain_value(getattr(spec, name)) == plain_value(getattr(short, name)), name
 

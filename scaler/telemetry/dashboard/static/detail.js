@@ -7,7 +7,7 @@ import { Plot } from "./plots.js";
 import { blindBands, withGaps, layout } from "./series.js";
 import { Shadow } from "./shadow.js";
 import { ErrorBudget, sloText } from "./slo.js";
-import { poolTable, signalTable } from "./tables.js";
+import { poolTable, routeTable, signalTable } from "./tables.js";
 
 const SPANS = [["15 min", 900], ["1 h", 3600], ["4 h", 14400], ["All", Infinity]];
 
@@ -34,11 +34,12 @@ export class Detail {
     this.budget = new ErrorBudget();
     this.signals = el("section", { class: "card" });
     this.pools = el("section", { class: "card table pool-card" });
+    this.routes = el("section", { class: "card table pool-card", hidden: true });
     this.utc = el("span", { class: "muted fine" }, "Times in UTC");
     this.note = el("p", { class: "empty", role: "status" }, "Loading…");
     this.content = el("div", { class: "detail", hidden: true },
       el("div", { class: "left" }, this.figures,
-        el("div", { class: "tools" }, this.spans, this.unzoom, this.utc, el("span", { class: "grow" }), this.band), this.plots, this.pools),
+        el("div", { class: "tools" }, this.spans, this.unzoom, this.utc, el("span", { class: "grow" }), this.band), this.plots, this.pools, this.routes),
       el("div", { class: "right" }, this.reasons.last, this.budget.root, this.reasons.root, this.shadow.root, this.signals));
     this.root = el("section", {},
       el("div", { class: "title" }, el("a", { href: "#/", class: "back" }, "All workloads"), el("span", { class: "muted", "aria-hidden": "true" }, "/"), el("h1", {}, name), this.states),
@@ -78,6 +79,7 @@ export class Detail {
     signalTable(this.signals, body.now);
     this.budget.render(body.now);
     poolTable(this.pools, body.now, body.interruptions_since);
+    routeTable(this.routes, body.now);
   }
 
   #plot(body = this.#history.body) {

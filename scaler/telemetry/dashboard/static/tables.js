@@ -1,6 +1,6 @@
-// Signals and pools of the last tick.
+// Signals, pools and routes of the last tick.
 import { el, head, name, scrolling } from "./dom.js";
-import { amount, duration, inUnit, known, MARKETS, minute, MISSING, usd } from "./format.js";
+import { amount, duration, inUnit, known, MARKETS, minute, MISSING, share, usd } from "./format.js";
 
 const freshness = (state) => el("span", { class: `fresh f-${state}` }, state);
 const number = (...text) => el("td", { class: "n" }, ...text);
@@ -27,6 +27,19 @@ export function poolTable(section, now, since) {
     ["Interrupted", "n", "Replicas interrupted in the last 24 hours"], ["Result"]), el("tbody", {}, ...rows));
   const record = known(since) && now.at - since < 86400 ? ` Interruptions are recorded since ${minute(since, now.at)}.` : " Interruptions are those of 24 h.";
   replace(section, now, el("h2", {}, "Pools"), scrolling("Pools", table), el("p", { class: "muted fine" }, record.trim()));
+}
+
+/** Show each route with its backends; a workload without routes has no such section. */
+export function routeTable(section, now) {
+  section.hidden = !now.routes.length;
+  if (section.hidden) return;
+  const rows = now.routes.flatMap((r) => [
+    el("tr", {}, el("th", { scope: "row" }, name(r.route)), number(), number(), number(), number(known(r.usd_per_hour) ? usd(r.usd_per_hour) : MISSING), el("td", {}, r.result)),
+    ...r.backends.map((b) => el("tr", { class: "part" }, el("th", { scope: "row" }, b.backend), number(share(b.share)), number(amount(b.requests_per_s)), number(share(b.error_share)), number(), el("td", {}))),
+    ...[r.reason, r.error && `read failed: ${r.error}`, r.refusal].filter(Boolean).map((text) => el("tr", { class: "note" }, el("td", { colspan: 6 }, text))),
+  ]);
+  const table = el("table", { class: "pools" }, head(["Route"], ["Share", "n"], ["Requests/s", "n"], ["Errors", "n"], ["Providers USD/h", "n"], ["Result"]), el("tbody", {}, ...rows));
+  replace(section, now, el("h2", {}, "Routes"), scrolling("Routes", table));
 }
 
 /** Replace a section once per tick: a new table at each poll would lose the reader's place. */

@@ -1,0 +1,1 @@
+"""The split of a workload's requests among its pools and providers."""

@@ -1,0 +1,130 @@
+"""Shares of providers: the cheapest first, within budgets and rate limits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from policies.model.names import BackendName
+from policies.model.route_spec import Overflow, Provider, Route
+from policies.route.demand import INPUT_TOKENS, OUTPUT_TOKENS
+from policies.route.ejection import Health
+
+FILL: Final = 0.9
+"""Share of a budget or rate limit to use: the rate of requests changes before the next tick."""
+ROUNDING: Final = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A provider that may take requests, with the price and tokens of one.
+
+    `factor` is that of its slow start.
+    """
+
+    name: BackendName
+    provider: Provider
+    usd_per_request: float
+    tokens_per_request: float
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """The providers that may take requests, the cheapest first.
+
+    `requests_per_s` is the rate of requests to the whole route.
+    """
+
+    overflow: Overflow
+    requests_per_s: float
+    offers: tuple[Offer, ...]
+
+    def shares(self, wanted: float, fill: float = FILL) -> dict[BackendName, float]:
+        """Return the share of each provider for a `wanted` share of all requests.
+
+        Example: 40 % of 10 requests per second at 0.001 USD cost 14.4 USD per hour. A budget of 10 allows 27.8 %, of
+        which 25 % are used.
+        """
+        usd, tokens = self._limit(self.overflow.max_usd_per_hour, 3600.0), self._limit(self._max_tokens, 60.0)
+        usd, tokens, left = usd * fill, tokens * fill, wanted
+        shares: dict[BackendName, float] = {}
+        for offer in self.offers:
+            limits = (
+                _ratio(usd, offer.usd_per_request),
+                _ratio(tokens, offer.tokens_per_request),
+                fill * self._own_limit(offer),
+            )
+            share = shares[offer.name] = max(0.0, min(left, offer.factor, *limits))
+            left -= share
+            usd -= share * offer.usd_per_request
+            tokens -= share * offer.tokens_per_request
+        return shares
+
+    def excess(self, applied: Mapping[BackendName, float]) -> str:
+        """Return the limit that the applied shares exceed; empty for none."""
+        offers = {offer.name: offer for offer in self.offers}
+        used = [(offers[name], share) for name, share in applied.items() if name in offers]
+        usd = sum(share * offer.usd_per_request for offer, share in used)
+        tokens = sum(share * offer.tokens_per_request for offer, share in used)
+        if usd > self._limit(self.overflow.max_usd_per_hour, 3600.0) + ROUNDING:
+            return "the budget of max_usd_per_hour is used up"
+        if tokens > self._limit(self._max_tokens, 60.0) + ROUNDING:
+            return "the limit of max_tokens_per_min is reached"
+        full = (offer.name for offer, share in used if share > self._own_limit(offer) + ROUNDING)
+        return next((f"the rate limit of {name} is reached" for name in full), "")
+
+    def usd_per_hour(self, shares: Mapping[BackendName, float]) -> float:
+        """Return the cost of the shares."""
+        per_request = sum(shares.get(offer.name, 0.0) * offer.usd_per_request for offer in self.offers)
+        return per_request * self.requests_per_s * 3600.0
+
+    @property
+    def _max_tokens(self) -> float | None:
+        return self.overflow.max_tokens_per_min
+
+    def _limit(self, maximum: float | None, period_s: float) -> float:
+        """Return a limit over a period as a mean per request of the whole route."""
+        return math.inf if maximum is None else _ratio(maximum, self.requests_per_s * period_s)
+
+    def _own_limit(self, offer: Offer) -> float:
+        """Return the share that the rate limits of a provider allow."""
+        tokens = _ratio(self._limit(offer.provider.max_tokens_per_min, 60.0), offer.tokens_per_request)
+        return min(self._limit(offer.provider.max_requests_per_min, 60.0), tokens)
+
+
+def _ratio(amount: float, per_unit: float) -> float:
+    return amount / per_unit if per_unit > 0.0 else math.inf
+
+
+def market_of(
+    route: Route, requests_per_s: float, tokens: Mapping[str, float], health: Mapping[BackendName, Health]
+) -> Market:
+    """Return the providers that may take requests now.
+
+    None may without permission, budget and known cost.
+    """
+    offers = sorted(_offers(route, tokens, health), key=lambda offer: offer.usd_per_request)
+    return Market(route.overflow, requests_per_s, tuple(offers))
+
+
+def _offers(route: Route, tokens: Mapping[str, float], health: Mapping[BackendName, Health]) -> Iterator[Offer]:
+    if not may_overflow(route) or not tokens.keys() >= {INPUT_TOKENS, OUTPUT_TOKENS}:
+        return
+    prompt, generated = tokens[INPUT_TOKENS], tokens[OUTPUT_TOKENS]
+    for name, provider in providers_of(route):
+        usd = provider.usd_per_million_input_tokens * prompt + provider.usd_per_million_output_tokens * generated
+        if (factor := health[name].factor(route)) > 0.0:
+            yield Offer(name, provider, usd / 1e6, prompt + generated, factor)
+
+
+def providers_of(route: Route) -> Iterable[tuple[BackendName, Provider]]:
+    """Return the providers of a route by name."""
+    return [(name, b.provider) for name, b in route.backends.items() if b.provider is not None]
+
+
+def may_overflow(route: Route) -> bool:
+    """Return whether a provider may take requests at all."""
+    return route.allow_external and bool(route.overflow.max_usd_per_hour) and bool(providers_of(route))

@@ -1,0 +1,130 @@
+"""The state of a route in one tick, from which its split is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from policies.history.ticks import AT, History
+from policies.model import Decision, Fresh, Observation, PoolName, PoolStatus
+from policies.model.names import BackendName, RouteName
+from policies.model.route import RouteStatus
+from policies.model.route_spec import Route
+from policies.model.spec import WorkloadSpec
+from policies.route.demand import RouteDemand, demand_of, tokens_of
+from policies.route.ejection import Health
+from policies.route.providers import Market, market_of, providers_of
+
+
+@dataclass(frozen=True)
+class Situation:
+    """One route in one tick.
+
+    It has the settings and the state of the route, its pools, and the sizes as decided.
+
+    `memory` is that of the last tick, and `elapsed_s` the time since it.
+    """
+
+    spec: WorkloadSpec
+    route: Route
+    status: RouteStatus
+    observation: Observation
+    decision: Decision
+    memory: Mapping[str, float]
+    elapsed_s: float
+
+    @cached_property
+    def pools(self) -> Mapping[BackendName, PoolName]:
+        return {name: b.pool for name, b in self.route.backends.items() if b.pool is not None}
+
+    @cached_property
+    def providers(self) -> frozenset[BackendName]:
+        return frozenset(name for name, _ in providers_of(self.route))
+
+    @cached_property
+    def health(self) -> Mapping[BackendName, Health]:
+        traffic, memory = self.status.traffic, self.memory
+        return {
+            name: Health.from_memory(name, memory).after(traffic.get(name), self.elapsed_s, self.route)
+            for name in self.route.backends
+        }
+
+    @cached_property
+    def demand(self) -> RouteDemand:
+        return demand_of(self.route, self.status, self.decision.recommendations)
+
+    @cached_property
+    def tokens(self) -> Mapping[str, float]:
+        return tokens_of(self.route, self.spec, self.observation, self.memory, self.elapsed_s)
+
+    @cached_property
+    def market(self) -> Market:
+        return market_of(self.route, self.demand.requests_per_s or 0.0, self.tokens, self.health)
+
+    @property
+    def unread_pools(self) -> str:
+        """The pools whose readiness is not known; empty for none."""
+        unread = [p for p in self.pools.values() if not isinstance(self.observation.pools.get(p), Fresh)]
+        return ", ".join(unread)
+
+    def pool(self, name: BackendName) -> PoolStatus | None:
+        """Return the status of the pool behind a backend; None where it was not read."""
+        reading = self.observation.pools.get(self.pools[name])
+        return reading.value if isinstance(reading, Fresh) else None
+
+    @cached_property
+    def emptied(self) -> frozenset[BackendName]:
+        """The backends whose pool is resized to 0 in this tick."""
+        return frozenset(
+            name
+            for name, pool in self.pools.items()
+            if self.decision.targets.get(pool) == 0 and (status := self.pool(name)) is not None and status.desired > 0
+        )
+
+    @cached_property
+    def ready(self) -> Mapping[BackendName, float]:
+        """The ready capacity of each pool that has some and stays. Replica equivalents."""
+        statuses = {name: self.pool(name) for name in self.pools if name not in self.emptied}
+        return {
+            name: status.ready * float(self.spec.pools[self.pools[name]].work_per_replica)
+            for name, status in statuses.items()
+            if status is not None and status.ready > 0
+        }
+
+    @cached_property
+    def usable(self) -> Mapping[BackendName, float]:
+        """The ready capacity without ejected pools, which give slowly more after their return."""
+        usable = {name: ready * self.health[name].factor(self.route) for name, ready in self.ready.items()}
+        return {name: capacity for name, capacity in usable.items() if capacity > 0.0}
+
+    @property
+    def capacity(self) -> Mapping[BackendName, float]:
+        """The capacity by which pools share requests.
+
+        Where all pools are ejected, every ready one counts.
+        """
+        return self.usable or self.ready
+
+    @cached_property
+    def applied(self) -> Mapping[BackendName, float]:
+        """The share of each backend that the gateway applies now."""
+        return {name: self.status.share(name) for name in {**self.route.backends, **self.status.weights}}
+
+    @property
+    def external(self) -> float:
+        """The share that providers get now."""
+        return sum(share for name, share in self.applied.items() if name in self.providers)
+
+
+def situation_of(
+    spec: WorkloadSpec, history: History, observation: Observation, decision: Decision, name: RouteName
+) -> Situation | None:
+    """Return the state of a route; None where its gateway could not be read."""
+    reading, last = observation.routes.get(name), history.routes.get(name)
+    if not isinstance(reading, Fresh):
+        return None
+    times = history.column(AT)
+    elapsed_s = max(0.0, observation.at - float(times[-1])) if len(times) else 0.0
+    memory = {} if last is None else last.memory
+    return Situation(spec, spec.routes[name], reading.value, observation, decision, memory, elapsed_s)

@@ -1,0 +1,238 @@
+"""The split of a route: ready pools first, then providers, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+from policies.history.ticks import History
+from policies.model import Absent, Decision, Observation
+from policies.model.names import BackendName, RouteName
+from policies.model.route import WEIGHT_TOTAL, RouteDecision
+from policies.model.spec import WorkloadSpec
+from policies.route.drain import drain_memory
+from policies.route.providers import FILL, may_overflow
+from policies.route.situation import Situation, situation_of
+from policies.route.words import because, kept_reason
+
+HELD_S = "held_s"
+"""Key of a route's memory: time since the last change of the weights. Seconds."""
+RETURN_S, RETURN_SHARE = "return_s", "return_share"
+"""Keys of a route's memory: how long providers have had too large a share, and the largest that was needed since."""
+
+
+def split_routes(
+    spec: WorkloadSpec, history: History, observation: Observation, decision: Decision
+) -> dict[RouteName, RouteDecision]:
+    """Return the split of each route. A pure function, like the size."""
+    return {name: _split(spec, history, observation, decision, name) for name in spec.routes}
+
+
+def _split(
+    spec: WorkloadSpec, history: History, observation: Observation, decision: Decision, name: RouteName
+) -> RouteDecision:
+    situation = situation_of(spec, history, observation, decision, name)
+    if situation is None:
+        return _unread(history, observation, name)
+    problem = _blind(situation)
+    if problem:
+        return _kept(situation, problem, _memory(situation, {}))
+    if not situation.ready:
+        return _without_replicas(situation, history)
+    external, memory = _external(situation)
+    shares = _shares(situation, external)
+    must = _must_change(situation)
+    if not must and not _is_worth_a_change(situation, shares):
+        return _kept(situation, kept_reason(situation), _memory(situation, memory))
+    held_s = situation.memory.get(HELD_S, math.inf) + situation.elapsed_s
+    if not must and held_s < situation.route.hold_s:
+        return _kept(situation, f"the last change was {held_s:.0f} s ago (hold_s)", _memory(situation, memory))
+    return _changed(situation, shares, because(situation, shares, must), memory)
+
+
+def _unread(history: History, observation: Observation, name: RouteName) -> RouteDecision:
+    """Return the last split of a route whose gateway could not be read."""
+    last, reading = history.routes.get(name), observation.routes.get(name, Absent("never read"))
+    error = observation.route_errors.get(name) or (reading.reason if isinstance(reading, Absent) else "too old")
+    reason = f"the weights stay: the gateway could not be read ({error})"
+    if last is not None:
+        return dataclasses.replace(last, reason=reason, is_kept=True)
+    return RouteDecision({} if isinstance(reading, Absent) else reading.value.weights, reason, True)
+
+
+def _blind(situation: Situation) -> str:
+    """Return why the weights must stay as they are; empty where they may change."""
+    route, status = situation.route, situation.status
+    if situation.spec.paused:
+        return "the weights stay: the workload is paused"
+    if status.other_writer and route.on_other_writer == "yield":
+        return f"the weights stay: {status.other_writer}"
+    if situation.unread_pools:
+        return f"the weights stay: the readiness of {situation.unread_pools} is unknown"
+    if not status.weights and situation.ready:
+        return ""  # there is no split that could stay
+    needs_demand = may_overflow(route) or situation.external > 0.0
+    if needs_demand and situation.demand.replicas is None:
+        return f"the weights stay: {situation.demand.missing}"
+    return ""
+
+
+# --- the share of providers
+
+
+def needed_share(situation: Situation) -> float:
+    """Return the share of requests that providers should get.
+
+    It is the share that ready pools cannot carry within the SLO, within all limits.
+
+    Example: 3 ready replicas of a demand of 4.2 leave 1 - 3 / 4.2 = 28.6 %.
+    """
+    demand, usable = situation.demand.replicas, sum(situation.usable.values())
+    excess = 1.0 if not usable else max(0.0, 1.0 - usable / demand) if demand else 0.0
+    return sum(situation.market.shares(min(excess, situation.route.overflow.max_share)).values())
+
+
+def _external(situation: Situation) -> tuple[float, dict[str, float]]:
+    """Return the share of providers, with the memory of its hysteresis.
+
+    It grows at once where more is needed than noise explains. It falls to the largest share that was needed within
+    `return_s`. Where the present split must change, the needed share applies.
+    """
+    route, applied, needed = situation.route, situation.external, needed_share(situation)
+    if _must_change(situation):
+        return needed, {}
+    noise = situation.demand.noise * (1.0 - needed)
+    if needed - applied >= max(route.min_change, noise):
+        return needed, {}
+    if not (applied - needed >= route.min_change or needed == 0.0 < applied):
+        return applied, {}
+    waited_s = situation.memory.get(RETURN_S, 0.0) + (situation.elapsed_s if RETURN_S in situation.memory else 0.0)
+    largest = max(needed, situation.memory.get(RETURN_SHARE, 0.0))
+    if waited_s >= route.return_s:
+        return largest, {}
+    return applied, {RETURN_S: waited_s, RETURN_SHARE: largest}
+
+
+# --- the split
+
+
+def _shares(situation: Situation, external: float) -> dict[BackendName, float]:
+    """Return the share of each backend.
+
+    Providers are filled by price, and pools share in proportion to their ready capacity. A share of providers that
+    stays may fill their limits as the rate of requests changes.
+    """
+    outside = situation.market.shares(external, fill=1.0 if external == situation.external else FILL)
+    total, left = sum(situation.capacity.values()), 1.0 - sum(outside.values())
+    return outside | {name: left * capacity / total for name, capacity in situation.capacity.items()}
+
+
+def _must_change(situation: Situation) -> str:
+    """Return why the present split must not stay; empty where it may."""
+    if not situation.status.weights:
+        return "the gateway does not split requests yet"
+    allowed = situation.capacity.keys() | {offer.name for offer in situation.market.offers}
+    for name, share in situation.applied.items():
+        if share > 0.0 and name not in allowed:
+            return f"{name} must get no requests: {_why_not(situation, name)}"
+    if situation.external > situation.route.overflow.max_share + 1.0 / WEIGHT_TOTAL:
+        return "providers have more than max_share"
+    return situation.market.excess(situation.applied)
+
+
+def _why_not(situation: Situation, name: BackendName) -> str:
+    """Return why a backend may not get requests."""
+    if name not in situation.route.backends:
+        return "it is not configured"
+    if situation.health[name].ejected_s > 0.0:
+        traffic = situation.status.traffic.get(name)
+        failed = "" if traffic is None else f" ({traffic.errors:g} of {traffic.requests:g} requests failed)"
+        return f"it fails{failed}, and is ejected for {situation.health[name].ejected_s:.0f} s"
+    if name in situation.emptied:
+        return "its pool is resized to 0"
+    if name in situation.pools:
+        return "no replica of it is ready"
+    if not may_overflow(situation.route):
+        return "providers are not allowed (allow_external, overflow.max_usd_per_hour)"
+    return "its cost is unknown: the tokens of a request are not known"
+
+
+def _is_worth_a_change(situation: Situation, shares: Mapping[BackendName, float]) -> bool:
+    """Return whether a split differs enough from the present one.
+
+    It does by `min_change`, or if it uses other backends.
+    """
+    changes = (abs(shares.get(name, 0.0) - share) for name, share in situation.applied.items())
+    used = {name for name, share in weights_of(shares, situation).items() if share > 0}
+    return max(changes) >= situation.route.min_change or used != {n for n, s in situation.applied.items() if s > 0.0}
+
+
+def weights_of(shares: Mapping[BackendName, float], situation: Situation) -> dict[BackendName, int]:
+    """Return shares as weights with the sum `WEIGHT_TOTAL`.
+
+    Shares of providers are rounded down, so that no limit is exceeded. The largest share takes what rounding leaves.
+    """
+    weights = {name: int(shares.get(name, 0.0) * WEIGHT_TOTAL + 1e-6) for name in situation.route.backends}
+    pools = {name: share for name, share in shares.items() if name in situation.pools and share > 0.0} or shares
+    weights[max(pools, key=lambda name: pools[name])] += WEIGHT_TOTAL - sum(weights.values())
+    return weights
+
+
+def _without_replicas(situation: Situation, history: History) -> RouteDecision:
+    """Return the split while no pool has a ready replica that stays.
+
+    As configured, providers get all requests, the weights stay, or requests are rejected.
+    """
+    route = situation.route
+    if route.zero_replicas == "hold":
+        return _kept(situation, "no replica is ready: the gateway holds requests", _memory(situation, {}))
+    if route.zero_replicas == "overflow":
+        shares = situation.market.shares(1.0)
+        if sum(shares.values()) >= 1.0 - 1e-9:
+            weights = weights_of(shares, situation)
+            if weights == {name: situation.status.weights.get(name, 0) for name in weights}:
+                return _kept(situation, kept_reason(situation), _memory(situation, {}))
+            return _changed(situation, shares, because(situation, shares, "no replica is ready"), {})
+    memories, pools = history.pool_memories, situation.pools.values()
+    leads = [memories.of(pool).lead_times.usual_s(situation.spec.pools[pool].lead_time_s) for pool in pools]
+    reason = "no replica is ready" if route.zero_replicas == "reject" else "no replica is ready, and no provider fits"
+    reason = f"{reason}: requests are rejected, to be sent again after {min(leads):.0f} s"
+    demand, memory = situation.demand.replicas, _memory(situation, {HELD_S: 0.0})
+    return RouteDecision({}, reason, situation.status.rejects, demand, 0.0, math.ceil(min(leads)), memory)
+
+
+# --- decisions
+
+
+def _changed(
+    situation: Situation, shares: Mapping[BackendName, float], reason: str, memory: Mapping[str, float]
+) -> RouteDecision:
+    weights = weights_of(shares, situation)
+    applied = {name: weight / WEIGHT_TOTAL for name, weight in weights.items()}
+    memory = _memory(situation, {**memory, HELD_S: 0.0})
+    return RouteDecision(
+        weights, reason, False, situation.demand.replicas, _usd_per_hour(situation, applied), memory=memory
+    )
+
+
+def _kept(situation: Situation, reason: str, memory: Mapping[str, float]) -> RouteDecision:
+    usd_per_hour = _usd_per_hour(situation, situation.applied)
+    weights = dict(situation.status.weights)
+    return RouteDecision(weights, reason, True, situation.demand.replicas, usd_per_hour, memory=memory)
+
+
+def _usd_per_hour(situation: Situation, shares: Mapping[BackendName, float]) -> float | None:
+    """Return the cost of the requests to providers; None where it is unknown."""
+    used = {name for name, share in shares.items() if share > 0.0 and name in situation.providers}
+    if not used:
+        return 0.0
+    known = used <= {offer.name for offer in situation.market.offers} and situation.demand.requests_per_s is not None
+    return situation.market.usd_per_hour(shares) if known else None
+
+
+def _memory(situation: Situation, changed: Mapping[str, float]) -> dict[str, float]:
+    """Return the memory for the next tick."""
+    held = {HELD_S: situation.memory[HELD_S] + situation.elapsed_s} if HELD_S in situation.memory else {}
+    health = {key: value for name, h in situation.health.items() for key, value in h.memory(name).items()}
+    return {**situation.tokens, **health, **drain_memory(situation), **held, **changed}

@@ -1,0 +1,86 @@
+"""Encodes the routes of a tick to plain data and decodes them.
+
+The round trip is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from policies.model import Result
+from policies.model.names import BackendName, RouteName
+from policies.model.route import BackendTraffic, RouteDecision, RouteStatus
+from policies.model.tick import RouteOutcome
+from scaler.journal.fields import flag, integer, mapping, non_negative, number, optional, text
+
+
+def encode_route_status(status: RouteStatus) -> dict[str, Any]:
+    return {
+        "weights": dict(status.weights),
+        "traffic": {name: [t.requests, t.errors] for name, t in status.traffic.items()},
+        "over_s": status.over_s,
+        "other_writer": status.other_writer,
+        "version": status.version,
+        **({"rejects": True} if status.rejects else {}),
+        **({"rejected": status.rejected} if status.rejected else {}),
+    }
+
+
+def decode_route_status(data: Mapping[str, Any]) -> RouteStatus:
+    return RouteStatus(
+        _weights(data["weights"]),
+        {BackendName(n): BackendTraffic(*map(non_negative, counts)) for n, counts in data["traffic"].items()},
+        non_negative(data["over_s"]),
+        optional(text, data["other_writer"]),
+        text(data["version"]),
+        flag(data.get("rejects", False)),
+        non_negative(data.get("rejected", 0.0)),
+    )
+
+
+def encode_split(split: RouteDecision) -> dict[str, Any]:
+    optional_values = {"demand": split.demand, "usd_per_hour": split.usd_per_hour, "retry_after_s": split.retry_after_s}
+    return {
+        "weights": dict(split.weights),
+        "reason": split.reason,
+        **({"is_kept": True} if split.is_kept else {}),
+        **{key: value for key, value in optional_values.items() if value is not None},
+        **({"memory": dict(split.memory)} if split.memory else {}),
+    }
+
+
+def decode_split(data: Mapping[str, Any]) -> RouteDecision:
+    return RouteDecision(
+        _weights(data["weights"]),
+        text(data["reason"]),
+        flag(data.get("is_kept", False)),
+        optional(number, data.get("demand")),
+        optional(number, data.get("usd_per_hour")),
+        optional(number, data.get("retry_after_s")),
+        mapping(number, data.get("memory", {})),
+    )
+
+
+def encode_route_outcome(outcome: RouteOutcome) -> dict[str, Any]:
+    return {
+        "route": outcome.route,
+        "before": dict(outcome.before),
+        "after": dict(outcome.after),
+        "result": outcome.result.value,
+        **({"reason": outcome.reason} if outcome.reason else {}),
+    }
+
+
+def decode_route_outcome(data: Mapping[str, Any]) -> RouteOutcome:
+    return RouteOutcome(
+        RouteName(text(data["route"])),
+        _weights(data["before"]),
+        _weights(data["after"]),
+        Result(data["result"]),
+        text(data.get("reason", "")),
+    )
+
+
+def _weights(data: Mapping[str, Any]) -> dict[BackendName, int]:
+    return {BackendName(name): weight for name, weight in mapping(integer, data).items()}

@@ -1,0 +1,1 @@
+"""Adapters of gateways that split requests, one file a kind."""

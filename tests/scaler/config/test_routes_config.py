@@ -1,0 +1,75 @@
+"""Configuration of routes: what is refused, and with which remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from policies.model.names import RouteName
+from scaler.clouds.kubernetes.cluster import KubeCluster
+from scaler.config.load import load
+from scaler.config.problems import ConfigError
+from scaler.config.tenancy import namespace_problems
+
+GOOD = """\
+workload: llm
+max_replicas: 8
+sources:
+  queue: {kind: embedded}
+policies:
+  depth: {kind: queue_depth}
+pools:
+  gpus: {kind: embedded}
+  spare: {kind: embedded, tier: slept, serves: gpus, lead_time_s: 1}
+routes:
+  chat:
+    kind: envoy
+    file: /routes/chat.json
+    admin_url: http://127.0.0.1:9901
+    allow_external: true
+    overflow: {max_usd_per_hour: 5}
+    backends:
+      gpus: {pool: gpus}
+      openai: {provider: {usd_per_million_input_tokens: 0.2, usd_per_million_output_tokens: 0.6}}
+"""
+
+
+def problems(tmp_path: Path, old: str, new: str) -> list[str]:
+    file = tmp_path / "w.yaml"
+    file.write_text(GOOD.replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        load([file])
+    return [str(problem).replace(f"{tmp_path}/", "") for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (("{pool: gpus}", "{pool: gpu}"), "w.yaml:18: routes.chat.backends.gpus.pool = \"gpu\": is not in pools (did you mean 'gpus'?)"),
+        (("{pool: gpus}", "{pool: spare}"), 'routes.chat.backends.gpus.pool = "spare": has the tier slept, and must serve'),
+        (("{pool: gpus}", "{}"), "routes.chat.backends.gpus: must have either pool or provider"),
+        (("max_usd_per_hour: 5", "max_share: 0.5"), "routes.chat.overflow: needs max_usd_per_hour with allow_external: true"),
+        (("kind: envoy", "kind: envoi"), "routes.chat.kind = \"envoi\": must be one of envoy (did you mean 'envoy'?)"),
+        (("gpus: {pool: gpus}", "GPUs: {pool: gpus}"), "routes.chat.backends: has the name 'GPUs'; a name must be at most 63"),
+        (("file: /routes/chat.json", "file: chat.json"), "must be an absolute path of a file"),
+        (("file: /", "clusters: {gpu: vllm}\n    file: /"), "routes.chat.clusters: names backend 'gpu', which is not in backends"),
+        (("file: /", "clusters: {gpus: openai}\n    file: /"), "routes.chat.clusters: must not give two backends the same cluster"),
+    ],
+)  # fmt: skip
+def test_wrong_route_is_refused(tmp_path: Path, change: tuple[str, str], problem: str) -> None:
+    assert any(problem in found for found in problems(tmp_path, *change)), problems(tmp_path, *change)
+
+
+def test_two_routes_must_not_write_one_file(tmp_path: Path) -> None:
+    route = GOOD.partition("routes:\n")[2]
+    found = problems(tmp_path, route, route + route.replace("  chat:", "  other:"))
+    assert any("routes.other" in problem and "remove one of the two routes" in problem for problem in found), found
+
+
+def test_route_of_an_untrusted_namespace_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(GOOD)
+    spec = next(iter(load([tmp_path]).workloads.values())).spec
+    assert spec.routes[RouteName("chat")].allow_external
+    rules = {place: rule for place, rule, _ in namespace_problems(spec, "team", KubeCluster())}
+    assert "must not be envoy in namespace team" in rules["routes", "chat", "kind"]
