@@ -27,6 +27,8 @@ class Monitor:
     values: dict[tuple[str, str, str], Any] = field(default_factory=dict)
     history: dict[str, Callable[[int], float | None]] = field(default_factory=dict)
     """By metric: its value in a minute since the epoch, for longer spans."""
+    by_dimensions: dict[tuple[str, str], Callable[[], list[tuple[dict[str, str], float]]]] = field(default_factory=dict)
+    """By resource and metric: the series that a filter on their dimensions splits it into, each with its value."""
     ahead_s: float = 0.0
     calls: list[int] = field(default_factory=list)
     """Resources of each batch."""
@@ -62,12 +64,23 @@ class Monitor:
         span = self._span(name, aggregation, request) if name in self.history else []
         if name in self.history:
             return {"name": {"value": name}, "timeseries": [{"metadatavalues": [], "data": span}]}
+        if split := self.by_dimensions.get((resource, name)):
+            return {"name": {"value": name}, "errorCode": "Success", "timeseries": self._split(split, aggregation)}
         series = [
             {"data": [self._point(4, {aggregation: 99}), self._point(1, {aggregation: value}), self._point(0, {})]}
             for (r, n, e), value in self.values.items()
             if (r, n) == (resource, name) and (not entity or e == entity)
         ]
         return {"name": {"value": name}, "errorCode": "Success", "timeseries": [] if self.empty else series}
+
+    def _split(self, series: Callable[[], list[tuple[dict[str, str], float]]], by: str) -> list[dict[str, Any]]:
+        return [
+            {
+                "metadatavalues": [{"name": {"value": n.lower()}, "value": v} for n, v in dimensions.items()],
+                "data": [self._point(1, {by: value}), self._point(0, {})],
+            }
+            for dimensions, value in ([] if self.empty else series())
+        ]
 
     def _span(self, name: str, aggregation: str, request: web.Request) -> list[dict[str, Any]]:
         since, until = (datetime.fromisoformat(request.query[k]).timestamp() // 60 for k in ("starttime", "endtime"))

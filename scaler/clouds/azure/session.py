@@ -39,6 +39,7 @@ APIS: Final = {
     "Microsoft.Compute": Api("azure/compute", per_s=5.0, burst=60),
     "Microsoft.ContainerService": Api("azure/aks", per_s=0.5, burst=30),
     "Microsoft.Insights": Api("azure/insights", per_s=1.0, burst=20),
+    "Microsoft.MachineLearningServices": Api("azure/machine_learning", per_s=5.0, burst=50),
     "Microsoft.StandbyPool": Api("azure/standby_pool", per_s=1.0, burst=20),
     "metrics": Api("azure/metrics", per_s=10.0, burst=50),
     "service_bus": Api("azure/service_bus", per_s=5.0, burst=20),
@@ -54,6 +55,7 @@ VERSIONS: Final = {
     "Microsoft.Compute": "2025-04-01",
     "Microsoft.ContainerService": "2025-07-01",
     "Microsoft.Insights": "2022-10-01",
+    "Microsoft.MachineLearningServices": "2024-10-01",
     "Microsoft.StandbyPool": "2025-03-01",
 }
 """The API versions that these adapters are written for."""

@@ -44,6 +44,15 @@ locals {
       "Microsoft.StandbyPool/standbyVirtualMachinePools/runtimeViews/read",
       "Microsoft.StandbyPool/standbyVirtualMachinePools/write",
     ]
+    azure_ml_deployment = [
+      "Microsoft.Insights/autoscaleSettings/read",
+      "Microsoft.Insights/autoscaleSettings/write",
+      "Microsoft.Insights/metrics/read",
+      "Microsoft.MachineLearningServices/locations/mfeOperationsStatus/read",
+      "Microsoft.MachineLearningServices/workspaces/onlineEndpoints/deployments/read",
+      "Microsoft.MachineLearningServices/workspaces/onlineEndpoints/deployments/write",
+      "Microsoft.MachineLearningServices/workspaces/onlineEndpoints/read",
+    ]
     reservation = ["Microsoft.Compute/capacityReservationGroups/capacityReservations/read"]
   }
 }
