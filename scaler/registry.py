@@ -93,6 +93,11 @@ POOLS: Final = _kinds(
             "scaler.actuators.azure_ml_deployment:open_azure_ml_deployment",
             "azure",
         ),
+        "azure_openai_ptu": Kind(
+            "scaler.config.kinds.azure_managed_pools:AzureOpenAiPtu",
+            "scaler.actuators.azure_openai_ptu:open_azure_openai_ptu",
+            "azure",
+        ),
         "capacity_buffer": Kind(
             "scaler.config.kinds.kubernetes:CapacityBuffer",
             "scaler.actuators.capacity_buffer:open_capacity_buffer",

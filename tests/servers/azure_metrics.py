@@ -16,7 +16,7 @@ from tests.servers.azure import Azure, denied, refusal
 READ: Final = "Microsoft.Insights/metrics/read"
 LATE_S: Final = 2.0
 """Time after which an ended minute is reported: a read just before its end would take it for a filling one. Seconds."""
-ENTITY: Final = re.compile(r"^EntityName eq '([^']+)'$")
+ENTITY: Final = re.compile(r"^(?:EntityName|ModelDeploymentName) eq '([^']+)'$")
 
 
 @dataclass
@@ -37,6 +37,9 @@ class Monitor:
     def set(self, resource: str, metric: str, value: Any, entity: str = "") -> None:
         self.values[resource.lower(), metric, entity] = value
         self.cloud.resources[f"{resource}/providers/Microsoft.Insights/metrics".lower()] = self.one
+        defined = sorted({n for r, n, _ in self.values if r == resource.lower()})
+        definitions = [{"name": {"value": name}} for name in defined]
+        self.cloud.lists[f"{resource}/providers/Microsoft.Insights/metricDefinitions".lower()] = lambda _: definitions
 
     async def one(self, request: web.Request) -> web.StreamResponse:
         resource = request.path.lower().removesuffix("/providers/microsoft.insights/metrics")

@@ -1,9 +1,9 @@
 """Azure's error codes by remedy, in one table for all services.
 
-The services are Resource Manager, Compute, AKS, Machine Learning, metrics and Service Bus. The codes come from the
-services' documents; Compute's capacity codes are those that karpenter and Cluster Autoscaler use. Quota errors have
-several codes, so their words decide too. For an unknown code the HTTP status decides; without a status it counts as
-transient.
+The services are Resource Manager, Compute, AKS, Machine Learning, Azure OpenAI, metrics and Service Bus. The codes
+come from the services' documents; Compute's capacity codes are those that karpenter and Cluster Autoscaler use. Quota
+errors have several codes, so their words decide too. For an unknown code the HTTP status decides; without a status it
+counts as transient.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ QUOTA: Final = frozenset(
         "ResourceCountExceedsLimitDueToTemplate",
         "ResourceQuotaExceeded",
         "VCPUQuotaError",
+        "InsufficientQuota",
         "InsufficientVCPUQuota",
     }
 )

@@ -98,7 +98,7 @@ class ManagedDeployment(ABC):
     """Permission to read the result of a change."""
 
     def __init__(self, spec: ManagedPool, clients: Clients, what: str) -> None:
-        self._path = spec.path
+        self._path = self._read_key = spec.path
         self._what = what
         self._clock = clients.context.clock
         self._arm = clients.arm
@@ -210,7 +210,7 @@ class ManagedDeployment(ABC):
                 self._request = unanswered
             raise
         finally:
-            self._recent.forget(self._path)
+            self._recent.forget(self._read_key)
         request.accepted, self._failed, self._retriable = True, None, None
         self._operation.follow(response)
 

@@ -1,4 +1,4 @@
-"""Pools of Azure's managed serving: Azure Machine Learning online endpoints."""
+"""Pools of Azure's managed serving: Azure Machine Learning online endpoints, and provisioned Azure OpenAI."""
 
 from __future__ import annotations
 
@@ -21,6 +21,12 @@ ONLINE: Final = Pattern(
     "at most 32 letters, digits and -, with a letter first and a letter or digit last",
 )
 """Name of an online endpoint or of one of its deployments."""
+RESOURCE_NAME: Final = Pattern(
+    r"^[A-Za-z0-9][A-Za-z0-9_.-]{1,63}$", "2 to 64 letters, digits and _ . -, with a letter or digit first"
+)
+MODEL_DEPLOYMENT: Final = Pattern(
+    r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", "at most 64 letters, digits and _ . -, with a letter or digit first"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,3 +99,94 @@ class AzureMlDeployment(AzurePool):
 
     def locks(self, workload: str, pool: str) -> tuple[Target, ...]:
         return (Target("Azure ML endpoint", (), self.endpoint_path.lower()),)  # its update blocks all deployments
+
+
+@dataclass(frozen=True, kw_only=True)
+class AzureOpenAiPtu(AzurePool):
+    """The provisioned throughput units (PTUs) of an Azure OpenAI or Foundry deployment. A replica is one PTU."""
+
+    resource_group: Annotated[str, FieldMetadata("Resource group of the resource.", pattern=GROUP, example="llm")]
+    resource: Annotated[
+        str, FieldMetadata("Name of the Azure OpenAI or Foundry resource.", pattern=RESOURCE_NAME, example="llm-eastus")
+    ]
+    deployment: Annotated[
+        str, FieldMetadata("Name of the provisioned deployment.", pattern=MODEL_DEPLOYMENT, example="gpt-41")
+    ]
+    release_capacity: Annotated[
+        bool,
+        FieldMetadata("Allow a smaller size. Default: false, as PTUs that are given back may not be available again."),
+    ] = False
+    change_interval_s: Annotated[
+        float,
+        FieldMetadata(
+            "Minimum time between two changes of the size. The default of 86400, a day, follows Azure's advice not to"
+            " follow the traffic with PTUs. Seconds.",
+            ge=0,
+            le=2_592_000,
+        ),
+    ] = 86_400.0
+    spillover_deployment: Annotated[
+        str | None,
+        FieldMetadata(
+            "Name of the standard deployment that takes the requests beyond the PTUs. Information for errors, and for"
+            " check --live, which compares it with Azure's spilloverDeploymentName. Default: null, not known.",
+            pattern=MODEL_DEPLOYMENT,
+            example=None,
+        ),
+    ] = None
+    quantum: Annotated[
+        int,
+        FieldMetadata(
+            "Step of the size. The default of 5 is that of global and data zone deployments of most models. PTUs.",
+            ge=1,
+        ),
+    ] = 5
+    min_replicas: Annotated[
+        int,
+        FieldMetadata(
+            "Minimum number of PTUs. The default of 15 is the minimum of global and data zone deployments of most"
+            " models. Zero means to delete the deployment, which is not done. PTUs.",
+            ge=1,
+        ),
+    ] = 15
+    gpus_per_replica: Annotated[
+        int, FieldMetadata("GPUs that one PTU counts as, for GPU budgets. Default: 0, none. GPUs.", ge=0, le=1024)
+    ] = 0
+    lead_time_s: Annotated[
+        float,
+        FieldMetadata(
+            "Time from the decision to serving PTUs, used until three changes have been measured. The default of 300"
+            " is a guess. Seconds.",
+            ge=0,
+            le=7200,
+        ),
+    ] = 300.0
+    min_billed_s: Annotated[
+        float,
+        FieldMetadata(
+            "Time for which added PTUs stay. The default of 86400 matches change_interval_s; Azure bills by the"
+            " minute. Seconds.",
+            ge=0,
+            le=86_400,
+        ),
+    ] = 86_400.0
+    other_writer_yield_s: OtherWriterYield = YIELD_S
+
+    @property
+    def resource_path(self) -> str:
+        """The resource's id, which Azure calls an account."""
+        return path_of(self.account, self.resource_group, "Microsoft.CognitiveServices/accounts", self.resource)
+
+    @property
+    def path(self) -> str:
+        """The deployment's resource id."""
+        return f"{self.resource_path}/deployments/{self.deployment}"
+
+    def keeps_replicas(self) -> bool:
+        return not self.release_capacity
+
+    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
+        return (Target("Azure OpenAI deployment", (), self.path.lower()),)  # Azure ignores case
+
+    def locks(self, workload: str, pool: str) -> tuple[Target, ...]:
+        return (Target("Azure OpenAI account", (), self.resource_path.lower()),)  # it runs one change at a time

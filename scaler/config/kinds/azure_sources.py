@@ -40,12 +40,27 @@ PRESETS: Final[Mapping[str, Mapping[str, AzureMetric]]] = {
         "requests_per_s": AzureMetric(("RequestsPerMinute",), "average", MINUTE),
         "latency_p95_s": AzureMetric(("RequestLatency_P95",), "average", 0.001),
     },
+    "azure_openai": {
+        "provisioned_utilization": AzureMetric(
+            ("AzureOpenAIProvisionedManagedUtilizationV2", "ProvisionedUtilization"), "average", 0.01
+        ),
+        "requests_per_s": AzureMetric(("AzureOpenAIRequests", "ModelRequests"), "total", MINUTE),
+        "spillover_requests_per_s": AzureMetric(
+            ("AzureOpenAIRequests", "ModelRequests"), "total", MINUTE, "IsSpillover eq 'True'"
+        ),
+        "prompt_tokens_per_s": AzureMetric(("ProcessedPromptTokens", "InputTokens"), "total", MINUTE),
+        "generation_tokens_per_s": AzureMetric(("GeneratedTokens", "OutputTokens"), "total", MINUTE),
+    },
 }
-"""Metrics by preset."""
-DIMENSIONS: Final[Mapping[str, tuple[str, ...]]] = {"azure_ml_deployment": ()}
+"""Metrics by preset. Resources of kind OpenAI have the first names, those of kind AIServices perhaps the second."""
+DIMENSIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "azure_ml_deployment": (),
+    "azure_openai": ("ModelDeploymentName",),
+}
 """The dimensions by which `match` selects a preset's series."""
 TYPES: Final[Mapping[str, str]] = {
-    "azure_ml_deployment": "Microsoft.MachineLearningServices/workspaces/onlineEndpoints/deployments"
+    "azure_ml_deployment": "Microsoft.MachineLearningServices/workspaces/onlineEndpoints/deployments",
+    "azure_openai": "Microsoft.CognitiveServices/accounts",
 }
 """The type of resource that has a preset's metrics."""
 
@@ -72,7 +87,7 @@ class AzureMonitor:
         ),
     ]
     preset: Annotated[
-        Literal["azure_ml_deployment"] | None,
+        Literal["azure_ml_deployment", "azure_openai"] | None,
         FieldMetadata(
             "Set of metrics to read. The source looks up once which of their names the resource has. Default: null,"
             " only those in metrics.",
@@ -81,7 +96,9 @@ class AzureMonitor:
     ] = None
     match: Annotated[
         Mapping[str, str],
-        FieldMetadata("Dimensions of the preset's series. Default: none; azure_ml_deployment has none."),
+        FieldMetadata(
+            "Dimensions of the preset's series: ModelDeploymentName for azure_openai. Default: none.",
+        ),
     ] = field(default_factory=dict)
     metrics: Annotated[
         Mapping[str, str],

@@ -22,6 +22,7 @@ from tests.servers.daemon import until
 ROOT = Path(__file__).parents[3]
 AZURE = {"subscription_id": "00000000-0000-0000-0000-00000000000a"}
 ONLINE = {"resource_group": "llm", "workspace": "llm", "deployment": "h100", "account": AZURE}
+PTU = {"resource_group": "llm", "deployment": "gpt", "account": AZURE, "quantum": 1, "min_replicas": 1}
 TIER = {"tier": "warm_node", "serves": "first", "lead_time_s": 10}
 GCP = {"project": {"id": "my-project"}, "location": "us-central1"}
 VERTEX = {"endpoint": "123", "deployed_model": "7", **GCP}
@@ -60,6 +61,10 @@ SAME: dict[str, tuple[Settings, Settings]] = {
     "azure_ml_deployment": (
         {"kind": "azure_ml_deployment", **ONLINE, "endpoint": "chat"},
         {"kind": "azure_ml_deployment", **ONLINE, "endpoint": "Chat", "native": "floor"},
+    ),
+    "azure_openai_ptu": (
+        {"kind": "azure_openai_ptu", "resource": "Llm", **PTU},
+        {"kind": "azure_openai_ptu", "resource": "llm", "release_capacity": True, **PTU},
     ),
     "capacity_buffer": (
         {"kind": "capacity_buffer", "name": "b", **TIER},
