@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def replicas(context: RuleContext) -> dict[PoolName, int]:
-    """Return the replicas of each pool that are within its minimum billed time, or that it keeps.
+    """Return the replicas of each pool within its minimum billed time, or that it keeps.
 
     Pools without such a replica are left out. Replicas that the platform failed to provide, and abandoned ones, do not
     count: they may not be billed at all. None stays where together they exceed the workload's maximum.

@@ -16,7 +16,9 @@ from tests.servers.azure import Azure, denied, refusal
 READ: Final = "Microsoft.Insights/metrics/read"
 LATE_S: Final = 2.0
 """Time after which an ended minute is reported: a read just before its end would take it for a filling one. Seconds."""
-ENTITY: Final = re.compile(r"^(?:EntityName|ModelDeploymentName) eq '([^']+)'$")
+ENTITY: Final = re.compile(r"^(?:EntityName|ModelDeploymentName) eq '([^']+)'( and IsSpillover eq 'True')?$")
+SPILLED: Final = " (spillover)"
+"""Suffix of an entity's name in the samples of the requests that it did not serve."""
 
 
 @dataclass
@@ -43,8 +45,7 @@ class Monitor:
 
     async def one(self, request: web.Request) -> web.StreamResponse:
         resource = request.path.lower().removesuffix("/providers/microsoft.insights/metrics")
-        match = ENTITY.match(request.query.get("$filter", ""))
-        return web.json_response(self._response(resource, request, match[1] if match else ""))
+        return web.json_response(self._response(resource, request, entity_of(request.query.get("$filter", ""))))
 
     async def batch(self, request: web.Request) -> web.StreamResponse:
         self.cloud.requests[READ] += 1
@@ -54,8 +55,8 @@ class Monitor:
         if len(resources) > 50:
             return refusal(400, "BadRequest", "At most 50 resources.")
         self.calls.append(len(resources))
-        match = ENTITY.match(request.query.get("filter", ""))
-        values = [{"resourceid": r, **self._response(r.lower(), request, match[1] if match else "")} for r in resources]
+        entity = entity_of(request.query.get("filter", ""))
+        values = [{"resourceid": r, **self._response(r.lower(), request, entity)} for r in resources]
         return web.json_response({"values": values})
 
     def _response(self, resource: str, request: web.Request, entity: str) -> dict[str, Any]:
@@ -94,6 +95,12 @@ class Monitor:
         minute = (SystemClock().now() + self.ahead_s - LATE_S) // 60 - minutes_ago
         present = {k: v for k, v in values.items() if v is not None}
         return {"timeStamp": _stamp(minute), **present}
+
+
+def entity_of(text: str) -> str:
+    """Return the entity that a filter selects; empty for all."""
+    match = ENTITY.match(text)
+    return f"{match[1]}{SPILLED if match[2] else ''}" if match else ""
 
 
 def _stamp(minute: float) -> str:

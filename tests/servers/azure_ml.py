@@ -34,7 +34,7 @@ RESERVE: Final = 1.2
 
 @dataclass
 class Deployment:
-    """A managed online deployment. `quota` bounds the size with the reserve; `stock` the instances that come."""
+    """A managed online deployment. `quota` bounds the size with the reserve, and `stock` without it."""
 
     cloud: Azure
     name: str
@@ -49,8 +49,8 @@ class Deployment:
     """Time that a change takes; None: until the test ends it. Seconds."""
     quota: float = math.inf
     stock: float = math.inf
-    late: tuple[str, str] | None = None
-    """Error of every change, which shows when it ends; None: success."""
+    late_stock: float = math.inf
+    """Instances that come; a larger size is accepted, and its change fails when it ends."""
     keeps_size: bool = False
     """Whether a failed deployment still shows the size that it did not reach."""
     scale_type: str = "Default"
@@ -148,7 +148,7 @@ class Deployment:
     def advance(self) -> None:
         """End the change whose time has come."""
         if self.state == "Scaling" and self.ends_at <= SystemClock().now():
-            self.end(self.late)
+            self.end(REGION_CAPACITY if self.capacity > self.late_stock else None)
 
     def end(self, error: tuple[str, str] | None = None, status: str = "Failed") -> None:
         """End the change in progress: with success, or with an error's code and message."""

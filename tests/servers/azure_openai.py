@@ -78,8 +78,6 @@ class Account:
     quota: float = math.inf
     change_s: float | None = None
     """Time that a change takes; None: until the test ends it. Seconds."""
-    late: tuple[str, str] | None = None
-    """Error of every change, which shows when it ends; None: success."""
     background: bool = False
     """Whether another operation of the account is in progress, which no deployment shows."""
     writes: int = 0
@@ -174,7 +172,7 @@ class Account:
     def advance(self) -> None:
         """End the change whose time has come."""
         if self.changing is not None and self.ends_at <= SystemClock().now():
-            self.end(self.late)
+            self.end()
 
     def end(self, error: tuple[str, str] | None = None) -> None:
         """End the change in progress: with success, or with an error's code and message."""

@@ -36,7 +36,10 @@ class AutoscaleSettings:
         """The paths of disabled settings, by the resource that they size."""
 
     async def of(self, path: str, *, urgent: bool = False) -> Body | None:
-        """Return the enabled setting that sizes the resource at `path`; None without one. Raises port errors."""
+        """Return the enabled setting that sizes the resource at `path`; None without one.
+
+        Raises port errors.
+        """
         self.taken_over.use(path)
         return await autoscale_setting(self._arm, self._recent, path, 0.0 if urgent else SLOW_S)
 

@@ -1,4 +1,4 @@
-"""Deployments of managed serving on Azure: a capacity whose changes take minutes and may fail late.
+"""Deployments of managed serving on Azure, whose changes take minutes and may fail late.
 
 A change is accepted at once and carried out by an operation. Azure runs one operation under a lock that several
 deployments share. A change that fails leaves its reason in the operation, and perhaps the old capacity.
@@ -80,7 +80,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """What a managed deployment works with. `name` is the pool's name in the queue of its lock."""
+    """The clients of a managed deployment. `name` is the pool's name in the queue of its lock."""
 
     context: Context
     arm: Arm
@@ -121,7 +121,10 @@ class ManagedDeployment(ABC):
 
     @abstractmethod
     async def _read(self, *, urgent: bool = False) -> Deployment:
-        """Return the deployment; `urgent`: before a write, so from no shared response. Raises port errors."""
+        """Return the deployment. Raises port errors.
+
+        `urgent`: before a write, so from no shared response.
+        """
 
     @abstractmethod
     async def _ready(self, deployment: Deployment) -> tuple[int, str]:
@@ -138,7 +141,10 @@ class ManagedDeployment(ABC):
     def _actions(self) -> Sequence[str]: ...
 
     async def _rival(self, *, urgent: bool = False) -> str:
-        """Return the other autoscaler to which the pool is left; empty without one. Raises port errors."""
+        """Return the other autoscaler to which the pool is left; empty without one.
+
+        Raises port errors.
+        """
         return ""
 
     @validated
@@ -222,9 +228,9 @@ class ManagedDeployment(ABC):
         if request is not None:
             self._writes.expect(request.before)  # Azure may still report it, or return to it
             if not request.accepted and deployment.capacity != request.before:  # the write without a response applies
-                request.replicas, request.accepted, self._failed = deployment.capacity, True, None
+                request.replicas, request.accepted = deployment.capacity, True
         if deployment.is_busy:
-            self._is_explained = False
+            self._failed, self._is_explained = None, False
             if request is not None:
                 request.seen = True
             if not self._operation.in_progress and self._operation.error is None:  # a lost response, or a restart

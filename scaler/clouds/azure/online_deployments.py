@@ -1,4 +1,4 @@
-"""Managed online deployments of Azure Machine Learning: the instances that serve, as Azure Monitor counts them.
+"""Instances of managed online deployments that serve, as Azure Monitor counts them.
 
 The resource reports the requested size only. The metric DeploymentCapacity has one series for each instance and state.
 It comes a minute apart and one to three minutes late.

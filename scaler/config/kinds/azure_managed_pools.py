@@ -1,4 +1,4 @@
-"""Pools of Azure's managed serving: Azure Machine Learning online endpoints, and provisioned Azure OpenAI."""
+"""Pools of Azure's managed serving: Machine Learning endpoints, provisioned OpenAI."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class AzureMlDeployment(AzurePool):
 
 @dataclass(frozen=True, kw_only=True)
 class AzureOpenAiPtu(AzurePool):
-    """The provisioned throughput units (PTUs) of an Azure OpenAI or Foundry deployment. A replica is one PTU."""
+    """The provisioned throughput units (PTUs) of an Azure OpenAI deployment."""
 
     resource_group: Annotated[str, FieldMetadata("Resource group of the resource.", pattern=GROUP, example="llm")]
     resource: Annotated[

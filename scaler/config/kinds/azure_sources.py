@@ -23,7 +23,7 @@ ENTITY: Final = Pattern(r"^[^\s?#]{1,260}$", "at most 260 characters without spa
 
 @dataclass(frozen=True, slots=True)
 class AzureMetric:
-    """One metric. The first of `names` that the resource has is read; `filter` adds to the source's filter."""
+    """One metric: the first of `names` that the resource has. `filter` selects series."""
 
     names: tuple[str, ...]
     aggregation: Aggregation

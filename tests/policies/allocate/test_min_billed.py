@@ -111,3 +111,21 @@ def test_replicas_within_the_minimum_never_exceed_the_size(ticks: list[tuple[int
     for at, (desired, requested) in enumerate(ticks):
         added.note(float(at), desired, requested)
         assert 0 <= added.within(float(at), 1e9) <= requested
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Keeping(Pool):
+    """A pool whose capacity may not return once it is given back."""
+
+    def keeps_replicas(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("price", [None, 3.0], ids=["in the order listed", "by cost"])
+def test_pool_that_keeps_its_replicas_never_shrinks(price: float | None) -> None:
+    unit = Keeping(price_usd_per_hour=price)
+    sim = simulation({"units": unit, "nodes": Pool(price_usd_per_hour=price, max_replicas=0)})
+    sim.run(minutes(sim, 5), 3)
+    sim.run(minutes(sim, 120), 0)
+    assert sim.sizes() == {"units": 3}
+    assert sim.reason_of(RuleId.MIN_BILLED) == "3 of units are kept, as they may not be available again"

@@ -21,7 +21,7 @@ from tests.servers.azure import SUBSCRIPTION, Azure, azure
 from tests.servers.azure_bus import Bus, Counted, bus
 from tests.servers.azure_compute import NODES, ScaleSet, reserve
 from tests.servers.azure_managed import AgentPool, StandbyPool
-from tests.servers.azure_metrics import monitor
+from tests.servers.azure_metrics import SPILLED, monitor
 from tests.servers.azure_ml import Deployment, Setting
 from tests.servers.azure_openai import ACCOUNTS, Account, Ptu
 
@@ -46,6 +46,7 @@ def create_resources(cloud: Azure, namespace: Bus) -> list[ScaleSet]:
     Setting(cloud, ml.path).register()
     account = Account(cloud, [Ptu("chat", 15)], change_s=0.0).register()
     metrics.set(account.path, "ModelRequests", 60, "chat")
+    metrics.set(account.path, "ModelRequests", 6, f"chat{SPILLED}")
     for name in ("ProvisionedUtilization", "InputTokens", "OutputTokens"):
         metrics.set(account.path, name, 60, "chat")
     namespace.queues["prompts"] = Counted()
