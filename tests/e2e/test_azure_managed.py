@@ -1,9 +1,9 @@
 """A day on Azure's managed serving, by the daemon on a counterpart with time.
 
-Load rises, and two deployments of one Azure ML endpoint grow through its lock; an autoscale setting resized one of them
-before. Azure accepts a growth and fails it late, refuses another one at once, and provisioned Azure OpenAI takes the
-rest. Load falls: the PTUs stay for their minimum billed time, and then go. The daemon stops, and the autoscale setting
-is enabled again. The journal replays with equal decisions.
+Load rises, and two deployments of one Azure ML endpoint are to grow through its lock; an autoscale setting resized one
+of them before. Azure refuses a growth at once, accepts another one and fails it late, and provisioned Azure OpenAI
+takes the rest. Load falls: the PTUs stay for their minimum billed time, and then go. The daemon stops, and the
+autoscale setting is enabled again. The journal replays with equal decisions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PER_REPLICA: Final = 5
 TIMEOUT_S: Final = 180.0
 MIN_BILLED_S: Final = 20.0
 START_S: Final = 2.0
-STOCK: Final = {"a": 3, "b": 2}
+STOCK: Final = {"a": 3, "b": 1}
 """Instances that Azure has for each deployment."""
 FIRST_WAVE: Final = 4
 SECOND_WAVE: Final = 8
@@ -55,8 +55,8 @@ def document(cloud: Azure, namespace: Bus) -> dict[str, Any]:
         "sources": {"queue": {**queue, "min_interval_s": 0.5}},
         "policies": {"messages": {"kind": "queue_depth", "target_per_replica": PER_REPLICA, "count": ["visible"]}},
         "pools": {
-            "a": {**ml, "deployment": "a", "price_usd_per_hour": 2.0, "native": "take_over"},
-            "b": {**ml, "deployment": "b", "price_usd_per_hour": 3.0},
+            "a": {**ml, "deployment": "a", "accelerator": "h100", "price_usd_per_hour": 2.0, "native": "take_over"},
+            "b": {**ml, "deployment": "b", "accelerator": "a100", "price_usd_per_hour": 1.5},
             "ptu": {**ptu, **rare, "price_usd_per_hour": 4.0, "min_billed_s": MIN_BILLED_S},
         },
         "scale_up": {"max_replicas": 20},
@@ -103,7 +103,7 @@ async def test_deployments_grow_through_their_locks_and_hand_everything_back(
 
 async def load_falls(namespace: Bus, metrics: Monitor, d: Daemon, deployments: list[Deployment], ptu: Ptu) -> None:
     queue(namespace, metrics, 0)
-    await until(lambda: [x.capacity for x in (*deployments, ptu)] == [1, 1, 1], TIMEOUT_S, d)
+    await until(lambda: [ptu.capacity, *(x.capacity for x in deployments)] == [1, 1, 1], TIMEOUT_S, d)
     await until(lambda: ready(d, "a", "b", "ptu") == len(deployments) + 1, TIMEOUT_S, d)
 
 

@@ -96,7 +96,7 @@ class Account:
     def register(self) -> Account:
         path = self.path.lower()
         self.cloud.resources[path] = self.answer_account
-        self.cloud.lists[f"{path}/deployments"] = lambda _: self.list()
+        self.cloud.lists[f"{path}/deployments"] = lambda _: self.list_deployments()
         self.cloud.lists[CAPACITIES.lower()] = lambda _: self.capacities()
         for ptu in self.deployments:
             ptu.current = ptu.capacity if ptu.current is None else ptu.current
@@ -104,7 +104,7 @@ class Account:
             self.cloud.lists[f"{path}/deployments/{ptu.name}/skus".lower()] = lambda _: self.skus()
         return self
 
-    def list(self) -> list[dict[str, Any]]:
+    def list_deployments(self) -> list[dict[str, Any]]:
         self.advance()
         return [ptu.body() for ptu in self.deployments]
 
