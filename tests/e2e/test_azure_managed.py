@@ -28,7 +28,7 @@ PER_REPLICA: Final = 5
 TIMEOUT_S: Final = 180.0
 MIN_BILLED_S: Final = 20.0
 START_S: Final = 2.0
-STOCK: Final = {"a": 3, "b": 1}
+STOCK: Final = {"a": 1, "b": 1}
 """Instances that Azure has for each deployment."""
 FIRST_WAVE: Final = 4
 SECOND_WAVE: Final = 8
