@@ -73,10 +73,12 @@ class MlDeployment(ManagedDeployment):
 
         Example: after a scale-out from 2 to 5 the samples still count 2, until the new instances appear in them.
         """
-        count = await self._instances.newest()
-        if count is not None:
-            self._last_ready = count
-            return count, ""
+        counts = await self._instances.newest()
+        if counts is not None:
+            self._last_ready, sampled = counts
+            has_others = sampled < deployment.capacity and deployment.state != "Failed"  # a failed size was not reached
+            reason = f"Azure Monitor has samples of {sampled} of {deployment.capacity} instances"
+            return self._last_ready, reason if has_others else ""
         reason = f"Azure Monitor has no sample of {METRIC} in the last {MAX_SAMPLE_AGE_S:g} s"
         if self._last_ready is not None and 0 <= self._clock.now() - self._writes.raised_at < MAX_SAMPLE_AGE_S:
             return self._last_ready, f"{reason}, and instances were added since"

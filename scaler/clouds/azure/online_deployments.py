@@ -36,8 +36,10 @@ class InstanceCount:
         self._path = path
         self._ready_states = frozenset(state.lower() for state in ready_states)
 
-    async def newest(self) -> int | None:
-        """Return the newest count; None where it is older than `MAX_SAMPLE_AGE_S`.
+    async def newest(self) -> tuple[int, int] | None:
+        """Return the newest counts: of ready instances, and of all with a sample.
+
+        None where the samples are older than `MAX_SAMPLE_AGE_S`.
 
         An instance counts once, and one whose last sample is more than a minute older than the newest one is gone.
         Raises port errors, and `Unavailable` where the instances are in unknown states only.
@@ -57,4 +59,4 @@ class InstanceCount:
                 f"Azure {METRIC} of {self._path.rpartition('/')[2]}: no instance is in one of ready_states; the states"
                 f" are {', '.join(sorted(states))}. Add those that serve to ready_states"
             )
-        return len(ready)
+        return len(ready), len({instance for instance, _ in present})

@@ -271,6 +271,17 @@ async def test_missing_metric_is_unknown_and_after_growth_a_lower_bound(
     assert "instances were added since" in fresh.missing
 
 
+async def test_instances_without_a_sample_make_the_count_a_lower_bound(env: AzureEnvironment, h100: Deployment) -> None:
+    pool = await opened(env)
+    h100.ready = 1
+    fresh = await pool.status()
+    assert (fresh.value.ready, fresh.missing) == (1, "Azure Monitor has samples of 1 of 2 instances")
+    h100.starting = 1
+    env.clock.ahead_s += READ_S
+    fresh = await pool.status()
+    assert (fresh.value.ready, fresh.missing) == (1, ""), "an instance that starts is known"
+
+
 # --- autoscale settings
 
 
