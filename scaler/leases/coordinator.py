@@ -102,6 +102,11 @@ class Coordinator:
         """Return the permission of a workload's writes."""
         return WorkloadFence(self.leases, workload, self._now)
 
+    def holds(self, workload: WorkloadName) -> bool:
+        """Return whether the lease of a workload's shard is valid."""
+        shard = self.leases.map.shards.get(workload)
+        return shard is not None and self.leases.shards[shard].valid_for_s(self._now()) > 0
+
     def reconfigured(self) -> None:
         """Publish the map of a changed configuration soon."""
         self._wake.set()
