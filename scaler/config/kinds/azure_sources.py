@@ -75,7 +75,7 @@ class AzureMonitor:
             "Resource ID, as shown in the Azure portal under JSON View.",
             pattern=RESOURCE,
             example="/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/llm/providers"
-            "/Microsoft.ServiceBus/namespaces/llm-jobs",
+            "/Microsoft.MachineLearningServices/workspaces/llm/onlineEndpoints/llama-chat/deployments/h100",
         ),
     ]
     region: Annotated[
@@ -91,7 +91,7 @@ class AzureMonitor:
         FieldMetadata(
             "Set of metrics to read. The source looks up once which of their names the resource has. Default: null,"
             " only those in metrics.",
-            example=None,
+            example="azure_ml_deployment",
         ),
     ] = None
     match: Annotated[
@@ -121,8 +121,8 @@ class AzureMonitor:
     filter: Annotated[
         str | None,
         FieldMetadata(
-            "OData filter on the metrics' dimensions, in Azure's syntax. Default: null, no filter.",
-            example="EntityName eq 'prompts'",
+            "OData filter on the dimensions of metrics, in Azure's syntax. Presets do not use it. Default: null, no"
+            " filter.",
         ),
     ] = None
     combine: Annotated[
