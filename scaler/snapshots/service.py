@@ -93,7 +93,7 @@ class Snapshots:
             async with asyncio.timeout(LAST_S):
                 await self._write(workloads)
         except TimeoutError:
-            log.warning(PART, error=f"no response within {LAST_S:g} s", remedy="the last ticks are not handed over")
+            log.warning("snapshots not written", error=f"no response within {LAST_S:g} s", remedy="the last ticks are not handed over")
         for workload in workloads:
             self._recordings.pop(workload, None)
 
@@ -109,7 +109,7 @@ class Snapshots:
             async with asyncio.timeout(READ_S):
                 stored = await self._store.read(list(tails))
         except (PortError, TimeoutError) as e:
-            log.warning(PART, error=str(e) or f"no response within {READ_S:g} s", remedy=COLD)
+            log.warning("snapshots not read", error=str(e) or f"no response within {READ_S:g} s", remedy=COLD)
             return {}
         return await asyncio.to_thread(self._newest, stored, tails)
 
@@ -122,7 +122,7 @@ class Snapshots:
             try:
                 snapshot = self._usable(one)
             except SnapshotError as e:
-                log.warning(PART, workload=one.workload, writer=one.writer, error=str(e), remedy="it is ignored")
+                log.warning("snapshot ignored", workload=one.workload, writer=one.writer, error=str(e), remedy="it is ignored")
             else:
                 usable.setdefault(one.workload, []).append((snapshot, one.writer))
         newest: dict[WorkloadName, Snapshot] = {}
@@ -133,7 +133,7 @@ class Snapshots:
             if not tail or tail[-1].at < last.at:
                 newest[workload] = last
                 age_s = round(self._clock.now() - last.at, 1)
-                log.info(PART, workload=workload, writer=writer, ticks=len(last.ticks), age_s=age_s, older=len(older))
+                log.info("snapshot restored", workload=workload, writer=writer, ticks=len(last.ticks), age_s=age_s, older=len(older))
         return newest
 
     def _usable(self, stored: Stored) -> Snapshot:

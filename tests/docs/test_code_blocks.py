@@ -46,8 +46,8 @@ BLOCK: Final = re.compile(r"((?:^ *<!-- [^\n]* -->\n)*)^( *)```(\w*)[^\n]*\n(.*?
 COMMENT: Final = re.compile(r"<!-- (file|needs|not run): (.+) -->")
 VALUES: Final = json.loads((ROOT / "config/deploy/helm/forescale/values.schema.json").read_text())
 """Schema of the Helm chart's values. tests/deploy renders those of its guide."""
-SHOWN: Final = {"", "text", "promql"}
-"""Languages of shown output."""
+SHOWN: Final = {"", "text", "promql", "sql"}
+"""Languages of shown output, and of statements that other tests execute."""
 TIMEOUT_S: Final = 300.0
 DAEMON_S: Final = 3
 BUDGET: Final = "6-trials"

@@ -64,5 +64,5 @@ async def test_lead_times_are_known_to_the_next_daemon(tmp_path: Path) -> None:
             assert known["lead_times"] == learned
             assert known["lead_p50_s"] > 0
             assert second.ticks()[0].history_len > 0
-            (taken,) = [event for event in second.events() if event["event"] == "snapshots"]
+            (taken,) = [event for event in second.events() if event["event"] == "snapshot restored"]
             assert taken["workload"] == NAME
