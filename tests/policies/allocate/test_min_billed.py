@@ -91,7 +91,9 @@ def test_removed_replicas_are_the_oldest_and_missing_ones_the_newest() -> None:
     added.note(200.0, 5, 5)  # the platform did not provide the last two
     assert (added.within(200.0, 150.0), added.within(200.0, 300.0)) == (0, 3)
     added.note(300.0, 5, 6)
-    added.note(310.0, 6, 4)  # the oldest two of the first three go
+    added.note(310.0, 6, 4)  # the two from before the first tick go
+    assert (added.within(310.0, 100.0), added.within(310.0, 400.0)) == (1, 4)
+    added.note(310.0, 4, 2)  # the oldest two of the first three go
     assert (added.within(310.0, 100.0), added.within(310.0, 400.0)) == (1, 2)
     assert added.remaining_s(310.0, 400.0) == 90.0
 
