@@ -88,6 +88,16 @@ POOLS: Final = _kinds(
         "asg_warm_pool": Kind(
             "scaler.config.kinds.aws_pools:AsgWarmPool", "scaler.actuators.asg_warm_pool:open_asg_warm_pool", "aws"
         ),
+        "azure_ml_deployment": Kind(
+            "scaler.config.kinds.azure_managed_pools:AzureMlDeployment",
+            "scaler.actuators.azure_ml_deployment:open_azure_ml_deployment",
+            "azure",
+        ),
+        "azure_openai_ptu": Kind(
+            "scaler.config.kinds.azure_managed_pools:AzureOpenAiPtu",
+            "scaler.actuators.azure_openai_ptu:open_azure_openai_ptu",
+            "azure",
+        ),
         "capacity_buffer": Kind(
             "scaler.config.kinds.kubernetes:CapacityBuffer",
             "scaler.actuators.capacity_buffer:open_capacity_buffer",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from policies.model import Absent, Fresh, PoolStatus
+from scaler.clock import SystemClock
 from scaler.ports import PortError
 from tests.factories import NOW
 
@@ -35,6 +36,18 @@ class ManualClock:
         self._now += step
         self._stepped_s += step
         return self._stepped_s
+
+
+class HeldClock(SystemClock):
+    """A clock whose sleeps end when the test releases them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.due = asyncio.Event()
+
+    async def sleep_until(self, t: float) -> None:
+        self.due.clear()
+        await self.due.wait()
 
 
 @dataclass

@@ -1,5 +1,7 @@
 """Replicas within their minimum billed time stay: to remove one earlier saves nothing.
 
+A pool that keeps its replicas (`Pool.keeps_replicas`) holds all of them so.
+
 Example: a unit that is billed by the hour (`min_billed_s: 3600`) is added at 12:00. The load falls at 12:10; the unit
 stays until 13:00, and other pools shrink first.
 """
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def replicas(context: RuleContext) -> dict[PoolName, int]:
-    """Return the replicas of each pool that are within its minimum billed time.
+    """Return the replicas of each pool within its minimum billed time, or that it keeps.
 
     Pools without such a replica are left out. Replicas that the platform failed to provide, and abandoned ones, do not
     count: they may not be billed at all. None stays where together they exceed the workload's maximum.
@@ -31,11 +33,12 @@ def replicas(context: RuleContext) -> dict[PoolName, int]:
     billed: dict[PoolName, int] = {}
     for name, pool in context.spec.pools.items():
         reading = context.observation.pools[name]
-        if not pool.min_billed_s or isinstance(reading, Absent):
+        if not (pool.min_billed_s or pool.keeps_replicas()) or isinstance(reading, Absent):
             continue
         status, memory = reading.value, context.history.pool_memories.of(name)
         missing = status.desired - sum(observed_supply(pool, status, memory, context.now))
-        paid = max(0, memory.added.within(context.now, pool.min_billed_s) - missing)
+        added = status.desired if pool.keeps_replicas() else memory.added.within(context.now, pool.min_billed_s)
+        paid = max(0, added - missing)
         whole = quantum.round_down(status.desired, pool.quantum)
         if kept := min(whole, quantum.round_up(paid, pool.quantum)):
             billed[name] = kept
@@ -64,9 +67,13 @@ def step(
         return None
     reasons = []
     for name in kept:
+        if context.spec.pools[name].keeps_replicas():
+            reasons.append(f"{billed[name]} of {name} are kept, as they may not be available again")
+            continue
         min_billed_s = context.spec.pools[name].min_billed_s
         left_s = context.history.pool_memories.of(name).added.remaining_s(context.now, min_billed_s)
         reasons.append(
-            f"{billed[name]} of {name} are billed for at least {min_billed_s:g} s, {math.ceil(left_s)} s more"
+            f"{billed[name]} of {name} are billed for at least {min_billed_s:g} s, {math.ceil(left_s)} s more: to"
+            " remove them earlier saves nothing"
         )
-    return Step(RuleId.MIN_BILLED, total, f"{'; '.join(reasons)}: to remove them earlier saves nothing")
+    return Step(RuleId.MIN_BILLED, total, "; ".join(reasons))

@@ -10,7 +10,7 @@ class AddedReplicas:
 
     A requested removal takes the oldest ones: the minimum billed time ends for them first. A size that falls without a
     request loses the newest ones: the platform did not provide them. The age of replicas from before the first tick is
-    unknown; they are not counted, so they may go at once.
+    unknown; they are the oldest and not counted, so they may go at once.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,9 @@ class AddedReplicas:
         Example: 2 replicas, and 5 requested at 100 s: 3 were added at 100 s. Once the platform reports 2 again, none
         was.
         """
-        if self._size is not None:
+        if self._size is None:
+            self._added.append((float("-inf"), desired))
+        else:
             if desired > self._size:
                 self._added.append((at, desired - self._size))
             self._remove(self._size - desired, newest=True)

@@ -164,6 +164,10 @@ class Pool:
         ),
     ] = "yield"
 
+    def keeps_replicas(self) -> bool:
+        """Return whether the pool never shrinks: what it gives back may not be available again."""
+        return False
+
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
         """Return the sizes that this pool writes, by its names; every kind defines its own."""
         raise NotImplementedError(f"{type(self).__name__} states no target")

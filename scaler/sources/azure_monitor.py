@@ -19,6 +19,7 @@ from scaler.clouds.azure.errors import validated
 from scaler.clouds.azure.metrics import (
     LOOK_BACK_S,
     READ,
+    VERSION,
     AzureMetricPoint,
     MetricsBatches,
     MetricsQuery,
@@ -27,6 +28,7 @@ from scaler.clouds.azure.metrics import (
 )
 from scaler.clouds.azure.pool_context import check_permissions
 from scaler.clouds.azure.session import Arm, arm
+from scaler.clouds.azure.shared_reads import RecentAnswers, recent
 from scaler.clouds.rest import Body
 from scaler.config.kinds.azure_sources import AzureMonitor
 from scaler.ports import Context, Permit, PortError
@@ -36,6 +38,9 @@ from scaler.sources.sanitize import sanitize
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+READ_DEFINITIONS: Final = "Microsoft.Insights/metricDefinitions/read"
+DEFINITIONS_S: Final = 3600.0
+"""Time between two reads of the metrics that a resource has. Seconds."""
 READ_S: Final = 30.0
 """Time between two reads: there is a sample a minute, and reads are billed. Seconds."""
 
@@ -44,14 +49,18 @@ async def open_azure_monitor(spec: AzureMonitor, context: Context) -> AzureMonit
     """Open the source without reading it. Raises `Misconfigured`."""
     account = replace(spec.account, subscription_id=spec.subscription)
     client = await batches(context, account, spec.region, spec.endpoint_url)
-    return AzureMonitorSource(spec, context, client, await arm(context, account))
+    return AzureMonitorSource(spec, context, client, await arm(context, account), await recent(context))
 
 
 class AzureMonitorSource:
     """The source's port. Keeps the last readings for `READ_S`."""
 
-    def __init__(self, spec: AzureMonitor, context: Context, batches: MetricsBatches, arm: Arm) -> None:
+    def __init__(
+        self, spec: AzureMonitor, context: Context, batches: MetricsBatches, arm: Arm, recent: RecentAnswers
+    ) -> None:
         self._spec = spec
+        self._metrics = spec.all_metrics()
+        self._recent = recent
         self._clock = context.clock
         self._batches = batches
         self._arm = arm
@@ -71,48 +80,74 @@ class AzureMonitorSource:
         self, quantities: Collection[str], since: float, until: float, step_s: float
     ) -> Mapping[str, NDArray[np.float64]]:
         past = AzureMonitorPast(self._spec, self._batches, since, until, step_s)
-        metrics = [q for q in quantities if q in self._spec.metrics]
-        means = dict(zip(metrics, await asyncio.gather(*(past.read(q) for q in metrics)), strict=True))
+        names = await self._names()
+        known = [q for q in quantities if names.get(q)]
+        read = (past.read(q, names[q], self._metrics[q]) for q in known)
+        means = dict(zip(known, await asyncio.gather(*read), strict=True))
         return {q: means[q] if q in means else np.full(past.steps, np.nan) for q in quantities}
 
     async def permits(self) -> Sequence[Permit]:
-        return await check_permissions(self._arm, self._spec.resource, (READ,))
+        actions = (READ, READ_DEFINITIONS) if self._has_alternatives else (READ,)
+        return await check_permissions(self._arm, self._spec.resource, actions)
+
+    @property
+    def _has_alternatives(self) -> bool:
+        return any(len(metric.names) > 1 for metric in self._metrics.values())
+
+    async def _names(self) -> dict[str, str]:
+        """Return the name of each quantity's metric on this resource; empty where it has none.
+
+        Azure OpenAI and Foundry have different names for the same metric. Raises port errors.
+        """
+        if not self._has_alternatives:
+            return {quantity: metric.names[0] for quantity, metric in self._metrics.items()}
+        key = (self._spec.resource.lower(), READ_DEFINITIONS)
+        defined, _ = await self._recent.get(key, DEFINITIONS_S, self._definitions)
+        return {q: next((n for n in metric.names if n in defined), "") for q, metric in self._metrics.items()}
+
+    async def _definitions(self) -> frozenset[str]:
+        path = f"{self._spec.resource}/providers/Microsoft.Insights/metricDefinitions"
+        definitions = await self._arm.list_all(READ_DEFINITIONS, path, {"api-version": VERSION})
+        return frozenset(str((d.get("name") or {}).get("value")) for d in definitions)
 
     async def _read_all(self, now: float) -> dict[str, Fresh[float] | Absent]:
-        """Return the readings of one query per aggregation.
+        """Return the readings of one query per aggregation and filter.
 
         Raises a port error where every query fails.
         """
-        spec = self._spec
-        by_aggregation: defaultdict[str, list[str]] = defaultdict(list)
-        for quantity in spec.metrics:
-            by_aggregation[spec.aggregation_of(quantity)].append(quantity)
-        bodies = await asyncio.gather(
-            *(self._read_metrics(a, qs) for a, qs in by_aggregation.items()), return_exceptions=True
-        )
-        readings: dict[str, Fresh[float] | Absent] = {}
+        names = await self._names()
+        groups: defaultdict[tuple[str, str | None], list[str]] = defaultdict(list)
+        for quantity, metric in self._metrics.items():
+            if names[quantity]:
+                groups[metric.aggregation, metric.filter].append(quantity)
+        queries = (self._read_metrics(group, {names[q] for q in qs}) for group, qs in groups.items())
+        bodies = await asyncio.gather(*queries, return_exceptions=True)
+        readings: dict[str, Fresh[float] | Absent] = {
+            q: Absent(f"the resource has no metric {' or '.join(self._metrics[q].names)}")
+            for q, name in names.items()
+            if not name
+        }
         errors: list[PortError] = []
-        for (aggregation, quantities), body in zip(by_aggregation.items(), bodies, strict=True):
+        for quantities, body in zip(groups.values(), bodies, strict=True):
             if isinstance(body, PortError):
                 errors.append(body)
                 readings.update(dict.fromkeys(quantities, Absent(str(body))))
             elif isinstance(body, BaseException):
                 raise body
             else:
-                readings.update({q: self._reading(q, body, aggregation, now) for q in quantities})
-        if len(errors) == len(by_aggregation):
+                readings.update({q: self._reading(q, names[q], body, now) for q in quantities})
+        if errors and len(errors) == len(groups):
             raise errors[0]
         return readings
 
-    async def _read_metrics(self, aggregation: str, quantities: list[str]) -> Body:
-        names = tuple(sorted({self._spec.metrics[q] for q in quantities}))
-        query = MetricsQuery(self._spec.metric_namespace, names, aggregation, self._spec.filter)
+    async def _read_metrics(self, group: tuple[str, str | None], names: set[str]) -> Body:
+        query = MetricsQuery(self._spec.metric_namespace, tuple(sorted(names)), *group)
         return await self._batches.read(query, self._spec.resource)
 
-    def _reading(self, quantity: str, body: Body, aggregation: str, now: float) -> Fresh[float] | Absent:
-        name = self._spec.metrics[quantity]
+    def _reading(self, quantity: str, name: str, body: Body, now: float) -> Fresh[float] | Absent:
+        metric = self._metrics[quantity]
         try:
-            points = series(body, name, aggregation, now)
+            points = series(body, name, metric.aggregation, now)
         except PortError as e:
             return Absent(str(e))
         present = [p for p in points if p is not None]
@@ -121,7 +156,7 @@ class AzureMonitorSource:
         missing_series = len(points) - len(present)
         if missing_series and self._spec.combine != "sum":
             return Absent(f"{missing_series} of {len(points)} series of {name} have no sample")
-        value = self._combined(present) * self._spec.scale.get(quantity, 1.0)
+        value = self._combined(present) * metric.scale
         missing = f"{missing_series} of {len(points)} series of {name} have no sample" if missing_series else ""
         return sanitize(quantity, value, min(p.at for p in present), missing)
 

@@ -20,7 +20,7 @@ from scaler.clouds.timestamps import seconds_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scaler.config.kinds.azure_sources import AzureMonitor
+    from scaler.config.kinds.azure_sources import AzureMetric, AzureMonitor
 
 SPAN_S: Final = 86_400.0
 """Time range of one request: a day's minutes of one series have some 100 kB. Seconds."""
@@ -41,20 +41,21 @@ class AzureMonitorPast:
         self._first = math.floor(since / BUCKET_S)
         self._minutes = math.ceil((since + self.steps * step_s) / BUCKET_S) - self._first
 
-    async def read(self, quantity: str) -> NDArray[np.float64]:
+    async def read(self, quantity: str, name: str, of: AzureMetric) -> NDArray[np.float64]:
         """Return a quantity's mean in each step; NaN where unknown.
 
-        The shape is (`steps`,). Raises port errors.
+        `name` is that of its metric `of`. The shape is (`steps`,). Raises port errors.
         """
-        name, aggregation = self._spec.metrics[quantity], self._spec.aggregation_of(quantity)
-        query = MetricsQuery(self._spec.metric_namespace, (name,), aggregation, self._spec.filter)
+        aggregation = of.aggregation
+        query = MetricsQuery(self._spec.metric_namespace, (name,), aggregation, of.filter)
         minutes_by_series: dict[str, NDArray[np.float64]] = {}
         for since, until in self._spans():
             body = await self._batches.read(replace(query, span=(since, until)), self._spec.resource)
             self._add_minutes(body, name, aggregation, minutes_by_series)
         if not minutes_by_series:
             return np.full(self.steps, np.nan)
-        return self._step_means(quantity, self._combined(np.stack(list(minutes_by_series.values()))))
+        minutes = self._combined(np.stack(list(minutes_by_series.values()))) * of.scale
+        return self._step_means(quantity, minutes)
 
     def _spans(self) -> Iterator[tuple[float, float]]:
         start, end = self._first * BUCKET_S, (self._first + self._minutes) * BUCKET_S
@@ -86,13 +87,12 @@ class AzureMonitorPast:
 
         Example: a step from 12:00:30 to 12:02:00 is the mean of the minutes 12:00 and 12:01.
         """
-        values = minutes * self._spec.scale.get(quantity, 1.0)
         if quantity in SHARES:
-            values[values > 1 + SHARE_SLACK] = np.nan
+            minutes[minutes > 1 + SHARE_SLACK] = np.nan
         edges = self._since + self._step_s * np.arange(self.steps + 1)
         first = np.floor(edges[:-1] / BUCKET_S + 1e-9).astype(int) - self._first
         last = np.ceil(edges[1:] / BUCKET_S - 1e-9).astype(int) - self._first
-        return np.array([values[a:b].mean() for a, b in zip(first, last, strict=True)])
+        return np.array([minutes[a:b].mean() for a, b in zip(first, last, strict=True)])
 
 
 def _number(point: Mapping[str, Any], aggregation: str) -> float:

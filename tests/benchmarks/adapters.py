@@ -33,6 +33,8 @@ CLOUDS: Final = {
     "Azure": (
         (
             "scaler.actuators.aks_agent_pool",
+            "scaler.actuators.azure_ml_deployment",
+            "scaler.actuators.azure_openai_ptu",
             "scaler.actuators.vmss",
             "scaler.actuators.vmss_standby_pool",
             "scaler.sources.azure_monitor",

@@ -6,6 +6,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from typing import ClassVar
 
 import pytest
 
@@ -24,6 +25,9 @@ SETTLE_S = 15.0
 
 class ActuatorRig(ABC):
     """A pool on a platform that the suite can put into any state. Faults last until `recover`."""
+
+    smallest: ClassVar[int] = 0
+    """The smallest size that the platform allows."""
 
     @abstractmethod
     async def open(self, context: AdapterContext) -> Actuator: ...
@@ -158,12 +162,15 @@ class ActuatorContract(StatusContract):
             await actuator.resize(5, await settled(actuator, lambda s: s.desired in {2, 5}))
         assert await rig.size() == 5
 
-    async def test_pool_is_resized_to_zero_and_back(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+    async def test_pool_is_resized_to_the_smallest_size_and_back(self, opened: tuple[ActuatorRig, Actuator]) -> None:
         rig, actuator = opened
-        await actuator.resize(0, await settled(actuator, lambda s: s.desired == 2))
-        assert await rig.size() == 0
-        await actuator.resize(1, await settled(actuator, lambda s: s.desired == 0))
-        assert await rig.size() == 1
+        smallest = rig.smallest
+        await actuator.resize(smallest, await settled(actuator, lambda s: s.desired == 2))
+        assert await rig.size() == smallest
+        if smallest:
+            await rig.set_ready(smallest)
+        await actuator.resize(smallest + 1, await settled(actuator, lambda s: s.desired == smallest))
+        assert await rig.size() == smallest + 1
 
     @pytest.mark.parametrize("fault", ["refuse", "throttle"])
     async def test_refused_write_is_unavailable_and_leaves_the_size(

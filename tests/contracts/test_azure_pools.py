@@ -31,17 +31,12 @@ LLM = WorkloadName("llm")
 GPUS = PoolName("gpus")
 
 
-class AzureRig(ActuatorRig):
-    """Base of all Azure rigs: one server, a proxy before it, and a set of machines."""
+class WiredRig(ActuatorRig):
+    """Base of all Azure rigs: one server, and a proxy before it."""
 
-    def __init__(self, cloud: Azure, wire: TcpProxy, nodes: ScaleSet, events: Events) -> None:
+    def __init__(self, cloud: Azure, wire: TcpProxy) -> None:
         self.cloud = cloud
         self.wire = wire
-        self.nodes = nodes
-        self.events = events
-
-    async def set_ready(self, replicas: int) -> None:
-        self.nodes.ready(replicas)
 
     async def hang(self) -> None:
         self.wire.fault = ProxyFault.FROZEN
@@ -72,6 +67,18 @@ class AzureRig(ActuatorRig):
         self.cloud.clear()
         self.wire.fault = ProxyFault.NONE
         self.wire.tear_down()
+
+
+class AzureRig(WiredRig):
+    """Base of the rigs with a set of machines."""
+
+    def __init__(self, cloud: Azure, wire: TcpProxy, nodes: ScaleSet, events: Events) -> None:
+        super().__init__(cloud, wire)
+        self.nodes = nodes
+        self.events = events
+
+    async def set_ready(self, replicas: int) -> None:
+        self.nodes.ready(replicas)
 
 
 class MachinesRig(AzureRig):

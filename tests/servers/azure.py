@@ -157,7 +157,7 @@ class Azure:
         if not request.query.get("api-version"):
             return refusal(400, "MissingApiVersionParameter", "The api-version query parameter is required.")
         path = request.path.rstrip("/").lower()
-        if "/locations/" in path:
+        if "/locations/" in path and path not in self.lists:
             return self.operation(request.path.rpartition("/")[2])
         if path.endswith("/providers/microsoft.authorization/permissions"):
             roles = [{"actions": list(self.granted), "notActions": [], "dataActions": [], "notDataActions": []}]

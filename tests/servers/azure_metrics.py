@@ -16,7 +16,9 @@ from tests.servers.azure import Azure, denied, refusal
 READ: Final = "Microsoft.Insights/metrics/read"
 LATE_S: Final = 2.0
 """Time after which an ended minute is reported: a read just before its end would take it for a filling one. Seconds."""
-ENTITY: Final = re.compile(r"^EntityName eq '([^']+)'$")
+ENTITY: Final = re.compile(r"^(?:EntityName|ModelDeploymentName) eq '([^']+)'( and IsSpillover eq 'True')?$")
+SPILLED: Final = " (spillover)"
+"""Suffix of an entity's name in the samples of the requests that it did not serve."""
 
 
 @dataclass
@@ -27,6 +29,8 @@ class Monitor:
     values: dict[tuple[str, str, str], Any] = field(default_factory=dict)
     history: dict[str, Callable[[int], float | None]] = field(default_factory=dict)
     """By metric: its value in a minute since the epoch, for longer spans."""
+    by_dimensions: dict[tuple[str, str], Callable[[], list[tuple[dict[str, str], float]]]] = field(default_factory=dict)
+    """By resource and metric: the series that a filter on their dimensions splits it into, each with its value."""
     ahead_s: float = 0.0
     calls: list[int] = field(default_factory=list)
     """Resources of each batch."""
@@ -35,11 +39,13 @@ class Monitor:
     def set(self, resource: str, metric: str, value: Any, entity: str = "") -> None:
         self.values[resource.lower(), metric, entity] = value
         self.cloud.resources[f"{resource}/providers/Microsoft.Insights/metrics".lower()] = self.one
+        defined = sorted({n for r, n, _ in self.values if r == resource.lower()})
+        definitions = [{"name": {"value": name}} for name in defined]
+        self.cloud.lists[f"{resource}/providers/Microsoft.Insights/metricDefinitions".lower()] = lambda _: definitions
 
     async def one(self, request: web.Request) -> web.StreamResponse:
         resource = request.path.lower().removesuffix("/providers/microsoft.insights/metrics")
-        match = ENTITY.match(request.query.get("$filter", ""))
-        return web.json_response(self._response(resource, request, match[1] if match else ""))
+        return web.json_response(self._response(resource, request, entity_of(request.query.get("$filter", ""))))
 
     async def batch(self, request: web.Request) -> web.StreamResponse:
         self.cloud.requests[READ] += 1
@@ -49,8 +55,8 @@ class Monitor:
         if len(resources) > 50:
             return refusal(400, "BadRequest", "At most 50 resources.")
         self.calls.append(len(resources))
-        match = ENTITY.match(request.query.get("filter", ""))
-        values = [{"resourceid": r, **self._response(r.lower(), request, match[1] if match else "")} for r in resources]
+        entity = entity_of(request.query.get("filter", ""))
+        values = [{"resourceid": r, **self._response(r.lower(), request, entity)} for r in resources]
         return web.json_response({"values": values})
 
     def _response(self, resource: str, request: web.Request, entity: str) -> dict[str, Any]:
@@ -62,12 +68,23 @@ class Monitor:
         span = self._span(name, aggregation, request) if name in self.history else []
         if name in self.history:
             return {"name": {"value": name}, "timeseries": [{"metadatavalues": [], "data": span}]}
+        if split := self.by_dimensions.get((resource, name)):
+            return {"name": {"value": name}, "errorCode": "Success", "timeseries": self._split(split, aggregation)}
         series = [
             {"data": [self._point(4, {aggregation: 99}), self._point(1, {aggregation: value}), self._point(0, {})]}
             for (r, n, e), value in self.values.items()
             if (r, n) == (resource, name) and (not entity or e == entity)
         ]
         return {"name": {"value": name}, "errorCode": "Success", "timeseries": [] if self.empty else series}
+
+    def _split(self, series: Callable[[], list[tuple[dict[str, str], float]]], by: str) -> list[dict[str, Any]]:
+        return [
+            {
+                "metadatavalues": [{"name": {"value": n.lower()}, "value": v} for n, v in dimensions.items()],
+                "data": [self._point(1, {by: value}), self._point(0, {})],
+            }
+            for dimensions, value in ([] if self.empty else series())
+        ]
 
     def _span(self, name: str, aggregation: str, request: web.Request) -> list[dict[str, Any]]:
         since, until = (datetime.fromisoformat(request.query[k]).timestamp() // 60 for k in ("starttime", "endtime"))
@@ -78,6 +95,12 @@ class Monitor:
         minute = (SystemClock().now() + self.ahead_s - LATE_S) // 60 - minutes_ago
         present = {k: v for k, v in values.items() if v is not None}
         return {"timeStamp": _stamp(minute), **present}
+
+
+def entity_of(text: str) -> str:
+    """Return the entity that a filter selects; empty for all."""
+    match = ENTITY.match(text)
+    return f"{match[1]}{SPILLED if match[2] else ''}" if match else ""
 
 
 def _stamp(minute: float) -> str:

@@ -1,12 +1,12 @@
 """Application Auto Scaling, the native autoscaler of SageMaker.
 
 A scalable target is taken over by its `SuspendedState`. It is given back with the flags found before when the daemon
-ends, or once no pool has read it for `UNUSED_S`. After a crash nothing gives it back; a person resumes it.
+ends, or once no pool has read it for a while (`take_overs.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,9 +17,8 @@ from scaler.clouds.aws import session
 from scaler.clouds.aws.launch_failures import launch_failure
 from scaler.clouds.batching import batch
 from scaler.clouds.response_validation import MALFORMED, list_of, machine_count
-from scaler.clouds.singleflight import running
-from scaler.ports import Misconfigured, PortError, Unavailable
-from scaler.telemetry.log import log
+from scaler.clouds.take_overs import TakeOvers
+from scaler.ports import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
     from scaler.clouds.aws.account import AwsAccount
@@ -41,9 +40,6 @@ STATUSES: Final = {
     "Unfulfilled": True,
 }
 """Statuses of a scaling activity, and whether it failed."""
-UNUSED_S: Final = 600.0
-"""Interval in which a pool reads its target at least once; one that is not read is given back: the pool or its workload
-was removed. Seconds."""
 
 
 class TargetKey(NamedTuple):
@@ -71,16 +67,15 @@ class NativeScaling:
     """The scalable targets of SageMaker in one account, and those that this daemon took over."""
 
     def __init__(self, context: Context, service: AwsService, described: Batch[TargetKey, ScalableTarget]) -> None:
-        self._clock = context.clock
         self._service = service
         self._described = described
-        self._found: dict[TargetKey, tuple[bool, ...]] = {}
-        self._used: set[TargetKey] = set()
+        remedy = "resume its scaling with aws application-autoscaling register-scalable-target"
+        self.taken_over = TakeOvers(context.clock, self._resume, lambda key: key.resource, remedy)
 
     async def target(self, key: TargetKey, *, urgent: bool = False) -> ScalableTarget | None:
         """Return a target; None where it is not registered. Raises port errors."""
         _, target = await self._described.get(key, urgent=urgent)
-        self._used.add(key)
+        self.taken_over.use(key)
         return target
 
     async def take_over(self, key: TargetKey, target: ScalableTarget) -> None:
@@ -89,8 +84,7 @@ class NativeScaling:
         After a lost response the next tick reads the target: it is suspended then, or suspended again.
         """
         if target.active:
-            self._found.setdefault(key, target.flags)
-            self._used.add(key)
+            self.taken_over.remember(key, target.flags)
             await self._register(key, SuspendedState=dict.fromkeys(FLAGS, True))
 
     async def set_minimum(self, key: TargetKey, replicas: int) -> None:
@@ -122,28 +116,8 @@ class NativeScaling:
         cause = launch_failure(str(activities[0].get("StatusMessage") or activities[0].get("Cause", "")))
         return Shortfall(at.timestamp(), cause.reason, cause.lasting)
 
-    async def run(self) -> None:
-        """Give back unused targets until cancelled."""
-        while True:
-            await self._clock.sleep_until(self._clock.now() + UNUSED_S)
-            unused = self._found.keys() - self._used
-            self._used.clear()
-            await self.give_back(sorted(unused))
-
-    async def give_back(self, keys: Iterable[TargetKey] | None = None) -> None:
-        """Restore the flags of targets, or of all.
-
-        One that fails is logged and tried again later.
-        """
-        for key in list(self._found if keys is None else keys):
-            try:
-                await self._register(key, SuspendedState=dict(zip(FLAGS, self._found[key], strict=True)))
-            except PortError as e:
-                remedy = "resume its scaling with aws application-autoscaling register-scalable-target"
-                log.error("native autoscaler not resumed", target=key.resource, error=str(e), remedy=remedy)
-            else:
-                del self._found[key]
-                log.info("native autoscaler resumed", target=key.resource)
+    async def _resume(self, key: TargetKey, flags: tuple[bool, ...]) -> None:
+        await self._register(key, SuspendedState=dict(zip(FLAGS, flags, strict=True)))
 
     async def _register(self, key: TargetKey, **settings: Any) -> None:
         await self._service.call(
@@ -181,11 +155,9 @@ async def native_scaling(context: Context, account: AwsAccount) -> NativeScaling
 
     @asynccontextmanager
     async def opening() -> AsyncIterator[NativeScaling]:
-        async with running(context.tasks, "native autoscalers", NativeScaling(context, service, described)) as native:
-            try:
-                yield native
-            finally:
-                await native.give_back()
+        native = NativeScaling(context, service, described)
+        async with native.taken_over.open(context.tasks):
+            yield native
 
     return await context.shared(("aws-native-scaling", account), opening)
 

@@ -1,8 +1,9 @@
 """Azure's error codes by remedy, in one table for all services.
 
-The services are Resource Manager, Compute, AKS, metrics and Service Bus. The codes come from the services' documents;
-Compute's capacity codes are those that karpenter and Cluster Autoscaler use. Quota errors have several codes, so their
-words decide too. For an unknown code the HTTP status decides; without a status it counts as transient.
+The services are Resource Manager, Compute, AKS, Machine Learning, Azure OpenAI, metrics and Service Bus. The codes
+come from the services' documents; Compute's capacity codes are those that karpenter and Cluster Autoscaler use. Quota
+errors have several codes, so their words decide too. For an unknown code the HTTP status decides; without a status it
+counts as transient.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ CAPACITY: Final = frozenset(
     {
         "AllocationFailed",
         "InsufficientCapacity",
+        "OutOfCapacity",
         "OverconstrainedAllocationRequest",
         "OverconstrainedZonalAllocationRequest",
         "SkuNotAvailable",
@@ -32,10 +34,12 @@ CAPACITY: Final = frozenset(
 """No capacity of this size in this zone and market now."""
 QUOTA: Final = frozenset(
     {
+        "OutOfQuota",  # Machine Learning: a lack of capacity in the region by its words
         "QuotaExceeded",
         "ResourceCountExceedsLimitDueToTemplate",
         "ResourceQuotaExceeded",
         "VCPUQuotaError",
+        "InsufficientQuota",
         "InsufficientVCPUQuota",
     }
 )
@@ -46,6 +50,7 @@ CONFLICTS: Final = frozenset(
         "ConcurrentOperationInProgress",
         "ConflictingConcurrentWriteNotAllowed",
         "EtagMismatch",
+        "OperationCanceled",  # Machine Learning: an operation with higher priority took the lock
         "OperationNotAllowed",  # AKS: another operation is in progress, or a quota error by its words
         "OperationPreempted",  # a newer write replaced it
         "PreconditionFailed",
@@ -58,9 +63,11 @@ MISCONFIGURED: Final = frozenset(
     {
         "AuthenticationFailed",
         "AuthorizationFailed",
+        "BadArgument",
         "BadRequest",
         "ClusterNotFound",
         "ExpiredAuthenticationToken",
+        "ImageBuildFailure",
         "InvalidAuthenticationToken",
         "InvalidAuthenticationTokenTenant",
         "InvalidParameter",
@@ -72,6 +79,7 @@ MISCONFIGURED: Final = frozenset(
         "RequestDisallowedByPolicy",
         "ResourceGroupNotFound",
         "ResourceNotFound",
+        "ResourceNotReady",
         "ScopeLocked",
         "SubscriptionNotFound",
     }
@@ -109,6 +117,12 @@ REMEDIES: Final = (
 )
 QUOTA_WORDS: Final = re.compile(r"\bquotas?\b|exceed\w* (the )?approved|core limit", re.IGNORECASE)
 """Words of quota errors: Compute reports them as OperationNotAllowed, InvalidParameter and other codes."""
+REGION_WORDS: Final = re.compile(r"region-?wide|lack of .{0,40}\bcapacity\b|not enough capacity", re.IGNORECASE)
+"""Words of Machine Learning's OutOfQuota where the region has no machines of the size."""
+LOCK_WORDS: Final = re.compile(
+    r"\bin \w+ provisioning state|waiting for lock|operation with higher priority", re.IGNORECASE
+)
+"""Words of refusals while another operation holds a lock, whatever their code."""
 ROLE: Final = "grant it with the custom role in config/deploy/azure-role.json"
 
 
@@ -134,6 +148,10 @@ def error_of_code(code: str, text: str, status: int | None = None, retry_after_s
 
 def remedy_of(code: str, text: str, status: int | None = None) -> type[PortError]:
     """Return the class of the port error for a code."""
+    if LOCK_WORDS.search(text):
+        return Conflict
+    if code == "OutOfQuota" and REGION_WORDS.search(text):
+        return OutOfCapacity
     if code not in THROTTLES and status != 429 and QUOTA_WORDS.search(text):
         return OutOfQuota
     for codes, remedy in REMEDIES:

@@ -148,8 +148,25 @@ def series(body: Body, name: str, aggregation: str, now: float) -> list[AzureMet
 
     Raises `Unavailable`.
     """
+    return [point for _, point in series_by_dimensions(body, name, aggregation, now)]
+
+
+def series_by_dimensions(
+    body: Body, name: str, aggregation: str, now: float
+) -> list[tuple[Mapping[str, str], AzureMetricPoint | None]]:
+    """Return the same as `series`, each with its dimensions by their names in lower case.
+
+    Raises `Unavailable`.
+    """
     timeseries = metric(body, name).get("timeseries") or ()
-    return [_last(item, aggregation, now) for item in timeseries if isinstance(item, Mapping)]
+    return [(_dimensions(item), _last(item, aggregation, now)) for item in timeseries if isinstance(item, Mapping)]
+
+
+def _dimensions(item: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the dimensions of one series; malformed ones are left out."""
+    values = item.get("metadatavalues") or ()
+    pairs = [(d.get("name"), d.get("value")) for d in values if isinstance(d, Mapping)]
+    return {str(n.get("value")).lower(): v for n, v in pairs if isinstance(n, Mapping) and isinstance(v, str)}
 
 
 def metric(body: Body, name: str) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from policies.model import Shortfall
-from scaler.clouds.azure.errors import error_text
+from scaler.clouds.azure.errors import error_of_code, error_text
 from scaler.clouds.azure.session import Arm
 from scaler.clouds.azure.virtual_machines import shortfall
 from scaler.clouds.rest import RestResponse
@@ -26,6 +26,8 @@ class Operation:
         self._url = ""
         self._shortfall: Shortfall | None = None
         self._last_error = ""
+        self.error: PortError | None = None
+        """Why the accepted write failed; None while it may succeed."""
 
     @property
     def in_progress(self) -> bool:
@@ -33,8 +35,12 @@ class Operation:
 
     def follow(self, response: RestResponse) -> None:
         """Follow an accepted write instead of an earlier one."""
-        self._url = response.headers.get("Azure-AsyncOperation") or response.headers.get("Location") or ""
-        self._shortfall = None
+        self.follow_url(response.headers.get("Azure-AsyncOperation") or response.headers.get("Location") or "")
+
+    def follow_url(self, url: str) -> None:
+        """Follow the operation at a URL of Azure instead of an earlier one."""
+        self._url = url
+        self._shortfall = self.error = None
         self._last_error = ""
 
     async def shortfall(self) -> Shortfall | None:
@@ -58,7 +64,7 @@ class Operation:
         if status not in ENDED:
             return
         self._url = ""
-        if status == "Failed":
+        if status != "Succeeded":
             self._fail(response.body, seconds_of(response.body.get("endTime"), self._clock.now()))
 
     def report_failure(self, error: Mapping[str, Any]) -> Shortfall | None:
@@ -73,4 +79,7 @@ class Operation:
     def _fail(self, body: Mapping[str, Any], at: float) -> None:
         self._last_error = str(body)
         code, message = error_text(body)
-        self._shortfall = shortfall(code, f"{code or 'Failed'}: {message}".rstrip(": "), at)
+        code = code or ("OperationCanceled" if body.get("status") == "Canceled" else "")
+        text = f"{code or 'Failed'}: {message}".rstrip(": ")
+        self.error = error_of_code(code, text)
+        self._shortfall = shortfall(code, text, at)

@@ -26,14 +26,28 @@ async def other_autoscaler(arm: Arm, recent: RecentAnswers, path: str) -> str | 
 
     Raises port errors.
     """
-    list_path = f"{path.partition('/providers/')[0]}/providers/Microsoft.Insights/autoscaleSettings"
-    settings, _ = await recent.get(list_path, SLOW_S, lambda: arm.list_all(READ_SETTINGS, list_path))
+    setting = await autoscale_setting(arm, recent, path)
+    return None if setting is None else f"Azure autoscale setting {setting.get('name')}"
+
+
+async def autoscale_setting(arm: Arm, recent: RecentAnswers, path: str, max_age_s: float = SLOW_S) -> Body | None:
+    """Return the enabled autoscale setting of the resource at `path`; None without one.
+
+    It was read at most `max_age_s` seconds ago. Raises port errors.
+    """
+    list_path = settings_path(path)
+    settings, _ = await recent.get(list_path, max_age_s, lambda: arm.list_all(READ_SETTINGS, list_path))
     for setting in settings:
         properties = setting.get("properties") or {}
         target = str(properties.get("targetResourceUri") or "")
         if properties.get("enabled") and target.lower() == path.lower():
-            return f"Azure autoscale setting {setting.get('name')}"
+            return setting
     return None
+
+
+def settings_path(path: str) -> str:
+    """Return the path of the autoscale settings in the resource group of the resource at `path`."""
+    return f"{path.partition('/providers/')[0]}/providers/Microsoft.Insights/autoscaleSettings"
 
 
 async def reserved(arm: Arm, recent: RecentAnswers, group: str | None, sku: object, zones: object) -> int | None:

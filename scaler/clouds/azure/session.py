@@ -36,9 +36,11 @@ from scaler.ports import Clock, Context, Misconfigured, Unavailable
 
 APIS: Final = {
     "Microsoft.Authorization": Api("azure/authorization", per_s=1.0, burst=20),
+    "Microsoft.CognitiveServices": Api("azure/cognitive_services", per_s=2.0, burst=30),
     "Microsoft.Compute": Api("azure/compute", per_s=5.0, burst=60),
     "Microsoft.ContainerService": Api("azure/aks", per_s=0.5, burst=30),
     "Microsoft.Insights": Api("azure/insights", per_s=1.0, burst=20),
+    "Microsoft.MachineLearningServices": Api("azure/machine_learning", per_s=5.0, burst=50),
     "Microsoft.StandbyPool": Api("azure/standby_pool", per_s=1.0, burst=20),
     "metrics": Api("azure/metrics", per_s=10.0, burst=50),
     "service_bus": Api("azure/service_bus", per_s=5.0, burst=20),
@@ -51,9 +53,11 @@ AKS_PUT: Final = Api("azure/aks_put", per_s=1 / 60, burst=20)
 """Writes of one agent pool: 20 at once, then one a minute."""
 VERSIONS: Final = {
     "Microsoft.Authorization": "2022-04-01",
+    "Microsoft.CognitiveServices": "2025-09-01",
     "Microsoft.Compute": "2025-04-01",
     "Microsoft.ContainerService": "2025-07-01",
     "Microsoft.Insights": "2022-10-01",
+    "Microsoft.MachineLearningServices": "2024-10-01",
     "Microsoft.StandbyPool": "2025-03-01",
 }
 """The API versions that these adapters are written for."""
@@ -198,13 +202,15 @@ class Arm:
         """
         return (await self._call("GET", action, path, query=query, urgent=urgent)).body
 
-    async def list_all(self, action: str, path: str, query: Mapping[str, str] | None = None) -> list[Body]:
+    async def list_all(
+        self, action: str, path: str, query: Mapping[str, str] | None = None, *, urgent: bool = False
+    ) -> list[Body]:
         """Return all items of a list from all pages.
 
         Raises port errors: half a list is `Unavailable`.
         """
         items: list[Body] = []
-        body = await self.get(action, path, query)
+        body = await self.get(action, path, query, urgent=urgent)
         for _ in range(MAX_PAGES):
             items += list_of(f"Azure {action} of {short_name(path)}", body, "value")
             next_link = body.get("nextLink")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Final, Literal
 
 from policies.model.field_metadata import FieldMetadata, Pattern
@@ -21,6 +21,50 @@ ENTITY: Final = Pattern(r"^[^\s?#]{1,260}$", "at most 260 characters without spa
 """Name of a Service Bus queue or topic."""
 
 
+@dataclass(frozen=True, slots=True)
+class AzureMetric:
+    """One metric: the first of `names` that the resource has. `filter` selects series."""
+
+    names: tuple[str, ...]
+    aggregation: Aggregation
+    scale: float = 1.0
+    filter: str | None = None
+
+
+MINUTE: Final = 1 / 60
+"""Factor from a count in a minute to a rate per second."""
+PRESETS: Final[Mapping[str, Mapping[str, AzureMetric]]] = {
+    "azure_ml_deployment": {
+        "utilization": AzureMetric(("GpuUtilizationPercentage",), "average", 0.01),
+        "memory_utilization": AzureMetric(("GpuMemoryUtilizationPercentage",), "average", 0.01),
+        "requests_per_s": AzureMetric(("RequestsPerMinute",), "average", MINUTE),
+        "latency_p95_s": AzureMetric(("RequestLatency_P95",), "average", 0.001),
+    },
+    "azure_openai": {
+        "provisioned_utilization": AzureMetric(
+            ("AzureOpenAIProvisionedManagedUtilizationV2", "ProvisionedUtilization"), "average", 0.01
+        ),
+        "requests_per_s": AzureMetric(("AzureOpenAIRequests", "ModelRequests"), "total", MINUTE),
+        "spillover_requests_per_s": AzureMetric(
+            ("AzureOpenAIRequests", "ModelRequests"), "total", MINUTE, "IsSpillover eq 'True'"
+        ),
+        "prompt_tokens_per_s": AzureMetric(("ProcessedPromptTokens", "InputTokens"), "total", MINUTE),
+        "generation_tokens_per_s": AzureMetric(("GeneratedTokens", "OutputTokens"), "total", MINUTE),
+    },
+}
+"""Metrics by preset. Resources of kind OpenAI have the first names, those of kind AIServices perhaps the second."""
+DIMENSIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "azure_ml_deployment": (),
+    "azure_openai": ("ModelDeploymentName",),
+}
+"""The dimensions by which `match` selects a preset's series."""
+TYPES: Final[Mapping[str, str]] = {
+    "azure_ml_deployment": "Microsoft.MachineLearningServices/workspaces/onlineEndpoints/deployments",
+    "azure_openai": "Microsoft.CognitiveServices/accounts",
+}
+"""The type of resource that has a preset's metrics."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AzureMonitor:
     """Metrics of an Azure resource in Azure Monitor."""
@@ -31,7 +75,7 @@ class AzureMonitor:
             "Resource ID, as shown in the Azure portal under JSON View.",
             pattern=RESOURCE,
             example="/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/llm/providers"
-            "/Microsoft.ServiceBus/namespaces/llm-jobs",
+            "/Microsoft.MachineLearningServices/workspaces/llm/onlineEndpoints/llama-chat/deployments/h100",
         ),
     ]
     region: Annotated[
@@ -42,13 +86,28 @@ class AzureMonitor:
             example="eastus",
         ),
     ]
+    preset: Annotated[
+        Literal["azure_ml_deployment", "azure_openai"] | None,
+        FieldMetadata(
+            "Set of metrics to read. The source looks up once which of their names the resource has. Default: null,"
+            " only those in metrics.",
+            example="azure_ml_deployment",
+        ),
+    ] = None
+    match: Annotated[
+        Mapping[str, str],
+        FieldMetadata(
+            "Dimensions of the preset's series: ModelDeploymentName for azure_openai. Default: none.",
+        ),
+    ] = field(default_factory=dict)
     metrics: Annotated[
         Mapping[str, str],
         FieldMetadata(
-            "Azure metric names, keyed by the name of the quantity that each provides.",
+            "Azure metric names, keyed by the name of the quantity that each provides. They take precedence over the"
+            " preset's. Default: none.",
             example={"visible": "ActiveMessages"},
         ),
-    ]
+    ] = field(default_factory=dict)
     aggregation: Annotated[
         Aggregation,
         FieldMetadata(
@@ -62,8 +121,8 @@ class AzureMonitor:
     filter: Annotated[
         str | None,
         FieldMetadata(
-            "OData filter on the metrics' dimensions, in Azure's syntax. Default: null, no filter.",
-            example="EntityName eq 'prompts'",
+            "OData filter on the dimensions of metrics, in Azure's syntax. Presets do not use it. Default: null, no"
+            " filter.",
         ),
     ] = None
     combine: Annotated[
@@ -102,8 +161,9 @@ class AzureMonitor:
     ] = 300.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        if not self.metrics:
-            yield "metrics", "must name at least one metric, such as visible: ActiveMessages"
+        if not self.metrics and self.preset is None:
+            yield "metrics", "must name at least one metric, such as visible: ActiveMessages, or set preset"
+        yield from self._preset_problems()
         for quantity in self.metrics:
             if not quantity.isascii() or not quantity.isidentifier():
                 yield (
@@ -119,6 +179,16 @@ class AzureMonitor:
                 f"must match the subscription in resource, {self.subscription}; remove it to use that one",
             )
 
+    def _preset_problems(self) -> Iterator[tuple[str, str]]:
+        dimensions = DIMENSIONS[self.preset] if self.preset is not None else ()
+        if self.match.keys() != set(dimensions):
+            needed = f"must name exactly {' and '.join(dimensions)}, the dimension of the preset's series"
+            yield "match", needed if dimensions else "must be empty: only presets with dimensions use it"
+        if any("'" in value for value in self.match.values()):
+            yield "match", "must have no quotation mark in a value"
+        if self.preset is not None and self.metric_namespace.lower() != TYPES[self.preset].lower():
+            yield "resource", f"must be of type {TYPES[self.preset]}, which has the metrics of preset {self.preset}"
+
     @property
     def subscription(self) -> str:
         return self.resource.split("/")[2]
@@ -129,11 +199,19 @@ class AzureMonitor:
         provider, *types_and_names = self.resource.partition("/providers/")[2].split("/")
         return "/".join([provider, *types_and_names[::2]])
 
-    def aggregation_of(self, quantity: str) -> str:
-        return self.aggregations.get(quantity, self.aggregation)
+    def all_metrics(self) -> dict[str, AzureMetric]:
+        """Return the metrics by quantity. `metrics` take precedence over the preset."""
+        preset = PRESETS[self.preset] if self.preset is not None else {}
+        matched = " and ".join(f"{name} eq '{value}'" for name, value in self.match.items())
+        filters = {q: " and ".join(f for f in (matched, m.filter) if f) or None for q, m in preset.items()}
+        own = {
+            q: AzureMetric((name,), self.aggregations.get(q, self.aggregation), self.scale.get(q, 1.0), self.filter)
+            for q, name in self.metrics.items()
+        }
+        return {**{q: replace(m, filter=filters[q]) for q, m in preset.items()}, **own}
 
     def quantities(self) -> Mapping[str, float]:
-        return dict.fromkeys(self.metrics, self.max_age_s)
+        return dict.fromkeys(self.all_metrics(), self.max_age_s)
 
 
 @dataclass(frozen=True, kw_only=True)

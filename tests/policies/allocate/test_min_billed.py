@@ -91,7 +91,9 @@ def test_removed_replicas_are_the_oldest_and_missing_ones_the_newest() -> None:
     added.note(200.0, 5, 5)  # the platform did not provide the last two
     assert (added.within(200.0, 150.0), added.within(200.0, 300.0)) == (0, 3)
     added.note(300.0, 5, 6)
-    added.note(310.0, 6, 4)  # the oldest two of the first three go
+    added.note(310.0, 6, 4)  # the two from before the first tick go
+    assert (added.within(310.0, 100.0), added.within(310.0, 400.0)) == (1, 4)
+    added.note(310.0, 4, 2)  # the oldest two of the first three go
     assert (added.within(310.0, 100.0), added.within(310.0, 400.0)) == (1, 2)
     assert added.remaining_s(310.0, 400.0) == 90.0
 
@@ -111,3 +113,21 @@ def test_replicas_within_the_minimum_never_exceed_the_size(ticks: list[tuple[int
     for at, (desired, requested) in enumerate(ticks):
         added.note(float(at), desired, requested)
         assert 0 <= added.within(float(at), 1e9) <= requested
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Keeping(Pool):
+    """A pool whose capacity may not return once it is given back."""
+
+    def keeps_replicas(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("price", [None, 3.0], ids=["in the order listed", "by cost"])
+def test_pool_that_keeps_its_replicas_never_shrinks(price: float | None) -> None:
+    unit = Keeping(price_usd_per_hour=price)
+    sim = simulation({"units": unit, "nodes": Pool(price_usd_per_hour=price, max_replicas=0)})
+    sim.run(minutes(sim, 5), 3)
+    sim.run(minutes(sim, 120), 0)
+    assert sim.sizes() == {"units": 3}
+    assert sim.reason_of(RuleId.MIN_BILLED) == "3 of units are kept, as they may not be available again"

@@ -12,6 +12,7 @@ import pytest
 from policies.model import Absent, Fresh, PoolName, WorkloadName
 from scaler.adapters import open_pool, open_source
 from scaler.clock import SystemClock
+from scaler.config.kinds.azure_managed_pools import AzureMlDeployment, AzureOpenAiPtu
 from scaler.config.kinds.azure_pools import AksAgentPool, Vmss, VmssStandbyPool
 from scaler.config.kinds.azure_sources import AzureMonitor, ServiceBus
 from scaler.ports import Misconfigured, Permit
@@ -20,11 +21,15 @@ from tests.servers.azure import SUBSCRIPTION, Azure, azure
 from tests.servers.azure_bus import Bus, Counted, bus
 from tests.servers.azure_compute import NODES, ScaleSet, reserve
 from tests.servers.azure_managed import AgentPool, StandbyPool
-from tests.servers.azure_metrics import monitor
+from tests.servers.azure_metrics import SPILLED, monitor
+from tests.servers.azure_ml import Deployment, Setting
+from tests.servers.azure_openai import ACCOUNTS, Account, Ptu
 
 ROLE: dict[str, Any] = json.loads((Path(__file__).parents[3] / "config" / "deploy" / "azure-role.json").read_text())
 GRANTED: list[str] = ROLE["Actions"]
 NAMESPACE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/llm/providers/Microsoft.ServiceBus/namespaces/127"
+
+ACCOUNT = f"{ACCOUNTS}/llm"
 
 
 def create_resources(cloud: Azure, namespace: Bus) -> list[ScaleSet]:
@@ -35,7 +40,15 @@ def create_resources(cloud: Azure, namespace: Bus) -> list[ScaleSet]:
     nodes = ScaleSet(cloud, "aks", group=NODES, serving=True, tags={"aks-managed-poolName": "h100"}).register()
     AgentPool(cloud, "h100", nodes).register()
     StandbyPool(cloud, "warm", uniform, max_ready=2).register().set_standby(2)
-    monitor(cloud).set(NAMESPACE, "ActiveMessages", 0, "prompts")
+    metrics = monitor(cloud)
+    metrics.set(NAMESPACE, "ActiveMessages", 0, "prompts")
+    ml = Deployment(cloud, "h100", start_s=0.0).register(metrics)
+    Setting(cloud, ml.path).register()
+    account = Account(cloud, [Ptu("chat", 15)], change_s=0.0).register()
+    metrics.set(account.path, "ModelRequests", 60, "chat")
+    metrics.set(account.path, "ModelRequests", 6, f"chat{SPILLED}")
+    for name in ("ProvisionedUtilization", "InputTokens", "OutputTokens"):
+        metrics.set(account.path, name, 60, "chat")
     namespace.queues["prompts"] = Counted()
     namespace.subscriptions["answers", "workers"] = Counted(active=3)
     return [uniform, mixed, nodes]
@@ -51,16 +64,32 @@ async def use_all_adapters(
         Vmss(resource_group="llm", name="mixed", account=account),
         AksAgentPool(resource_group="llm", cluster="llm", agent_pool="h100", account=account),
         VmssStandbyPool(resource_group="llm", name="warm", account=account),
+        AzureMlDeployment(
+            resource_group="llm",
+            workspace="llm",
+            endpoint="chat",
+            deployment="h100",
+            native="take_over",
+            account=account,
+        ),
+        AzureOpenAiPtu(
+            resource_group="llm",
+            resource="llm",
+            deployment="chat",
+            release_capacity=True,
+            change_interval_s=0.0,
+            account=account,
+        ),
     ]
     permits: list[Permit] = []
-    for spec, its_set in zip(pools, [*sets, None], strict=True):
+    for spec, its_set in zip(pools, [*sets, *[None] * (len(pools) - len(sets))], strict=True):
         pool: Any = await open_pool(spec, context, WorkloadName("llm"), PoolName("gpus"))
         observed = (await pool.status()).value
-        await pool.resize(observed.desired + 1, observed)
+        await pool.resize(observed.desired + spec.quantum, observed)
         if its_set is not None:
             its_set.machines[0].state = "stopped"  # evicted, so it is removed by name
         observed = (await pool.status()).value
-        await pool.resize(observed.desired - 1, observed)
+        await pool.resize(observed.desired - spec.quantum, observed)
         permits += await pool.permits()
     place: dict[str, Any] = {"namespace": f"127.0.0.1:{namespace.port}", "resource_group": "llm", "account": account}
     sources: list[Any] = [
@@ -70,6 +99,14 @@ async def use_all_adapters(
             resource=NAMESPACE,
             region="eastus",
             metrics={"visible": "ActiveMessages"},
+            account=account,
+            endpoint_url=account.arm,
+        ),
+        AzureMonitor(
+            resource=ACCOUNT,
+            region="eastus",
+            preset="azure_openai",
+            match={"ModelDeploymentName": "chat"},
             account=account,
             endpoint_url=account.arm,
         ),

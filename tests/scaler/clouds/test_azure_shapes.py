@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
-from policies.model import Absent, Fresh
-from scaler.adapters import open_source
+from policies.model import Absent, Fresh, PoolStatus
+from scaler.adapters import open_pool, open_source
 from scaler.clouds.azure.scheduled_events import ScheduledEventsListener
 from scaler.clouds.interruptions import board
 from scaler.clouds.rest import session
+from scaler.config.kinds.azure_managed_pools import AzureMlDeployment, AzureOpenAiPtu
 from scaler.config.kinds.azure_sources import AzureMonitor, ServiceBus
-from tests.scaler.clouds.azure_place import AzureEnvironment, agent_pool, azure_environment, serving
+from tests.scaler.clouds.azure_place import GPUS, LLM, AzureEnvironment, agent_pool, azure_environment, serving
 from tests.servers.azure import SUBSCRIPTION
 from tests.servers.azure_bus import Counted, bus
 from tests.servers.azure_compute import Machine, ScaleSet, reserve
 from tests.servers.azure_managed import StandbyPool
 from tests.servers.azure_metrics import monitor
+from tests.servers.azure_ml import Deployment, Setting
+from tests.servers.azure_openai import Account, Ptu
 from tests.servers.spoiling import STRANGE, Lane, same_pool, same_readings, spoil_everything, spoiled, spots
 
 NAMESPACE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/llm/providers/Microsoft.ServiceBus/namespaces/127"
@@ -34,6 +37,13 @@ def statuses(env: AzureEnvironment, pool: Any) -> Lane:
         return (await pool.status()).value
 
     return Lane(env.cloud, read_value, env.clock, same_pool)
+
+
+def same_or_lower_bound(found: Fresh[PoolStatus], honest: Fresh[PoolStatus], fair: bool) -> str:
+    """Accept fewer serving replicas only where they are declared a lower bound."""
+    if found.value.ready < honest.value.ready and not found.missing:
+        return f"ready is {found.value.ready}, and {honest.value.ready} in truth"
+    return same_pool(found.value, honest.value, fair)
 
 
 @pytest.mark.slow
@@ -84,6 +94,60 @@ async def test_malformed_responses_for_a_standby_pool(tmp_path: Path) -> None:
         standby.set_standby(1)
         standby.health = ("HealthState/degraded", "AllocationFailed: none")
         assert await spoil_everything(statuses(env, await env.standby())) > 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("native", ["refuse", "floor"])
+async def test_malformed_responses_for_an_online_deployment(tmp_path: Path, native: Literal["refuse", "floor"]) -> None:
+    async with azure_environment(tmp_path, at_once=True) as env:
+        metrics = monitor(env.cloud)
+        deployment = Deployment(env.cloud, "h100", capacity=2).register(metrics)
+        Setting(env.cloud, deployment.path).register()
+        spec = AzureMlDeployment(
+            resource_group="llm",
+            workspace="llm",
+            endpoint="chat",
+            deployment="h100",
+            native=native,
+            account=env.cloud.account(),
+        )
+        pool = await open_pool(spec, env.context, LLM, GPUS)
+
+        async def read_status() -> Any:
+            metrics.ahead_s = env.clock.ahead_s
+            return await pool.status()
+
+        assert await spoil_everything(Lane(env.cloud, read_status, env.clock, same_or_lower_bound)) > 200
+
+
+@pytest.mark.slow
+async def test_malformed_responses_for_a_provisioned_deployment(tmp_path: Path) -> None:
+    async with azure_environment(tmp_path, at_once=True) as env:
+        account = Account(env.cloud, [Ptu("chat", 15), Ptu("batch", 20)]).register()
+        spec = AzureOpenAiPtu(
+            resource_group="llm",
+            resource="llm",
+            deployment="chat",
+            change_interval_s=0.0,
+            release_capacity=True,
+            account=env.cloud.account(),
+        )
+        pool = await open_pool(spec, env.context, LLM, GPUS)
+        assert await spoil_everything(statuses(env, pool)) > 100
+
+        async def grow() -> int:
+            chat = account.deployments[0]
+            try:
+                await pool.resize(20, (await pool.status()).value)
+                account.end()
+                await pool.status()
+                return chat.capacity
+            finally:
+                assert chat.capacity in {15, 20}
+                account.end()
+                chat.capacity = chat.current = 15
+
+        assert await spoil_everything(Lane(env.cloud, grow, env.clock)) > 200
 
 
 @pytest.mark.slow

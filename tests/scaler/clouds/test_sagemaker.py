@@ -18,6 +18,7 @@ from scaler.clouds.aws.errors import error_of_code
 from scaler.config.kinds.sagemaker_pools import SageMakerInferenceComponent, SageMakerVariant
 from scaler.ports import Conflict, Misconfigured, OutOfQuota, PortError, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
+from tests.fakes import HeldClock
 from tests.patience import patience
 from tests.scaler.clouds.aws_place import AwsEnvironment, aws_environment, read_status
 from tests.servers.aws import KEYS, REGION, aws, isolate
@@ -333,18 +334,6 @@ async def test_native_autoscaler_is_suspended_before_the_first_write_and_given_b
         assert all(target.flags.values())
         assert (target.minimum, target.maximum) == (1, 6)
     assert {flag for flag, value in target.flags.items() if value} == set(found)
-
-
-class HeldClock(SystemClock):
-    """A clock whose sleeps end when the test releases them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.due = asyncio.Event()
-
-    async def sleep_until(self, t: float) -> None:
-        self.due.clear()
-        await self.due.wait()
 
 
 async def test_native_autoscaler_is_given_back_once_no_pool_uses_it(env: AwsEnvironment, target: Scalable) -> None:

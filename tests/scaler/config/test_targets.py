@@ -21,6 +21,8 @@ from tests.servers.daemon import until
 
 ROOT = Path(__file__).parents[3]
 AZURE = {"subscription_id": "00000000-0000-0000-0000-00000000000a"}
+ONLINE = {"resource_group": "llm", "workspace": "llm", "deployment": "h100", "account": AZURE}
+PTU = {"resource_group": "llm", "deployment": "gpt", "account": AZURE, "quantum": 1, "min_replicas": 1}
 TIER = {"tier": "warm_node", "serves": "first", "lead_time_s": 10}
 GCP = {"project": {"id": "my-project"}, "location": "us-central1"}
 VERTEX = {"endpoint": "123", "deployed_model": "7", **GCP}
@@ -56,6 +58,14 @@ SAME: dict[str, tuple[Settings, Settings]] = {
     "asg_warm_pool": (
         {"kind": "asg_warm_pool", "group": "g", **TIER},
         {"kind": "asg_warm_pool", "group": "g", "state": "running", "account": {"profile": "default"}, **TIER},
+    ),
+    "azure_ml_deployment": (
+        {"kind": "azure_ml_deployment", **ONLINE, "endpoint": "chat"},
+        {"kind": "azure_ml_deployment", **ONLINE, "endpoint": "Chat", "native": "floor"},
+    ),
+    "azure_openai_ptu": (
+        {"kind": "azure_openai_ptu", "resource": "Llm", **PTU},
+        {"kind": "azure_openai_ptu", "resource": "llm", "release_capacity": True, **PTU},
     ),
     "capacity_buffer": (
         {"kind": "capacity_buffer", "name": "b", **TIER},

@@ -20,11 +20,13 @@ from scaler.ports import Misconfigured, Throttled
 from tests.scaler.clouds.azure_place import AzureEnvironment, azure_environment
 from tests.servers.azure import SUBSCRIPTION
 from tests.servers.azure_bus import KEY, Bus, Counted, bus
-from tests.servers.azure_metrics import Monitor, monitor
+from tests.servers.azure_metrics import SPILLED, Monitor, monitor
 
 ROOT = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/llm/providers"
 NAMESPACE = f"{ROOT}/Microsoft.ServiceBus/namespaces/127"
 GPUS = f"{ROOT}/Microsoft.MachineLearningServices/workspaces/w/onlineEndpoints/e/deployments/blue"
+
+ACCOUNT = f"{ROOT}/Microsoft.CognitiveServices/accounts/llm"
 
 
 @dataclass
@@ -307,10 +309,69 @@ async def test_unaligned_step_is_the_mean_of_the_minutes_that_it_overlaps(scene:
     assert list(means) == [0.5, 2.5]
 
 
+OPENAI = (
+    "AzureOpenAIProvisionedManagedUtilizationV2",
+    "AzureOpenAIRequests",
+    "ProcessedPromptTokens",
+    "GeneratedTokens",
+)
+FOUNDRY = ("ProvisionedUtilization", "ModelRequests", "InputTokens", "OutputTokens")
+
+
+@pytest.mark.parametrize("names", [OPENAI, FOUNDRY], ids=["OpenAI", "AIServices"])
+async def test_preset_reads_the_names_that_the_resource_has(scene: Scene, names: tuple[str, ...]) -> None:
+    utilization, requests, prompt, generated = names
+    for name, value in ((utilization, 130.0), (requests, 60), (prompt, 6000), (generated, 600)):
+        scene.monitor.set(ACCOUNT, name, value, "chat")
+        scene.monitor.set(ACCOUNT, name, 7777, "other")
+    scene.monitor.set(ACCOUNT, requests, 30, f"chat{SPILLED}")
+    source = await scene.metrics(ACCOUNT, metrics={}, preset="azure_openai", match={"ModelDeploymentName": "chat"})
+    values = {quantity: reading.value for quantity, reading in (await source.sample()).items()}
+    assert values == pytest.approx(
+        {
+            "provisioned_utilization": 1.3,
+            "requests_per_s": 1.0,
+            "spillover_requests_per_s": 0.5,
+            "prompt_tokens_per_s": 100.0,
+            "generation_tokens_per_s": 10.0,
+        }
+    )
+    scene.at.clock.ahead_s += 60
+    scene.monitor.ahead_s += 60
+    await source.sample()
+    assert scene.at.cloud.requests["Microsoft.Insights/metricDefinitions/read"] == 1, "the names are looked up once"
+    past = await source.past(["requests_per_s"], scene.at.clock.now() - 3600, scene.at.clock.now(), 1800.0)
+    assert len(past["requests_per_s"]) == 2
+
+
+async def test_metric_that_the_resource_lacks_is_absent(scene: Scene) -> None:
+    scene.monitor.set(ACCOUNT, "ModelRequests", 60, "chat")
+    source = await scene.metrics(ACCOUNT, metrics={}, preset="azure_openai", match={"ModelDeploymentName": "chat"})
+    readings = await source.sample()
+    assert readings["requests_per_s"].value == 1.0
+    assert readings["prompt_tokens_per_s"] == Absent("the resource has no metric ProcessedPromptTokens or InputTokens")
+
+
+async def test_minute_without_traffic_is_absent(scene: Scene) -> None:
+    scene.monitor.set(GPUS, "RequestsPerMinute", 120)
+    scene.monitor.set(GPUS, "GpuUtilizationPercentage", 50)
+    source = await scene.metrics(GPUS, metrics={}, preset="azure_ml_deployment")
+    readings = await source.sample()
+    assert (readings["requests_per_s"].value, readings["utilization"].value) == (2.0, 0.5)
+    assert isinstance(readings["latency_p95_s"], Absent)
+    scene.monitor.empty = True
+    scene.at.clock.ahead_s += 31
+    assert all(isinstance(reading, Absent) for reading in (await source.sample()).values())
+
+
 @pytest.mark.parametrize(
     ("spec", "key"),
     [
         ({"metrics": {}}, "metrics"),
+        ({"preset": "azure_openai", "resource": ACCOUNT}, "match"),
+        ({"match": {"ModelDeploymentName": "chat"}}, "match"),
+        ({"preset": "azure_openai", "resource": ACCOUNT, "match": {"ModelDeploymentName": "a' or 'b"}}, "match"),
+        ({"preset": "azure_ml_deployment"}, "resource"),
         ({"metrics": {"a b": "ActiveMessages"}}, "metrics"),
         ({"scale": {"other": 0.01}}, "scale"),
         ({"aggregations": {"other": "total"}}, "aggregations"),

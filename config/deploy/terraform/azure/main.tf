@@ -18,7 +18,7 @@ locals {
       "Microsoft.ServiceBus/namespaces/queues/read",
       "Microsoft.ServiceBus/namespaces/topics/subscriptions/read",
     ]
-    azure_monitor = ["Microsoft.Insights/metrics/read"]
+    azure_monitor = ["Microsoft.Insights/metricDefinitions/read", "Microsoft.Insights/metrics/read"]
     aks_agent_pool = [
       "Microsoft.Compute/virtualMachineScaleSets/read",
       "Microsoft.Compute/virtualMachineScaleSets/virtualMachines/read",
@@ -43,6 +43,23 @@ locals {
       "Microsoft.StandbyPool/standbyVirtualMachinePools/read",
       "Microsoft.StandbyPool/standbyVirtualMachinePools/runtimeViews/read",
       "Microsoft.StandbyPool/standbyVirtualMachinePools/write",
+    ]
+    azure_ml_deployment = [
+      "Microsoft.Insights/autoscaleSettings/read",
+      "Microsoft.Insights/autoscaleSettings/write",
+      "Microsoft.Insights/metrics/read",
+      "Microsoft.MachineLearningServices/locations/mfeOperationsStatus/read",
+      "Microsoft.MachineLearningServices/workspaces/onlineEndpoints/deployments/read",
+      "Microsoft.MachineLearningServices/workspaces/onlineEndpoints/deployments/write",
+      "Microsoft.MachineLearningServices/workspaces/onlineEndpoints/read",
+    ]
+    azure_openai_ptu = [
+      "Microsoft.CognitiveServices/accounts/deployments/read",
+      "Microsoft.CognitiveServices/accounts/deployments/skus/read",
+      "Microsoft.CognitiveServices/accounts/deployments/write",
+      "Microsoft.CognitiveServices/accounts/read",
+      "Microsoft.CognitiveServices/locations/modelCapacities/read",
+      "Microsoft.CognitiveServices/locations/operationResults/read",
     ]
     reservation = ["Microsoft.Compute/capacityReservationGroups/capacityReservations/read"]
   }

@@ -46,8 +46,9 @@ variable "uses" {
 
   validation {
     condition = length(setsubtract(var.uses, [
-      "service_bus", "azure_monitor", "aks_agent_pool", "vmss", "vmss_standby_pool", "reservation",
+      "service_bus", "azure_monitor", "aks_agent_pool", "vmss", "vmss_standby_pool", "azure_ml_deployment",
+      "azure_openai_ptu", "reservation",
     ])) == 0
-    error_message = "uses: allowed are service_bus, azure_monitor, aks_agent_pool, vmss, vmss_standby_pool and reservation."
+    error_message = "uses: allowed are service_bus, azure_monitor, aks_agent_pool, vmss, vmss_standby_pool, azure_ml_deployment, azure_openai_ptu and reservation."
   }
 }
