@@ -9,7 +9,7 @@ capacity. The decision is reserved before it is carried out; `record` then corre
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -103,7 +103,7 @@ class QuotaLedger:
     def set_limits(self, limits: FleetLimits) -> None:
         """Replace the fleet's limits."""
         self._limits = limits
-        self._claims = ResourceClaims()
+        self._claims, self._remote = ResourceClaims(), frozenset()
         for name in self._entries:
             self._claim(name)
 
@@ -233,14 +233,14 @@ class QuotaLedger:
         """Return the number of a shard's workloads that run here, and the GPUs and USD per hour that they hold."""
         return self._claims.held(shard)
 
-    def removals(self, name: WorkloadName) -> ShardNeed:
-        """Return the replicas of a workload that were removed within the window, and those that it needs to remove."""
-        entry = self._entries[name]
-        removed, wanted = sum(n for (_, own), n in self._removed.items() if own == name), 0.0
-        quantum = max(pool.quantum for pool in entry.spec.pools.values())
-        if entry.blocked and entry.need is not None:
-            wanted = max(quantum, sum(entry.sizes.values()) - entry.need)
-        return ShardNeed(0, removed, 0.0, removed + wanted, quantum)
+    def removals(self, names: Collection[WorkloadName]) -> ShardNeed:
+        """Return the replicas of some workloads that were removed within the window, and those to be removed."""
+        removed = sum(n for (_, name), n in self._removed.items() if name in names)
+        blocked = [entry for name, entry in self._entries.items() if entry.blocked and name in names]
+        quanta = [max(pool.quantum for pool in entry.spec.pools.values()) for entry in blocked]
+        sizes = [sum(entry.sizes.values()) for entry in blocked]
+        wanted = sum(max(q, n - (e.need or 0.0)) for e, n, q in zip(blocked, sizes, quanta, strict=True))
+        return ShardNeed(0, removed, 0.0, removed + wanted, max(quanta, default=1))
 
     def removal_limit(self, at: float) -> float | None:
         """Return the replicas that the fleet may remove within the window; None without a limit."""

@@ -1,0 +1,324 @@
+"""The fleet's limits across daemons: no interleaving, loss or partition lets the sum of the sizes exceed them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from policies.quota.shard_shares import Amounts, ShardNeed, divide
+from scaler.leases.fleet_shares import FleetShares, FleetView, Limits, OwnShard, Share, ShardUse, decode, encode
+from scaler.leases.protocol import Claim, Record
+from tests.laws import law
+
+LIMIT, SHARDS, MOST = 12, 3, 30
+LOCKS = "aa"
+
+
+def use(used: float, need: float = 0.0, per_replica: float = 1.0) -> ShardUse:
+    """Return the use of a shard that needs an amount of GPUs."""
+    needs = (ShardNeed(0, used, 0.0, max(used, need), per_replica),)
+    return ShardUse(Amounts(used), Amounts(MOST), int(used), (needs, (), ()))
+
+
+def view(own: dict[int, OwnShard], limits: Limits = Limits(LIMIT)) -> FleetView:
+    others = {shard: (LOCKS, use(0.0)) for shard in range(SHARDS) if shard not in own}
+    return FleetView(own, others, limits)
+
+
+def test_parts_follow_use_need_and_priority() -> None:
+    def need(held: float, need: float, priority: int = 0, per_replica: float = 1.0) -> list[ShardNeed]:
+        return [ShardNeed(priority, held, 0.0, need, per_replica)]
+
+    assert divide(20, {0: 8, 1: 4}, {0: need(8, 12), 1: need(4, 4)}) == {0: 14, 1: 6}
+    assert divide(10, {0: 4, 1: 4}, {0: need(4, 9), 1: need(4, 9, priority=5)}) == {0: 4, 1: 6}
+    assert divide(12, {0: 0, 1: 0}, {0: need(0, 8, 0, 8), 1: need(0, 8, 0, 8)}) == {0: 8, 1: 4}  # whole replicas
+    assert divide(10, {0: 9, 1: 6}, {0: need(9, 20), 1: need(6, 20)}) == {0: 9, 1: 6}  # sizes that stand
+
+
+class Store:
+    """The record with compare-and-swap."""
+
+    def __init__(self) -> None:
+        self.record: Record | None = None
+        self.version = 0
+
+    def put(self, claim: Claim) -> Record | None:
+        if claim.replaces != (None if self.record is None else self.record.version):
+            return None
+        self.version += 1
+        self.record = replace(claim.record, version=str(self.version))
+        return self.record
+
+
+class Daemon:
+    """A daemon that writes each size at once, and so uses its shares by the rules of the protocol only."""
+
+    def __init__(self, name: str, store: Store) -> None:
+        self.shares = FleetShares(name, 15.0)
+        self.store = store
+        self.own: dict[int, OwnShard] = {}
+
+    def hold(self, shard: int, used: float, need: float = 0.0, epoch: int = 1) -> None:
+        self.own[shard] = OwnShard(epoch, LOCKS, use(used, need), gives=True)
+
+    def exchange(self, limits: Limits = Limits(LIMIT)) -> None:
+        self.shares = self.shares.observe(self.store.record)
+        shares = self.shares.next_shares(view(self.own, limits))
+        self.shares, claim = self.shares.claim(shares, 0.0)
+        self.shares = self.shares.observe(self.store.put(claim))
+
+    def usable(self, shard: int) -> Amounts:
+        return self.shares.usable(shard, self.own[shard].epoch)
+
+
+def test_unused_share_flows_to_the_shard_that_needs_it() -> None:
+    """Each has an even part of the free GPUs at first; then a needs all of them."""
+    store = Store()
+    a, b = Daemon("a", store), Daemon("b", store)
+    a.hold(0, 2)
+    b.hold(1, 2)
+    b.hold(2, 2)
+    for _ in range(3):
+        a.exchange()
+        b.exchange()
+    assert [a.usable(0).gpus, b.usable(1).gpus, b.usable(2).gpus] == [4, 4, 4]
+    a.hold(0, 4, need=20)
+    a.exchange()  # publishes the need
+    assert a.usable(0).gpus == 4
+    b.exchange()  # gives
+    assert [b.usable(1).gpus, b.usable(2).gpus] == [2, 2]
+    a.exchange()
+    assert a.usable(0).gpus == 8
+
+
+def test_shard_without_a_share_counts_in_full() -> None:
+    store = Store()
+    a = Daemon("a", store)
+    a.hold(0, 2, need=20)
+    a.exchange()
+    assert a.usable(0).gpus == 0, "the shards 1 and 2 may use everything"
+    a.hold(1, 1)
+    a.hold(2, 1)
+    a.exchange()
+    assert a.usable(0).gpus == 10
+
+
+def test_giver_without_an_answer_uses_the_smaller_share() -> None:
+    """It writes 2 of its 4; the write is late. A read of the same version proves nothing."""
+    store = Store()
+    a, b = Daemon("a", store), Daemon("b", store)
+    for shard in range(SHARDS):
+        a.hold(shard, 2)
+    a.exchange()
+    assert a.usable(1).gpus == 4
+    a.hold(0, 4, need=20)
+    a.shares, late = a.shares.claim(a.shares.next_shares(view(a.own)), 0.0)
+    assert a.usable(1).gpus == 2
+    a.shares = a.shares.observe(store.record)
+    assert (a.usable(0).gpus, a.usable(1).gpus) == (4, 2)
+    b.hold(2, 2, epoch=2)
+    b.exchange()  # a newer version: the late write cannot arrive any more
+    assert store.put(late) is None
+    a.shares = a.shares.observe(store.record)
+    assert a.usable(1).gpus == 4
+
+
+def test_holder_of_an_older_epoch_uses_nothing() -> None:
+    store = Store()
+    a, b = Daemon("a", store), Daemon("b", store)
+    for shard in range(SHARDS):
+        a.hold(shard, 2)
+    a.exchange()
+    b.own[0] = OwnShard(2, LOCKS, use(0), gives=False)
+    b.exchange()
+    assert b.usable(0).gpus == 4, "the charge stays until no write of a can be under way"
+    a.shares = a.shares.observe(store.record)
+    assert a.usable(0) == Amounts()
+
+
+def test_one_quantum_may_be_removed_while_nothing_else_is() -> None:
+    store = Store()
+    a, b = Daemon("a", store), Daemon("b", store)
+    limits = Limits(removals=3.0)
+
+    def remove(removed: float, wanted: float, quantum: float) -> ShardUse:
+        needs = (ShardNeed(0, removed, 0.0, removed + wanted, quantum),)
+        return ShardUse(Amounts(removals=removed), Amounts(removals=MOST), 30, ((), (), needs))
+
+    a.own[0] = OwnShard(1, LOCKS, remove(0, 8, 8), gives=True)
+    b.own = {shard: OwnShard(1, LOCKS, remove(0, 0, 1), gives=True) for shard in (1, 2)}
+    for _ in range(3):
+        a.exchange(limits)
+        b.exchange(limits)
+    assert a.usable(0).removals == 8
+    assert [b.usable(shard).removals for shard in (1, 2)] == [0, 0]
+    a.own[0] = OwnShard(1, LOCKS, remove(0, 0, 1), gives=True)
+    a.exchange(limits)
+    assert a.usable(0).removals == 1
+
+
+def test_malformed_entries_count_in_full() -> None:
+    share = Share("a", 3, LOCKS, Amounts(1.0, 2.5), use(1.0))
+    assert decode(encode({4: share})) == {4: share}
+    assert decode("[]") == decode("{") == decode('{"1": 3}') == decode('{"1": {"granted": [NaN, 0, 0]}}') == {}
+    assert decode(encode({4: share}).replace('"granted":[1.0', '"granted":[-1.0')) == {}
+
+
+@dataclass
+class Actor:
+    """A daemon of the state machine: its shares, and the shards that it holds."""
+
+    shares: FleetShares
+    held: dict[int, Held] = field(default_factory=dict)
+
+
+@dataclass
+class Held:
+    """A held shard.
+
+    `size` is what its holder last read after it was settled, or decided. `inherited` is the charge of the last holder.
+    """
+
+    epoch: int
+    inherited: float = MOST
+    is_settled: bool = False
+    size: int | None = None
+    need: int = 0
+
+    def use(self) -> ShardUse:
+        return use(min(self.inherited, MOST) if self.size is None else self.size, self.need)
+
+
+@dataclass
+class SizeWrite:
+    """A write of a size that is under way."""
+
+    shard: int
+    epoch: int
+    size: int
+
+
+class Fleet(RuleBasedStateMachine):
+    """Three daemons, three shards and the store: messages are late, lost, or lose their answers; daemons end.
+
+    A shard's lease is exclusive for writes of sizes, as the lease protocol proves. The last holder still may write the
+    record, and its writes of sizes still may arrive until the shard is settled.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = Store()
+        self.actors = [Actor(FleetShares(name, 15.0)) for name in "abc"]
+        self.born = 0
+        self.epochs = [0] * SHARDS
+        self.sizes = [0] * SHARDS
+        self.records: list[tuple[Actor, Claim]] = []
+        self.writes: list[SizeWrite] = []
+
+    actors_ = st.integers(0, 2)
+    shards_ = st.integers(0, SHARDS - 1)
+
+    @initialize(sizes=st.lists(st.integers(0, LIMIT // SHARDS), min_size=SHARDS, max_size=SHARDS))
+    def start(self, sizes: list[int]) -> None:
+        self.sizes = sizes
+
+    def holds(self, actor: Actor, shard: int) -> bool:
+        """Return whether an actor holds a shard's valid lease."""
+        return shard in actor.held and actor.held[shard].epoch == self.epochs[shard]
+
+    @rule(i=actors_, shard=shards_)
+    def take(self, i: int, shard: int) -> None:
+        """The lease expired, or its holder ended, was paused or cut off: it does not know yet."""
+        self.epochs[shard] += 1
+        self.actors[i].held[shard] = Held(self.epochs[shard])
+
+    @rule(shard=shards_)
+    def settle(self, shard: int) -> None:
+        """No write of an earlier holder can arrive any more."""
+        self.writes = [w for w in self.writes if w.shard != shard or w.epoch == self.epochs[shard]]
+        for actor in self.actors:
+            if self.holds(actor, shard):
+                actor.held[shard].is_settled = True
+
+    @rule(i=actors_)
+    def crash(self, i: int) -> None:
+        self.born += 1
+        self.actors[i] = Actor(FleetShares(f"{'abc'[i]}{self.born}", 15.0))
+
+    @rule(i=actors_)
+    def read_record(self, i: int) -> None:
+        self.actors[i].shares = self.actors[i].shares.observe(self.store.record)
+
+    @rule(i=actors_, shard=shards_, need=st.integers(0, 2 * LIMIT))
+    def read_size(self, i: int, shard: int, need: int) -> None:
+        held = self.actors[i].held.get(shard)
+        if held is not None and held.is_settled and self.holds(self.actors[i], shard):
+            under_way = [w.size for w in self.writes if (w.shard, w.epoch) == (shard, held.epoch)]
+            held.size, held.need = max(self.sizes[shard], *under_way, 0), need
+
+    @rule(i=actors_, shard=shards_, change=st.integers(-LIMIT, LIMIT))
+    def resize(self, i: int, shard: int, change: int) -> None:
+        actor = self.actors[i]
+        if not self.holds(actor, shard) or (held := actor.held[shard]).size is None:
+            return
+        usable = actor.shares.usable(shard, held.epoch).gpus
+        target = max(0, held.size + min(change, int(max(0.0, usable - held.size + 1e-6))))
+        self.writes.append(SizeWrite(shard, held.epoch, target))
+        held.size = max(held.size, target)
+
+    @precondition(lambda self: self.writes)
+    @rule(n=st.integers(0, 99), is_lost=st.booleans())
+    def size_arrives(self, n: int, is_lost: bool) -> None:
+        write = self.writes.pop(n % len(self.writes))
+        if not is_lost:
+            self.sizes[write.shard] = write.size
+
+    @rule(i=actors_)
+    def write_record(self, i: int) -> None:
+        """Also a daemon whose lease has ended without its knowledge writes."""
+        actor = self.actors[i]
+        if not actor.shares.observed or not actor.held:
+            return
+        for shard, held in actor.held.items():
+            share = actor.shares.shares.get(shard)
+            if share is not None and (share.holder, share.epoch) != (actor.shares.identity, held.epoch):
+                held.inherited = share.charge.gpus
+        own = {s: OwnShard(h.epoch, LOCKS, h.use(), h.is_settled and h.size is not None) for s, h in actor.held.items()}
+        shares = actor.shares.next_shares(view(own))
+        actor.shares, claim = actor.shares.claim(shares, 0.0)
+        self.records.append((actor, claim))
+
+    @precondition(lambda self: self.records)
+    @rule(n=st.integers(0, 99), is_lost=st.booleans(), is_answered=st.booleans())
+    def record_arrives(self, n: int, is_lost: bool, is_answered: bool) -> None:
+        actor, claim = self.records.pop(n % len(self.records))
+        stored = None if is_lost else self.store.put(claim)
+        if stored is not None and is_answered and actor in self.actors:
+            actor.shares = actor.shares.observe(stored)
+
+    @rule()
+    def delete_record(self) -> None:
+        self.store.record = None
+
+    @invariant()
+    def sizes_stay_within_the_limit(self) -> None:
+        assert sum(self.sizes) <= LIMIT
+
+    @invariant()
+    def grants_in_force_stay_within_the_limit(self) -> None:
+        """A grant is in force once its holder can grow into it."""
+        in_force = list(map(float, self.sizes))
+        for write in self.writes:
+            in_force[write.shard] = max(in_force[write.shard], write.size)
+        for actor in self.actors:
+            for shard, held in actor.held.items():
+                if self.holds(actor, shard) and held.size is not None:
+                    in_force[shard] = max(in_force[shard], actor.shares.usable(shard, held.epoch).gpus)
+        assert sum(in_force) <= LIMIT + 1e-6
+
+
+TestFleet = pytest.mark.slow(Fleet.TestCase)
+TestFleet.settings = law(400)
