@@ -164,6 +164,7 @@ class App:
             self.coordinator = Coordinator(spec, store, self, self.health)
             self.metrics.registry.register(ShardCollector(self.coordinator))
             self.health.held_shards = self.coordinator.held
+            self.ledger.shares = self.coordinator.shares
             self._tails = self._read_tails(list(self.config.workloads.values()))
             self._tails_until = self.clock.now() + 2 * spec.lease.duration_s
             return
@@ -287,7 +288,7 @@ class App:
         if self.coordinator is None:
             return config.workloads
         runs = self.coordinator.runs
-        return {name: w for name, w in config.workloads.items() if runs(w, config.daemon.fleet)}
+        return {name: w for name, w in config.workloads.items() if runs(w)}
 
     def running(self) -> Collection[WorkloadName]:
         return self.controllers.keys()

@@ -233,13 +233,17 @@ class QuotaLedger:
         """Return the number of a shard's workloads that run here, and the GPUs and USD per hour that they hold."""
         return self._claims.held(shard)
 
+    def removed(self, names: Collection[WorkloadName]) -> int:
+        """Return the replicas of some workloads that were removed within the window."""
+        return sum(n for (_, name), n in self._removed.items() if name in names)
+
     def removals(self, names: Collection[WorkloadName]) -> ShardNeed:
         """Return the replicas of some workloads that were removed within the window, and those to be removed."""
-        removed = sum(n for (_, name), n in self._removed.items() if name in names)
-        blocked = [entry for name, entry in self._entries.items() if entry.blocked and name in names]
+        blocked = [entry for n in names if (entry := self._entries.get(n)) is not None and entry.blocked]
         quanta = [max(pool.quantum for pool in entry.spec.pools.values()) for entry in blocked]
         sizes = [sum(entry.sizes.values()) for entry in blocked]
         wanted = sum(max(q, n - (e.need or 0.0)) for e, n, q in zip(blocked, sizes, quanta, strict=True))
+        removed = self.removed(names)
         return ShardNeed(0, removed, 0.0, removed + wanted, max(quanta, default=1))
 
     def removal_limit(self, at: float) -> float | None:

@@ -15,7 +15,6 @@ from policies.model import Decision, PoolName, RuleId, WorkloadName
 from policies.model.pool import Pool
 from policies.model.spec import WorkloadSpec
 
-
 NO_GROUP: Final = -1
 """Group of a claim that belongs to none."""
 

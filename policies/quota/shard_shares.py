@@ -25,7 +25,6 @@ from policies.model import Grant, Quota
 from policies.quota.fleet_quota import fair_share
 from policies.quota.resource_claims import Amount, ResourceClaim
 
-
 NAMES: Final = {"gpus": "GPUs", "usd_per_hour": "USD per hour", "removals": "removals"}
 """The units of `Amounts` in texts, in their order."""
 

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from policies.quota.shard_shares import Amounts, ShardNeed, divide
-from scaler.leases.fleet_shares import FleetShares, FleetView, Limits, OwnShard, Share, ShardUse, decode, encode
+from scaler.leases.fleet_shares import FleetShares, FleetView, Limits, OwnShard, ShardUse, Share, decode, encode
 from scaler.leases.protocol import Claim, Record
 from tests.laws import law
 
 LIMIT, SHARDS, MOST = 12, 3, 30
+GPUS = Limits(LIMIT)
 LOCKS = "aa"
 
 
@@ -23,7 +24,7 @@ def use(used: float, need: float = 0.0, per_replica: float = 1.0) -> ShardUse:
     return ShardUse(Amounts(used), Amounts(MOST), int(used), (needs, (), ()))
 
 
-def view(own: dict[int, OwnShard], limits: Limits = Limits(LIMIT)) -> FleetView:
+def view(own: dict[int, OwnShard], limits: Limits = GPUS) -> FleetView:
     others = {shard: (LOCKS, use(0.0)) for shard in range(SHARDS) if shard not in own}
     return FleetView(own, others, limits)
 
@@ -64,7 +65,7 @@ class Daemon:
     def hold(self, shard: int, used: float, need: float = 0.0, epoch: int = 1) -> None:
         self.own[shard] = OwnShard(epoch, LOCKS, use(used, need), gives=True)
 
-    def exchange(self, limits: Limits = Limits(LIMIT)) -> None:
+    def exchange(self, limits: Limits = GPUS) -> None:
         self.shares = self.shares.observe(self.store.record)
         shares = self.shares.next_shares(view(self.own, limits))
         self.shares, claim = self.shares.claim(shares, 0.0)
@@ -223,17 +224,35 @@ class Fleet(RuleBasedStateMachine):
 
     @initialize(sizes=st.lists(st.integers(0, LIMIT // SHARDS), min_size=SHARDS, max_size=SHARDS))
     def start(self, sizes: list[int]) -> None:
+        """Begin with one shard for each daemon, and the limit divided."""
         self.sizes = sizes
+        for shard in range(SHARDS):
+            self.take(shard, shard, is_settled=True)
+        for shard in 2 * list(range(SHARDS)):
+            self.exchange(shard, need=0)
 
     def holds(self, actor: Actor, shard: int) -> bool:
         """Return whether an actor holds a shard's valid lease."""
         return shard in actor.held and actor.held[shard].epoch == self.epochs[shard]
 
-    @rule(i=actors_, shard=shards_)
-    def take(self, i: int, shard: int) -> None:
-        """The lease expired, or its holder ended, was paused or cut off: it does not know yet."""
+    @rule(i=actors_, shard=shards_, is_settled=st.booleans())
+    def take(self, i: int, shard: int, is_settled: bool) -> None:
+        """The lease was released, or it expired: its holder ended, was paused or cut off, and does not know it yet."""
         self.epochs[shard] += 1
         self.actors[i].held[shard] = Held(self.epochs[shard])
+        if is_settled:
+            self.settle(shard)
+
+    @rule(i=actors_, need=st.integers(0, LIMIT))
+    def exchange(self, i: int, need: int) -> None:
+        """Read sizes and the record, and write it, without a fault."""
+        for shard in range(SHARDS):
+            self.read_size(i, shard, need)
+        self.read_record(i)
+        if self.actors[i].held:
+            self.write_record(i)
+            actor, claim = self.records.pop()
+            actor.shares = actor.shares.observe(self.store.put(claim))
 
     @rule(shard=shards_)
     def settle(self, shard: int) -> None:
@@ -299,9 +318,10 @@ class Fleet(RuleBasedStateMachine):
         if stored is not None and is_answered and actor in self.actors:
             actor.shares = actor.shares.observe(stored)
 
-    @rule()
-    def delete_record(self) -> None:
-        self.store.record = None
+    @rule(n=st.integers(0, 9))
+    def delete_record(self, n: int) -> None:
+        if n == 0:
+            self.store.record = None
 
     @invariant()
     def sizes_stay_within_the_limit(self) -> None:
@@ -321,4 +341,4 @@ class Fleet(RuleBasedStateMachine):
 
 
 TestFleet = pytest.mark.slow(Fleet.TestCase)
-TestFleet.settings = law(400)
+TestFleet.settings = law(150)
