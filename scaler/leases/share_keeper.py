@@ -95,6 +95,11 @@ class ShareKeeper:
         if self.shares is not before:
             self._wake.set()
 
+    def part(self) -> float:
+        """Return the part of the shards with workloads whose valid leases this daemon holds."""
+        shards, now = self._leases.map.fingerprints, self._now()
+        return sum(self._leases.shards[n].valid_for_s(now) > 0 for n in shards) / max(1, len(shards))
+
     # --- the ledger's port
 
     def shard(self, workload: WorkloadName) -> int:

@@ -15,9 +15,12 @@ import pytest
 from scaler.cli import main
 from tests.servers.control_plane import why_not
 from tests.servers.daemon import until
-from tests.servers.daemons import DURATION_S, SHARDS, WITHIN_S, held, now_s, rig
+from tests.servers.daemons import DURATION_S, SHARDS, WITHIN_S, Rig, held, now_s, rig
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not())]
+
+GPUS = 13
+"""Limit of the fleet, so that no even division uses it."""
 
 
 async def test_shares_and_handover_at_a_shutdown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,3 +66,31 @@ async def test_paused_daemon_writes_nothing_when_it_continues(tmp_path: Path) ->
         again = await held(a)
         assert all(epoch > before.get(shard, -1) for shard, epoch in again.items())
         opened.check_laws()
+
+
+async def test_limit_of_the_fleet_holds_across_daemons_and_unused_shares_flow(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All workloads need ever more at first; then those of one daemon need nothing."""
+    async with rig(tmp_path, max_gpus=GPUS) as opened, opened.run("a") as a, opened.run("b") as b:
+        await until(lambda: sum(opened.sizes()[-1].values()) == GPUS, WITHIN_S, b)
+        own = opened.written("a", 0.0)
+        assert 0 < len(own) < SHARDS
+        opened.demand.idle = own
+        await until(lambda: is_flown_from(opened, own), WITHIN_S, b)
+        assert max(sum(sizes.values()) for sizes in opened.sizes()) == GPUS
+        opened.check_laws()
+        reasons = [s.reason for t in b.ticks() for s in t.decision.steps if "max_gpus" in s.reason]
+        assert any("in the share of shard" in reason for reason in reasons)
+        assert await asyncio.to_thread(main, ["shards", str(tmp_path / "a"), "--json"]) == 0
+        printed = json.loads(capsys.readouterr().out)
+        granted = [member["share"]["gpus"]["granted"] for member in printed["members"]]
+        assert sum(granted) <= GPUS
+        assert max(granted) >= GPUS - len(own)
+        assert await a.stop() == 0
+
+
+def is_flown_from(opened: Rig, idle: set[str]) -> bool:
+    """Return whether the idle workloads have one replica each, and the others use the rest of the limit."""
+    sizes = opened.sizes()[-1]
+    return all(sizes[name] == 1 for name in idle) and sum(sizes.values()) == GPUS

@@ -6,7 +6,7 @@ Each write of a size carries its epoch in its field manager.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -49,17 +49,19 @@ class Write:
     target: str
     epoch: int
     at: float
+    size: int
 
 
 class Demand:
-    """A source whose value grows, so that each tick resizes."""
+    """A source whose value grows, so that each tick resizes; that of a workload in `idle` is 0."""
 
     def __init__(self) -> None:
         self.reads = 0
+        self.idle: set[str] = set()
 
-    async def answer(self, _: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.Response:
         self.reads += 1
-        return web.json_response({"running": self.reads})
+        return web.json_response({"running": 0 if request.match_info["name"] in self.idle else self.reads})
 
 
 class Rig:
@@ -68,10 +70,12 @@ class Rig:
     The objects are of a custom kind that no controller follows, so that no pod has to start.
     """
 
-    def __init__(self, kube: KubeNamespace, url: str, folder: Path) -> None:
+    def __init__(self, kube: KubeNamespace, demand: Demand, url: str, folder: Path, fleet: Mapping[str, Any]) -> None:
         self.kube = kube
+        self.demand = demand
         self.url = url
         self.folder = folder
+        self.fleet = fleet
         self.names: tuple[str, ...] = ()
 
     async def prepare(self) -> None:
@@ -114,6 +118,7 @@ class Rig:
             "listen": "127.0.0.1:0",
             "journal": {"directory": str(self.folder / f"journal-{account}")},
             "ha": {"shards": SHARDS, "lease": lease},
+            "fleet": dict(self.fleet) if account != "candidates" else {},
         }
         (config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": settings}))
         for name in names:
@@ -123,11 +128,14 @@ class Rig:
                 "max_replicas": 100_000,
                 "interval_s": 2.0,
                 "deadline_s": 1.5,
-                "sources": {"engines": {"kind": "http_json", "url": self.url, "values": {"running": "/running"}}},
+                "sources": {
+                    "engines": {"kind": "http_json", "url": self.url + name, "values": {"running": "/running"}}
+                },
                 "policies": {"running": {"kind": "metric", "quantity": "running", "target": 1}},
                 "pools": {"gpus": {"kind": "kubernetes", **engine, "watch_pods": False, "cluster": cluster}},
                 "tolerance": 0.0,
                 "scale_up": {"period_s": 1.0, "max_replicas": 9},
+                "scale_down": {"window_s": 0.0},
             }
             (config / f"{name}.yaml").write_text(yaml.safe_dump(document))
 
@@ -173,7 +181,15 @@ class Rig:
             return None
         (manager,) = parse_qs(urlsplit(event["requestURI"]).query)["fieldManager"]
         at = datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp()
-        return Write(user.rpartition(":")[2], target["name"], int(manager.removeprefix("forescale-epoch-")), at)
+        size = event["requestObject"]["spec"]["replicas"]
+        return Write(user.rpartition(":")[2], target["name"], int(manager.removeprefix("forescale-epoch-")), at, size)
+
+    def sizes(self) -> list[dict[str, int]]:
+        """Return the sizes of all objects before the first write and after each one."""
+        sizes = [dict.fromkeys(self.names, 1)]
+        for write in self.writes():
+            sizes.append(sizes[-1] | {write.target: write.size})
+        return sizes
 
     def check_laws(self) -> None:
         """Check that each target has one writer in each epoch, and that no write of an older epoch follows."""
@@ -203,15 +219,15 @@ async def holds(d: Daemon, shards: int) -> None:
 
 
 @asynccontextmanager
-async def rig(folder: Path) -> AsyncIterator[Rig]:
-    """Create the namespace, and a source of demand."""
+async def rig(folder: Path, **fleet: Any) -> AsyncIterator[Rig]:
+    """Create the namespace, and a source of demand. `fleet` are the limits of all workloads."""
     demand = Demand()
     app = web.Application()
-    app.router.add_get("/", demand.answer)
+    app.router.add_get("/{name}", demand.answer)
     async with AsyncExitStack() as stack:
         kube = await stack.enter_async_context(kube_namespace())
         port = await stack.enter_async_context(listening(app))
-        opened = Rig(kube, f"http://127.0.0.1:{port}/", folder)
+        opened = Rig(kube, demand, f"http://127.0.0.1:{port}/", folder, fleet)
         await opened.prepare()
         yield opened
 
