@@ -43,8 +43,8 @@ class Member:
         self.actuators = {PoolName(pool): FakeActuator(clock, size) for pool in self.workload.spec.pools}
         self.actuator = self.actuators[MAIN]
         self.ticks: list[Tick] = []
-        setup = Setup(self.workload, {"queue": self.source}, self.actuators, ledger=ledger)
-        self.controller = Controller(setup, clock, History(), self.ticks.append)
+        self.setup = Setup(self.workload, {"queue": self.source}, self.actuators, ledger=ledger)
+        self.controller = Controller(self.setup, clock, History(), self.ticks.append)
 
     async def tick(self, need: float) -> int:
         """Run a tick that needs `need` replicas, and return the requested size."""
