@@ -22,7 +22,7 @@ import numpy as np
 
 from policies.guard.budget import EPSILON
 from policies.model import Grant, Quota
-from policies.quota.fleet_quota import fair_share
+from policies.quota.fleet_quota import FleetLimits, fair_share
 from policies.quota.resource_claims import Amount, ResourceClaim
 
 NAMES: Final = {"gpus": "GPUs", "usd_per_hour": "USD per hour", "removals": "removals"}
@@ -57,6 +57,12 @@ class HeldShare:
     granted: Amounts
     used: Amounts
     grows: bool = True
+
+
+def limited_units(limits: FleetLimits) -> tuple[str, ...]:
+    """Return the units of `Amounts` that the fleet limits."""
+    is_limited = (limits.max_gpus is not None, limits.max_usd_per_hour is not None, limits.blast_radius.share < 1.0)
+    return tuple(unit for unit, limited in zip(Amounts._fields, is_limited, strict=True) if limited)
 
 
 def within_share(grant: Grant, claim: ResourceClaim, share: HeldShare, quantum: int) -> Grant:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from policies.quota.fleet_quota import FleetLimits
-from policies.quota.shard_shares import NAMES
+from policies.quota.shard_shares import NAMES, limited_units
 from scaler.app import make_clock
 from scaler.config.high_availability import HighAvailability
 from scaler.config.load import Config, load
@@ -81,18 +81,12 @@ def _members(
 
 def _share(fleet: FleetLimits, shares: list[Share]) -> dict[str, dict[str, float]]:
     """Return the amounts of each limited unit that were granted to a daemon, and that its workloads use."""
-    limited = {
-        "gpus": fleet.max_gpus is not None,
-        "usd_per_hour": fleet.max_usd_per_hour is not None,
-        "removals": fleet.blast_radius.share < 1.0,
-    }
     return {
         unit: {
             "granted": sum(getattr(share.granted, unit) for share in shares),
             "used": sum(getattr(share.use.used, unit) for share in shares),
         }
-        for unit, is_limited in limited.items()
-        if is_limited
+        for unit in limited_units(fleet)
     }
 
 

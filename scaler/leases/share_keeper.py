@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from policies.model import WorkloadName
 from policies.quota import resource_claims
 from policies.quota.resource_claims import NO_GROUP, Amount, ResourceClaim
-from policies.quota.shard_shares import Amounts, HeldShare, ShardNeed
+from policies.quota.shard_shares import Amounts, HeldShare, ShardNeed, limited_units
 from scaler.config.load import Config
 from scaler.leases.fleet_shares import FleetShares, FleetView, Limits, OwnShard, ShardUse, Share, encode
 from scaler.leases.protocol import Held, Record
@@ -104,6 +104,10 @@ class ShareKeeper:
 
     def shard(self, workload: WorkloadName) -> int:
         return self._leases.map.shards.get(workload, NO_GROUP)
+
+    def limited_units(self) -> tuple[str, ...]:
+        """Return the units of `Amounts` that the fleet limits."""
+        return limited_units(self._fleet.ledger.limits)
 
     def held_share(self, shard: int) -> HeldShare:
         lease, taken = self._leases.shards.get(shard), self._taken.get(shard)
