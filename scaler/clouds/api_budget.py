@@ -3,9 +3,9 @@
 Each API of an account has a token bucket. Reads leave a share of it to writes, and pause after the cloud throttled a
 call; writes do neither.
 
-Several daemons with leases divide each budget by the shards that they hold. Example: a daemon that holds 4 of 16 shards
-with workloads sends at most 10 * 4 / 16 = 2.5 calls a second to an API with a limit of 10. A daemon without a valid
-lease sends none.
+Several daemons with leases divide the budget of an account by the shards that they hold. Example: a daemon that holds 4 of
+16 shards with workloads sends at most 10 * 4 / 16 = 2.5 calls a second to an API with a limit of 10. A daemon without a
+valid lease sends none.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ BOUNDS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 class Api:
     """A cloud API and its rate limit for one caller.
 
-    The limit is `per_s` calls a second in the long run, and `burst` calls at once.
+    The limit is `per_s` calls a second in the long run, and `burst` calls at once. `is_divided`: whether several daemons
+    share it, as that of an account. A server that limits each client by itself, as Kubernetes does, has one for each.
     """
 
     name: str
     per_s: float
     burst: int
+    is_divided: bool = True
 
 
 @dataclass(slots=True)
@@ -105,7 +107,8 @@ class Calls:
 
     def bucket(self, api: Api, scope: Hashable, now: float) -> Bucket:
         """Return the bucket of `api` in the account and region `scope`."""
-        return self._buckets.setdefault((api.name, scope), Bucket(api, now, lambda: self.part()))  # noqa: PLW0108 - `part` is set later
+        part = (lambda: self.part()) if api.is_divided else (lambda: 1.0)  # noqa: PLW0108 - `part` is set later
+        return self._buckets.setdefault((api.name, scope), Bucket(api, now, part))
 
     def record(self, api: Api, operation: str, result: str, took_s: float) -> None:
         self.results[api.name, operation, result] += 1

@@ -27,8 +27,8 @@ class ShardCollector(Collector):
         used = GaugeMetricFamily("forescale_shard_used", "The part of the share that is used.", labels=labels)
         for shard, epoch in sorted(self._coordinator.held().items()):
             epochs.add_metric((str(shard),), epoch)
+            share = self._coordinator.shares.held_share(shard)
             for unit in self._coordinator.shares.limited_units():
-                share = self._coordinator.shares.held_share(shard)
                 granted.add_metric((str(shard), unit), getattr(share.granted, unit))
                 used.add_metric((str(shard), unit), getattr(share.used, unit))
         yield from (epochs, granted, used)

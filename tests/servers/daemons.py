@@ -53,7 +53,7 @@ class Write:
 
 
 class Demand:
-    """A source whose value grows, so that each tick resizes; that of a workload in `idle` is 0."""
+    """A source whose value grows, so that each tick resizes; that of a workload in `idle` is 1."""
 
     def __init__(self) -> None:
         self.reads = 0
@@ -61,7 +61,7 @@ class Demand:
 
     async def answer(self, request: web.Request) -> web.Response:
         self.reads += 1
-        return web.json_response({"running": 0 if request.match_info["name"] in self.idle else self.reads})
+        return web.json_response({"running": 1 if request.match_info["name"] in self.idle else self.reads})
 
 
 class Rig:

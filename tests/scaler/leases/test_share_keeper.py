@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from policies.model.limits import BlastRadius
 from policies.quota.fleet_quota import FleetLimits
 from scaler.clouds.api_budget import Api, Calls
+from scaler.clouds.kubernetes.session import API as KUBERNETES
 from scaler.config.daemon import DaemonSpec
 from scaler.config.load import Config
 from scaler.journal.explain import paragraphs
@@ -195,6 +196,7 @@ def test_daemon_uses_its_part_of_the_rate_of_an_api() -> None:
     assert bucket.wait_s(0.0, write=True) == 0.4
     held[0] = 0.0
     assert bucket.wait_s(100.0, write=True) == float("inf")
+    assert calls.bucket(KUBERNETES, "cluster", 0.0).wait_s(0.0, write=True) == 0.0, "leases are taken by it"
     held[0] = 1.0
     assert bucket.wait_s(100.0, write=True) == 0.1, "a new part begins without tokens"
 
