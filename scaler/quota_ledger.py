@@ -28,7 +28,7 @@ NEVER: Final = float("-inf")
 
 
 class Shares(Protocol):
-    """The shares of the fleet's limits that this daemon holds, where several daemons share the workloads."""
+    """The shares of the fleet's limits that this daemon holds, of several daemons."""
 
     def shard(self, workload: WorkloadName) -> int:
         """Return a workload's shard."""
@@ -225,12 +225,15 @@ class QuotaLedger:
         self._remote = frozenset(claims)
 
     def claim_of(self, name: WorkloadName, since: float) -> ResourceClaim | None:
-        """Return a workload's claim; None where it is not run here, or a size was not measured since then."""
+        """Return a workload's claim.
+
+        Returns None where it is not run here, or a size was not measured since then.
+        """
         entry = self._entries.get(name)
         return entry.claim() if entry is not None and entry.is_measured_since(since) else None
 
     def shard_amounts(self, shard: int) -> tuple[int, float, float]:
-        """Return the number of a shard's workloads that run here, and the GPUs and USD per hour that they hold."""
+        """Return the number of a shard's workloads here, and their GPUs and USD per hour."""
         return self._claims.held(shard)
 
     def removed(self, names: Collection[WorkloadName]) -> int:
@@ -238,7 +241,7 @@ class QuotaLedger:
         return sum(n for (_, name), n in self._removed.items() if name in names)
 
     def removals(self, names: Collection[WorkloadName]) -> ShardNeed:
-        """Return the replicas of some workloads that were removed within the window, and those to be removed."""
+        """Return the replicas removed within the window, and those to be removed."""
         blocked = [entry for n in names if (entry := self._entries.get(n)) is not None and entry.blocked]
         quanta = [max(pool.quantum for pool in entry.spec.pools.values()) for entry in blocked]
         sizes = [sum(entry.sizes.values()) for entry in blocked]

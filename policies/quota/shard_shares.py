@@ -48,7 +48,7 @@ class Amounts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HeldShare:
-    """A shard's share of the fleet's limits as its holder may use it now, and the part that is used.
+    """A shard's share of the fleet's limits, as its holder may use it now, and its use.
 
     `grows` is False while sizes are unknown: then nothing may grow into the share.
     """
@@ -81,7 +81,7 @@ def within_share(grant: Grant, claim: ResourceClaim, share: HeldShare, quantum: 
 
 
 def _within(quota: Quota | None, own: Amount, share: HeldShare, unit: str) -> Quota | None:
-    """Return the amount that the workload may hold: what it holds, and what is free of the share."""
+    """Return the amount that the workload may hold: its own, and what is free of the share."""
     if quota is None:
         return None
     spare = max(0.0, getattr(share.granted, unit) - getattr(share.used, unit)) if share.grows else 0.0
@@ -96,7 +96,7 @@ def _reason(quota: Quota, share: HeldShare, unit: str) -> str:
 
 
 class ShardNeed(NamedTuple):
-    """The amounts of a shard's workloads with one priority, and the largest amount of one replica."""
+    """The amounts of a shard's workloads with one priority, and the largest of one replica."""
 
     priority: int
     held: float

@@ -68,7 +68,10 @@ class Bucket:
         self._reads_open_at = now
 
     def wait_s(self, now: float, *, write: bool) -> float:
-        """Return the seconds until a call may go; 0 takes its token, and infinity is a daemon without shards."""
+        """Return the seconds until a call may go; 0 takes its token.
+
+        Infinity is the answer to a daemon without shards.
+        """
         elapsed_s = now - self._refilled_at
         if elapsed_s < 0:  # the wall clock was set back
             self._reads_open_at += elapsed_s

@@ -80,7 +80,7 @@ def _members(
 
 
 def _share(fleet: FleetLimits, shares: list[Share]) -> dict[str, dict[str, float]]:
-    """Return the amounts of each limited unit that were granted to a daemon, and that its workloads use."""
+    """Return the amounts of each limited unit that a daemon was granted, and uses."""
     return {
         unit: {
             "granted": sum(getattr(share.granted, unit) for share in shares),

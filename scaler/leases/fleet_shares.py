@@ -41,7 +41,7 @@ class Limits(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ShardUse:
-    """The amounts that a shard's workloads use, need by unit, and may use at most, and their replicas."""
+    """The amounts that a shard's workloads use, may use at most, and need by unit."""
 
     used: Amounts
     most: Amounts
@@ -84,7 +84,7 @@ class OwnShard:
 
 @dataclass(frozen=True, slots=True)
 class FleetView:
-    """The shards of one daemon's configuration: its own with their use, and the most that the others may use."""
+    """The shards of one daemon's configuration: its own, and the others."""
 
     own: Mapping[int, OwnShard]
     others: Mapping[int, tuple[str, ShardUse]]
@@ -134,7 +134,7 @@ class FleetShares:
         return uses
 
     def next_shares(self, view: FleetView) -> dict[int, Share]:
-        """Return the shares that this daemon writes: each own shard's part of the limits, as far as it is free."""
+        """Return the shares to be written: each own shard's part of the limits, where it is free."""
         uses = self.charges(view) | {shard: own.use for shard, own in view.own.items()}
         shares = {n: share for n, share in self.shares.items() if n not in view.ended}
         for shard, own in view.own.items():
@@ -170,7 +170,7 @@ def _divide_unit(
     uses: Mapping[int, ShardUse],
     shares: dict[int, Share],
 ) -> None:
-    """Set the own shards' grants of one unit: first those that fall, then those that grow into what is free."""
+    """Set the own shards' grants of one unit: first those that fall, then those that grow."""
     most = _with_quantum(limit, uses) if unit == REMOVALS else limit
     needs = {n: use.needs[unit] for n, use in uses.items()}
     parts = divide(most, {n: use.used[unit] for n, use in uses.items()}, needs)
@@ -186,7 +186,7 @@ def _divide_unit(
 
 
 def _with_quantum(limit: float, uses: Mapping[int, ShardUse]) -> float:
-    """Return the limit of removals, raised to one quantum of a pool while nothing else was removed in the window."""
+    """Return the limit of removals, at least one quantum of a pool while none is in the window."""
     if any(use.used[REMOVALS] > 0 for use in uses.values()):
         return limit
     waiting = (need for use in uses.values() for need in use.needs[REMOVALS] if need.need > need.held)
@@ -218,7 +218,10 @@ def encode(shares: Mapping[int, Share]) -> str:
 
 
 def decode(note: str) -> dict[int, Share]:
-    """Return the shares of a note. A malformed entry is left out, so that its shard counts in full."""
+    """Return the shares of a note.
+
+    A malformed entry is left out, so that its shard counts in full.
+    """
     try:
         entries = dict(json.loads(note or "{}"))
     except (ValueError, TypeError):

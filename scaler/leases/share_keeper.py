@@ -1,4 +1,4 @@
-"""Carries the protocol of the fleet's limits out, and reports this daemon's shares to its ledger."""
+"""Keeps this daemon's shares of the fleet's limits, by the protocol of `fleet_shares`."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ class ShareKeeper:
         return ShardUse(used, self._most(shard), replicas, (*_needs(claims), (removals,)))
 
     def _inherited_removals(self, taken: TakenShard) -> float:
-        """Return the removals of the last holder that the window of the blast radius may still contain."""
+        """Return the removals of the last holder that the window may still contain."""
         radius = self._fleet.ledger.limits.blast_radius
         if radius.share >= 1.0 or self._now() >= taken.taken_at + radius.window_s:
             return 0.0
