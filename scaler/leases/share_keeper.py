@@ -199,9 +199,12 @@ class ShareKeeper:
 
     def _held(self, now: float) -> dict[int, Held]:
         """Return the shards with workloads whose valid lease this daemon holds."""
-        shards = self._leases.shards
-        held = {n: lease.held for n in self._names if (lease := shards[n]).held and lease.valid_for_s(now) > 0}
-        return {n: lease for n, lease in held.items() if lease is not None}
+        held: dict[int, Held] = {}
+        for shard in self._names:
+            lease = self._leases.shards[shard]
+            if lease.held is not None and lease.valid_for_s(now) > 0:
+                held[shard] = lease.held
+        return held
 
     def _own_shard(self, shard: int, held: Held, now: float) -> OwnShard:
         taken, locks = self._taken.get(shard), self._leases.map.fingerprints[shard]
