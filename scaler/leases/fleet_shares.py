@@ -83,7 +83,7 @@ class OwnShard:
 
 
 @dataclass(frozen=True, slots=True)
-class FleetView:
+class ShardView:
     """The shards of one daemon's configuration: its own, and the others."""
 
     own: Mapping[int, OwnShard]
@@ -121,7 +121,7 @@ class FleetShares:
             return Amounts()
         return share.granted.smaller(self.sent.get(shard, share.granted))
 
-    def charges(self, view: FleetView) -> dict[int, ShardUse]:
+    def charges(self, view: ShardView) -> dict[int, ShardUse]:
         """Return the use of each shard, with its charge as `most`."""
         uses = {n: replace(share.use, most=share.charge) for n, share in self.shares.items() if n not in view.ended}
         for shard, (locks, most) in view.others.items():
@@ -133,7 +133,7 @@ class FleetShares:
                 uses[shard] = replace(most, used=charge, most=charge)
         return uses
 
-    def next_shares(self, view: FleetView) -> dict[int, Share]:
+    def next_shares(self, view: ShardView) -> dict[int, Share]:
         """Return the shares to be written: each own shard's part of the limits, where it is free."""
         uses = self.charges(view) | {shard: own.use for shard, own in view.own.items()}
         shares = {n: share for n, share in self.shares.items() if n not in view.ended}
@@ -166,7 +166,7 @@ class FleetShares:
 def _divide_unit(
     unit: int,
     limit: float,
-    view: FleetView,
+    view: ShardView,
     uses: Mapping[int, ShardUse],
     shares: dict[int, Share],
 ) -> None:

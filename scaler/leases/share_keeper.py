@@ -15,7 +15,7 @@ from policies.quota import resource_claims
 from policies.quota.resource_claims import NO_GROUP, Amount, ResourceClaim
 from policies.quota.shard_shares import Amounts, HeldShare, ShardNeed, limited_units
 from scaler.config.load import Config
-from scaler.leases.fleet_shares import FleetShares, FleetView, Limits, OwnShard, ShardUse, Share, encode
+from scaler.leases.fleet_shares import FleetShares, Limits, OwnShard, ShardUse, ShardView, Share, encode
 from scaler.leases.protocol import Held, Record
 from scaler.leases.shard_leases import ShardLeases
 from scaler.leases.store import LeaseStore
@@ -187,7 +187,7 @@ class ShareKeeper:
                 names[shard].append(workload)
         self._names = {shard: frozenset(own) for shard, own in names.items()}
 
-    def _view(self, now: float) -> FleetView:
+    def _view(self, now: float) -> ShardView:
         own = {shard: self._own_shard(shard, held, now) for shard, held in self._held(now).items()}
         fingerprints = self._leases.map.fingerprints
         others = {n: (fingerprints[n], self._maximum_use(n)) for n in self._names.keys() - own.keys()}
@@ -195,7 +195,7 @@ class ShareKeeper:
         limits = self._fleet.ledger.limits
         removals = self._fleet.ledger.removal_limit(self._fleet.clock.now())
         ended = frozenset(shard for shard in empty if self._leases.agreed(shard, now))
-        return FleetView(own, others, Limits(limits.max_gpus, limits.max_usd_per_hour, removals), ended)
+        return ShardView(own, others, Limits(limits.max_gpus, limits.max_usd_per_hour, removals), ended)
 
     def _held(self, now: float) -> dict[int, Held]:
         """Return the shards with workloads whose valid lease this daemon holds."""
@@ -262,7 +262,7 @@ class ShareKeeper:
         most, claims = self._most(shard), [self._maximum[n] for n in self._names[shard]]
         return ShardUse(most, most, 0, (*_needs(claims), ()))
 
-    def _remote_claims(self, view: FleetView) -> dict[WorkloadName, ResourceClaim]:
+    def _remote_claims(self, view: ShardView) -> dict[WorkloadName, ResourceClaim]:
         """Return the claims of the shards that other daemons hold, by priority."""
         claims: dict[WorkloadName, ResourceClaim] = {}
         for shard, use in self.shares.charges(view).items():

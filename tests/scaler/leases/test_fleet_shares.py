@@ -10,7 +10,7 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from policies.quota.shard_shares import Amounts, ShardNeed, divide
-from scaler.leases.fleet_shares import FleetShares, FleetView, Limits, OwnShard, ShardUse, Share, decode, encode
+from scaler.leases.fleet_shares import FleetShares, Limits, OwnShard, ShardUse, ShardView, Share, decode, encode
 from scaler.leases.protocol import Claim, Record
 from tests.laws import law
 
@@ -25,9 +25,9 @@ def use(used: float, need: float = 0.0, per_replica: float = 1.0) -> ShardUse:
     return ShardUse(Amounts(used), Amounts(MOST), int(used), (needs, (), ()))
 
 
-def view(own: dict[int, OwnShard], limits: Limits = GPUS) -> FleetView:
+def view(own: dict[int, OwnShard], limits: Limits = GPUS) -> ShardView:
     others = {shard: (LOCKS, use(0.0)) for shard in range(SHARDS) if shard not in own}
-    return FleetView(own, others, limits)
+    return ShardView(own, others, limits)
 
 
 def test_parts_follow_use_need_and_priority() -> None:
