@@ -3,9 +3,9 @@
 Each API of an account has a token bucket. Reads leave a share of it to writes, and pause after the cloud throttled a
 call; writes do neither.
 
-Several daemons with leases divide the budget of an account by the shards that they hold. Example: a daemon that holds 4 of
-16 shards with workloads sends at most 10 * 4 / 16 = 2.5 calls a second to an API with a limit of 10. A daemon without a
-valid lease sends none.
+Several daemons with leases divide the budget of an account by the shards that they hold. Example: a daemon that holds
+4 of 16 shards with workloads sends at most 10 * 4 / 16 = 2.5 calls a second to an API with a limit of 10. A daemon
+without a valid lease sends none.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ BOUNDS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 class Api:
     """A cloud API and its rate limit for one caller.
 
-    The limit is `per_s` calls a second in the long run, and `burst` calls at once. `is_divided`: whether several daemons
-    share it, as that of an account. A server that limits each client by itself, as Kubernetes does, has one for each.
+    The limit is `per_s` calls a second in the long run, and `burst` calls at once. `is_divided`: whether several
+    daemons share it, as that of an account. A server that limits each client by itself, as Kubernetes does, has one for
+    each.
     """
 
     name: str
