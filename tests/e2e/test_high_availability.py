@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from policies.model import Tick
 from scaler.cli import main
 from tests.servers.control_plane import why_not
 from tests.servers.daemon import until
-from tests.servers.daemons import DURATION_S, SHARDS, WITHIN_S, Rig, held, now_s, rig
+from tests.servers.daemons import DURATION_S, SHARDS, WITHIN_S, held, holds, now_s, rig
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not())]
 
 GPUS = 13
-"""Limit of the fleet, so that no even division uses it."""
+"""Limit of the fleet. Each of the four workloads begins with one."""
 
 
 async def test_shares_and_handover_at_a_shutdown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,26 +72,25 @@ async def test_paused_daemon_writes_nothing_when_it_continues(tmp_path: Path) ->
 async def test_limit_of_the_fleet_holds_across_daemons_and_unused_shares_flow(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """All workloads need ever more at first; then those of one daemon need nothing."""
+    """First one workload needs ever more, so that it gets the shares of all shards; then all do."""
     async with rig(tmp_path, max_gpus=GPUS) as opened, opened.run("a") as a, opened.run("b") as b:
-        await until(lambda: sum(opened.sizes()[-1].values()) == GPUS, WITHIN_S, b)
-        own = opened.written("a", 0.0)
-        assert 0 < len(own) < SHARDS
-        opened.demand.idle = own
-        await until(lambda: is_flown_from(opened, own), WITHIN_S, b)
+        opened.demand.idle = set(opened.names)
+        await holds(a, SHARDS // 2)
+        await holds(b, SHARDS // 2)
+        growing = opened.names[0]
+        opened.demand.idle.remove(growing)
+        await until(lambda: opened.sizes()[-1][growing] == GPUS - SHARDS + 1, WITHIN_S, b)
+        opened.demand.idle.clear()
+        await until(lambda: all(any(is_held_back(t) for t in d.ticks()) for d in (a, b)), WITHIN_S, b)
         assert max(sum(sizes.values()) for sizes in opened.sizes()) == GPUS
-        opened.check_laws()
-        reasons = [s.reason for t in b.ticks() for s in t.decision.steps if "max_gpus" in s.reason]
-        assert any("in the share of shard" in reason for reason in reasons)
+        opened.check_epochs()
         assert await asyncio.to_thread(main, ["shards", str(tmp_path / "a"), "--json"]) == 0
         printed = json.loads(capsys.readouterr().out)
-        granted = [member["share"]["gpus"]["granted"] for member in printed["members"]]
-        assert sum(granted) <= GPUS
-        assert max(granted) >= GPUS - len(own)
-        assert await a.stop() == 0
+        assert sum(member["share"]["gpus"]["granted"] for member in printed["members"]) == GPUS
+        assert sum(member["share"]["gpus"]["used"] for member in printed["members"]) == GPUS
 
 
-def is_flown_from(opened: Rig, idle: set[str]) -> bool:
-    """Return whether the idle workloads have one replica each, and the others use the rest of the limit."""
-    sizes = opened.sizes()[-1]
-    return all(sizes[name] == 1 for name in idle) and sum(sizes.values()) == GPUS
+def is_held_back(tick: Tick) -> bool:
+    """Return whether a workload needs more than its shard's share of the limit."""
+    reasons = [step.reason for step in tick.decision.steps if "daemon.fleet.max_gpus" in step.reason]
+    return (tick.decision.demand or 0) > GPUS and any("in the share of shard" in reason for reason in reasons)
