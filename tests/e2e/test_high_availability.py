@@ -73,21 +73,22 @@ async def test_limit_of_the_fleet_holds_across_daemons_and_unused_shares_flow(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """First one workload needs ever more, so that it gets the shares of all shards; then all do."""
-    async with rig(tmp_path, max_gpus=GPUS) as opened, opened.run("a") as a, opened.run("b") as b:
+    async with rig(tmp_path, max_gpus=GPUS) as opened:
         opened.demand.idle = set(opened.names)
-        await holds(a, SHARDS // 2)
-        await holds(b, SHARDS // 2)
-        growing = opened.names[0]
-        opened.demand.idle.remove(growing)
-        await until(lambda: opened.sizes()[-1][growing] == GPUS - SHARDS + 1, WITHIN_S, b)
-        opened.demand.idle.clear()
-        await until(lambda: all(any(is_held_back(t) for t in d.ticks()) for d in (a, b)), WITHIN_S, b)
-        assert max(sum(sizes.values()) for sizes in opened.sizes()) == GPUS
-        opened.check_epochs()
-        assert await asyncio.to_thread(main, ["shards", str(tmp_path / "a"), "--json"]) == 0
-        printed = json.loads(capsys.readouterr().out)
-        assert sum(member["share"]["gpus"]["granted"] for member in printed["members"]) == GPUS
-        assert sum(member["share"]["gpus"]["used"] for member in printed["members"]) == GPUS
+        async with opened.run("a") as a, opened.run("b") as b:
+            await holds(a, SHARDS // 2)
+            await holds(b, SHARDS // 2)
+            growing = opened.names[0]
+            opened.demand.idle.remove(growing)
+            await until(lambda: opened.sizes()[-1][growing] == GPUS - SHARDS + 1, WITHIN_S, b)
+            opened.demand.idle.clear()
+            await until(lambda: all(any(is_held_back(t) for t in d.ticks()) for d in (a, b)), WITHIN_S, b)
+            assert max(sum(sizes.values()) for sizes in opened.sizes()) == GPUS
+            opened.check_epochs()
+            assert await asyncio.to_thread(main, ["shards", str(tmp_path / "a"), "--json"]) == 0
+            printed = json.loads(capsys.readouterr().out)
+            assert sum(member["share"]["gpus"]["granted"] for member in printed["members"]) == GPUS
+            assert sum(member["share"]["gpus"]["used"] for member in printed["members"]) == GPUS
 
 
 def is_held_back(tick: Tick) -> bool:
