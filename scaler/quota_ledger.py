@@ -92,7 +92,7 @@ class QuotaLedger:
         self._removed: dict[tuple[float, WorkloadName], int] = {}
         self._sizes: deque[tuple[float, int]] = deque()
         self._stepped_s = 0.0
-        self._remote: frozenset[WorkloadName] = frozenset()
+        self._remote: dict[WorkloadName, int] = {}
         self.shares: Shares | None = None
         """The shares of the limits that this daemon holds; None where it counts all workloads itself."""
 
@@ -103,13 +103,16 @@ class QuotaLedger:
     def set_limits(self, limits: FleetLimits) -> None:
         """Replace the fleet's limits."""
         self._limits = limits
-        self._claims, self._remote = ResourceClaims(), frozenset()
+        self._claims, self._remote = ResourceClaims(), {}
         for name in self._entries:
             self._claim(name)
 
     def register(self, name: WorkloadName, spec: WorkloadSpec) -> None:
         """Add a workload, or replace its specification."""
         self._entries.setdefault(name, LedgerEntry(spec)).spec = spec
+        if self.shares is not None:
+            shard = self.shares.shard(name)
+            self._drop_remote([remote for remote, of in self._remote.items() if of == shard])
         self._claim(name)
 
     def forget(self, name: WorkloadName) -> None:
@@ -216,13 +219,22 @@ class QuotaLedger:
 
     # --- shares of several daemons
 
-    def set_remote(self, claims: Mapping[WorkloadName, ResourceClaim]) -> None:
-        """Replace the claims of the workloads that other daemons run."""
-        for name in self._remote - claims.keys():
+    def set_remote(self, claims: Mapping[tuple[int, WorkloadName], ResourceClaim]) -> None:
+        """Replace the claims of shards without workloads here, as their holders last reported them.
+
+        The claims of a shard whose workloads are here are ignored: it would count twice.
+        """
+        shards = set() if self.shares is None else {self.shares.shard(name) for name in self._entries}
+        remote = {name: shard for shard, name in claims if shard not in shards}
+        self._drop_remote(self._remote.keys() - remote.keys())
+        for name, shard in remote.items():
+            self._claims.set(name, claims[shard, name])
+        self._remote = remote
+
+    def _drop_remote(self, names: Collection[WorkloadName]) -> None:
+        for name in names:
+            del self._remote[name]
             self._claims.drop(name)
-        for name, claim in claims.items():
-            self._claims.set(name, claim)
-        self._remote = frozenset(claims)
 
     def claim_of(self, name: WorkloadName, since: float) -> ResourceClaim | None:
         """Return a workload's claim.

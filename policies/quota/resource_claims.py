@@ -51,8 +51,9 @@ def claim(
 ) -> ResourceClaim:
     """Return a workload's claim on the shared limits.
 
-    `sizes` are its pools' sizes; None where one was never read, so that it counts as its maximum. `needed` is in
-    replicas; None where it is not known, so that it needs what it holds. `read` are the sizes of the pools that could
+    `sizes` are its pools' sizes; None where one was never read, so that it counts as its maximum and needs its minimum:
+    no other workload grows into the maximum, and none shrinks for it. `needed` is in replicas; None where it is not
+    known, so that it needs what it holds. `read` are the sizes of the pools that could
     be read in this tick; None where all could.
     """
     current = spec.max_replicas if sizes is None else sum(sizes.values())
@@ -103,7 +104,8 @@ def _amount(
     maximum = math.inf if budget is None else budget
     if sizes is None:
         held = min(maximum, spec.max_replicas * max(units))
-        return Amount(held, minimum_claim(spec, unit), held, max(units))
+        minimum = minimum_claim(spec, unit)
+        return Amount(held, minimum, minimum, max(units))
     held = sum(size * unit(spec.pools[name]) for name, size in sizes.items())
     current = sum(sizes.values())
     mean = held / current if current else min(units)

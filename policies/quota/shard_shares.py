@@ -50,13 +50,13 @@ class Amounts(NamedTuple):
 class HeldShare:
     """A shard's share of the fleet's limits, as its holder may use it now, and its use.
 
-    `grows` is False while sizes are unknown: then nothing may grow into the share.
+    While sizes are unknown, `is_known` is False: then no workload grows into the share, or shrinks for the limit.
     """
 
     shard: int
     granted: Amounts
     used: Amounts
-    grows: bool = True
+    is_known: bool = True
 
 
 def limited_units(limits: FleetLimits) -> tuple[str, ...]:
@@ -84,9 +84,9 @@ def _within(quota: Quota | None, own: Amount, share: HeldShare, unit: str) -> Qu
     """Return the amount that the workload may hold: its own, and what is free of the share."""
     if quota is None:
         return None
-    spare = max(0.0, getattr(share.granted, unit) - getattr(share.used, unit)) if share.grows else 0.0
-    most = min(quota.most, own.held + spare - own.unread)
-    reason = _reason(quota, share, unit) + ("" if share.grows else "; not all of its sizes are known")
+    spare = max(0.0, getattr(share.granted, unit) - getattr(share.used, unit))
+    most = own.held - own.unread if not share.is_known else min(quota.most, own.held + spare - own.unread)
+    reason = _reason(quota, share, unit) + ("" if share.is_known else "; not all of its sizes are known")
     return Quota(most, f"{reason}: this workload may use {most:g}")
 
 

@@ -113,12 +113,12 @@ class ShareKeeper:
         lease, taken = self._leases.shards.get(shard), self._taken.get(shard)
         held = None if lease is None else lease.held
         if held is None or taken is None or taken.epoch != held.epoch:
-            return HeldShare(shard, Amounts(), Amounts(), grows=False)
+            return HeldShare(shard, Amounts(), Amounts(), is_known=False)
         running, gpus, usd_per_hour = self._fleet.ledger.shard_amounts(shard)
         removed = self._fleet.ledger.removed(self._names.get(shard, ()))
         used = taken.elsewhere.plus(Amounts(gpus, usd_per_hour, removed + self._inherited_removals(taken)))
-        grows = taken.is_known and running == taken.running
-        return HeldShare(shard, self.shares.usable(shard, held.epoch), used, grows)
+        is_known = taken.is_known and running == taken.running
+        return HeldShare(shard, self.shares.usable(shard, held.epoch), used, is_known)
 
     # --- exchange with the other daemons
 
@@ -165,7 +165,7 @@ class ShareKeeper:
             outdated = before.keys() & self._held(now).keys()
             return {shard: share for shard, share in before.items() if shard not in outdated} if outdated else None
         view = self._view(now)
-        self._fleet.ledger.set_remote(self._remote_claims(view))
+        self._fleet.ledger.set_remote(self._reported_claims(view))
         shares = self.shares.next_shares(view)
         if not view.own or encode(shares) == encode(before):
             return None
@@ -224,7 +224,7 @@ class ShareKeeper:
         """Return the use of a held shard.
 
         A workload whose sizes are not known counts at its maximum. Until `GRACE_S` the shard counts at most what the
-        last holder was charged.
+        last holder was charged, and has that holder's needs.
         """
         since = taken.measured_from + self._fleet.clock.step_s()
         names, ledger = self._names[shard], self._fleet.ledger
@@ -233,7 +233,9 @@ class ShareKeeper:
         used, measured = _amounts(claims), _amounts(claim for claim in known.values() if not claim.unread)
         is_complete = len(known) == len(names) and not any(claim.unread for claim in claims)
         taken.is_known = is_complete or now >= taken.settled_at + GRACE_S
+        needs = _needs(claims)
         if not taken.is_known and taken.inherited is not None:
+            needs = self.shares.shares[shard].use.needs[:2]
             used = measured.larger(used.smaller(taken.inherited))
         taken.running, gpus, usd_per_hour = ledger.shard_amounts(shard)
         taken.elsewhere = Amounts(max(0.0, used.gpus - gpus), max(0.0, used.usd_per_hour - usd_per_hour))
@@ -241,7 +243,7 @@ class ShareKeeper:
         removals = removals._replace(held=removals.held + inherited, need=removals.need + inherited)
         used = used._replace(removals=removals.held)
         replicas = sum(claim.replicas for claim in claims if not claim.unread)
-        return ShardUse(used, self._most(shard), replicas, (*_needs(claims), (removals,)))
+        return ShardUse(used, self._most(shard), replicas, (*needs, (removals,)))
 
     def _inherited_removals(self, taken: TakenShard) -> float:
         """Return the removals of the last holder that the window may still contain."""
@@ -262,19 +264,17 @@ class ShareKeeper:
         most, claims = self._most(shard), [self._maximum[n] for n in self._names[shard]]
         return ShardUse(most, most, 0, (*_needs(claims), ()))
 
-    def _remote_claims(self, view: ShardView) -> dict[WorkloadName, ResourceClaim]:
-        """Return the claims of the shards that other daemons hold, by priority."""
-        claims: dict[WorkloadName, ResourceClaim] = {}
+    def _reported_claims(self, view: ShardView) -> dict[tuple[int, WorkloadName], ResourceClaim]:
+        """Return the claims of the shards as their holders last reported them, by shard and priority."""
+        claims: dict[tuple[int, WorkloadName], ResourceClaim] = {}
         for shard, use in self.shares.charges(view).items():
-            if shard in view.own:
-                continue
             share, locks = self.shares.shares.get(shard), self._leases.map.fingerprints.get(shard)
             unread, replicas = share is None or share.locks != locks, use.replicas
             gpus, usd = ({need.priority: need for need in unit} for unit in use.needs[:2])
             for priority in sorted(gpus | usd):
                 amounts = [Amount(*unit.get(priority, ShardNeed(priority, 0, 0, 0, 0))[1:]) for unit in (gpus, usd)]
                 name = WorkloadName(f"shard {shard} with priority {priority}")
-                claims[name] = ResourceClaim(priority, replicas, amounts[0], amounts[1], unread)
+                claims[shard, name] = ResourceClaim(priority, replicas, amounts[0], amounts[1], unread)
                 replicas = 0
         return claims
 
@@ -295,12 +295,13 @@ def _needs(claims: Iterable[ResourceClaim]) -> tuple[tuple[ShardNeed, ...], tupl
     by_priority: defaultdict[int, list[ResourceClaim]] = defaultdict(list)
     for claim in claims:
         by_priority[claim.priority].append(claim)
-    gpus = tuple(_need(priority, [c.gpus for c in equal]) for priority, equal in sorted(by_priority.items()))
-    usd = tuple(_need(priority, [c.usd_per_hour for c in equal]) for priority, equal in sorted(by_priority.items()))
+    gpus = tuple(_need(p, [(c.gpus, c.unread) for c in equal]) for p, equal in sorted(by_priority.items()))
+    usd = tuple(_need(p, [(c.usd_per_hour, c.unread) for c in equal]) for p, equal in sorted(by_priority.items()))
     return gpus, usd
 
 
-def _need(priority: int, amounts: list[Amount]) -> ShardNeed:
-    held, minimum = sum(a.held for a in amounts), sum(a.minimum for a in amounts)
-    unmet = sum(max(0.0, a.need - a.held) for a in amounts)
-    return ShardNeed(priority, held, minimum, held + unmet, max(a.per_replica for a in amounts))
+def _need(priority: int, amounts: list[tuple[Amount, bool]]) -> ShardNeed:
+    """Return the sum of amounts; a workload that was never read needs its minimum only."""
+    held, minimum = sum(a.held for a, _ in amounts), sum(a.minimum for a, _ in amounts)
+    need = sum(a.need if unread else max(a.held, a.need) for a, unread in amounts)
+    return ShardNeed(priority, held, minimum, need, max(a.per_replica for a, _ in amounts))

@@ -174,6 +174,49 @@ async def test_new_holder_inherits_the_charge_until_it_has_read_the_sizes() -> N
     assert share.charge.gpus == 50, "never read, it counts at its maximum, as with one daemon"
 
 
+async def test_takeover_never_lowers_the_quota_below_what_is_held() -> None:
+    """The taken shard counts once, before and after its sizes are read, and as much as its last holder reported."""
+    pair = Pair(FleetLimits(max_gpus=12))
+    for _ in range(3):
+        await pair.round(20, 20)
+    assert pair.b.site.ledger.held() == {"gpus": 12, "usd_per_hour": 24}
+    chat, batch = pair.a.member, pair.b.member
+    pair.clock.advance(DURATION_S)
+    pair.b.renew()
+    pair.b.adopt(chat)
+    for exchanges in (False, True, False, True):
+        if exchanges:
+            await pair.b.keeper.exchange()
+        assert [await member.tick(20) for member in (batch, chat)] == [6, 6]
+        assert [quota(member) for member in (batch, chat)] == [6, 6]
+        assert pair.b.site.ledger.held() == {"gpus": 12, "usd_per_hour": 24}
+        pair.clock.advance(1.0)
+
+
+async def test_unread_taken_workload_shrinks_no_other() -> None:
+    pair = Pair(FleetLimits(max_gpus=12))
+    for _ in range(3):
+        await pair.round(20, 20)
+    chat, batch = pair.a.member, pair.b.member
+    chat.actuator.status_error = Unavailable("503")
+    pair.clock.advance(DURATION_S)
+    pair.b.renew()
+    pair.b.adopt(chat)
+    for _ in range(3):
+        await batch.tick(20)
+        assert quota(batch) == 6
+        await pair.b.keeper.exchange()
+    shard = pair.b.leases.map.shards[chat.workload.name]
+    share = decode(pair.store.record.note if pair.store.record else "")[shard]
+    assert [need.held for need in share.use.needs[0]] == [6], "as the last holder reported, not the maximum"
+
+
+def quota(member: Member) -> float | None:
+    """Return the GPUs that a workload might hold at its last tick."""
+    gpus = member.ticks[-1].observation.grant.gpus
+    return None if gpus is None else gpus.most
+
+
 async def test_removals_within_the_window_span_daemons() -> None:
     window_s = 120.0
     pair = Pair(FleetLimits(blast_radius=BlastRadius(share=0.25, window_s=window_s)), (8, 8))
