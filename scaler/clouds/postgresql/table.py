@@ -47,7 +47,7 @@ class Table:
         self._turn = asyncio.Lock()
         self._session: Session | None = None
 
-    async def privileges(self) -> list[tuple[str, bool]]:
+        """Return each needed privilege, on the table or to create it, and whether the user has it.
         """Return each needed privilege, and whether the user has it: those on the table, or to create it.
 
         Raises port errors.
