@@ -27,20 +27,22 @@ from scaler.clock import FastClock, SystemClock
 from scaler.config.daemon import DaemonSpec
 from scaler.config.load import Config, Workload
 from scaler.controller import Controller
-from scaler.journal import history_backfill, slo_history
+from scaler.journal import history_backfill
 from scaler.journal.initial_history import InitialHistory, recent_ticks
-from scaler.journal.reader import Unread, tail
 from scaler.journal.writer import JournalWriter
 from scaler.leases.coordinator import Coordinator
 from scaler.leases.opening import check_options, open_store
 from scaler.partners.publications import Publications
 from scaler.ports import Clock, PortError
 from scaler.quota_ledger import QuotaLedger
+from scaler.recorded_past import RecordedPast, Tails
 from scaler.recorder import Recorder
 from scaler.setup import Setup
 from scaler.shadow.counterfactual import ShadowTick, ShadowTotals
 from scaler.shadow.manager import Shadows
 from scaler.shared_resources import AdapterContext, Resources
+from scaler.slo_record import SloHistory
+from scaler.snapshots.opening import open_snapshots
 from scaler.telemetry.api_calls import CallsCollector
 from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.dashboard.workload_facts import LiveWorkloads
@@ -110,6 +112,7 @@ class App:
         spec = config.daemon.journal
         journal = JournalWriter(spec, self.clock.now(), version("forescale")) if spec.directory else None
         self._recorder = Recorder(journal, self.metrics, self.health)
+        self.past = RecordedPast(config.daemon, self._recorder)
         self.shadows = Shadows(options.shadows, self.clock, config.daemon, self.open, self._record_shadow, self.tasks)
         self.metrics.registry.register(ShadowCollector(self.shadows.all))
         self.dashboard.shadows = self.shadows.all
@@ -118,7 +121,7 @@ class App:
         self.stopping = asyncio.Event()
         self.coordinator: Coordinator | None = None
         """The holder of shards; None without high availability. It decides which workloads run here."""
-        self._tails: Mapping[WorkloadName, list[Tick]] = {}
+        self._tails: Tails = {}
         self._tails_until = 0.0
         self._changing = asyncio.Lock()
 
@@ -157,6 +160,8 @@ class App:
 
         With high availability, that is left to `assign`. A dry run takes no shards: it observes all workloads.
         """
+        if not self._options.dry_run:
+            await self._open_snapshots()
         spec = self.config.daemon.ha
         if spec is not None and not self._options.dry_run:
             check_options(once=self._options.once, has_shadows=bool(self._options.shadows))
@@ -165,64 +170,50 @@ class App:
             self.metrics.registry.register(ShardCollector(self.coordinator))
             self.health.held_shards = self.coordinator.held
             self.ledger.shares, self._resources.calls.part = self.coordinator.shares, self.coordinator.shares.part
-            self._tails = self._read_tails(list(self.config.workloads.values()))
+            self._tails = self.past.tails(self.config.workloads.values(), self.clock.now())
             self._tails_until = self.clock.now() + 2 * spec.lease.duration_s
             return
         setups = [await self.open(w) for w in self.config.workloads.values()]
-        tails = self._read_tails([s.workload for s in setups])
+        tails = self.past.tails([s.workload for s in setups], self.clock.now())
         await self._create_controllers(setups, tails)
         await self.shadows.load(self.controllers, tails)
 
-    async def _create_controllers(
-        self, setups: list[Setup], tails: Mapping[WorkloadName, list[Tick]]
-    ) -> list[Controller]:
+    async def _open_snapshots(self) -> None:
+        """Open the snapshots, if there are any, and begin to write them."""
+        snapshots = await open_snapshots(self.config.daemon, self.context(), self.health)
+        if snapshots is None:
+            return
+        self.past.snapshots = snapshots
+        snapshots.holds = lambda name: self.coordinator is None or self.coordinator.holds(name)
+        snapshots.slo_history = self._slo_history
+        self.observers.append(lambda tick, _spec: snapshots.observe(tick))
+        snapshots.start(self.tasks)
+
+    def _slo_history(self, name: WorkloadName) -> SloHistory | None:
+        record = self.controllers[name].slo_record if name in self.controllers else None
+        return None if record is None else record.history(name)
+
+    async def _create_controllers(self, setups: list[Setup], tails: Tails) -> list[Controller]:
         """Create controllers with their history.
 
         The history consists of the last recorded ticks and the seeds of seasonal forecasts.
         """
-        now, spans = self.clock.now(), {s.workload.name: self._span_s(s.workload) for s in setups}
-        recent = {n: recent_ticks(tails.get(n, ()), now - span_s, MAX_ROWS) for n, span_s in spans.items()}
+        tails, slo_histories = await self.past.with_snapshots([s.workload.name for s in setups], tails)
+        now, spans = self.clock.now(), {s.workload.name: self.past.span_s(s.workload) for s in setups}
+        recent = {n: recent_ticks(tails[n], now - span_s, MAX_ROWS) for n, span_s in spans.items()}
         seeds = await history_backfill.seeds(setups, recent, self.config.daemon, now)
         controllers = [self._add(s, recent[s.workload.name], seeds.get(s.workload.name, {})) for s in setups]
-        for tick in itertools.chain.from_iterable(tails.get(c.workload.name, ()) for c in controllers):
+        for tick in itertools.chain.from_iterable(tails[c.workload.name] for c in controllers):
             self.ledger.record(tick)
-        await self._restore_slo_records(controllers)
-        return controllers
-
-    async def _restore_slo_records(self, controllers: list[Controller]) -> None:
-        """Restore the requests that count for the error budgets from the journal."""
-        directory, now = self.config.daemon.journal.directory, self.clock.now()
         records = {c.workload.name: c.slo_record for c in controllers if c.slo_record is not None}
-        if not directory or not records:
-            return
-        try:
-            await asyncio.to_thread(slo_history.restore, Path(directory), records, now)
-        except OSError as e:
-            remedy = "error budgets begin without recorded requests"
-            log.warning("journal", error=f"{directory}: {e.strerror}", remedy=remedy)
-
-    def _read_tails(self, workloads: list[Workload]) -> Mapping[WorkloadName, list[Tick]]:
-        journal = self.config.daemon.journal
-        if not journal.directory:
-            return {}
-        since = self.clock.now() - max((self._span_s(w) for w in workloads), default=0.0)
-        unread = Unread()
-        try:
-            return tail(Path(journal.directory), since, [w.name for w in workloads], unread)
-        except OSError as e:
-            log.error(
-                "journal", error=f"{journal.directory}: {e.strerror}", remedy="the daemon starts without recorded ticks"
-            )
-            return {}
-        finally:
-            self._recorder.report_unread(journal.directory, unread)
-
-    def _span_s(self, workload: Workload) -> float:
-        return max(self.config.daemon.history_s, workload.spec.lookback_s)
+        await self.past.restore_slo_records(records, slo_histories, now)
+        return controllers
 
     def _add(self, setup: Setup, ticks: list[Tick], seeds: Mapping[PolicyName, HistorySeed]) -> Controller:
         workload, now = setup.workload, self.clock.now()
-        start = InitialHistory(workload.name, now, len(ticks), self._span_s(workload), workload.spec.interval_s, seeds)
+        start = InitialHistory(
+            workload.name, now, len(ticks), self.past.span_s(workload), workload.spec.interval_s, seeds
+        )
         controller = Controller(setup, self.clock, start.history(ticks), self.record, dry_run=self._options.dry_run)
         self.controllers[workload.name] = controller
         self._configured[workload.name] = workload
@@ -230,6 +221,8 @@ class App:
         for tick in past:
             self.dashboard.observe(tick)
         self.notices.restore(past, workload.spec)
+        if self.past.snapshots is not None:
+            self.past.snapshots.begin(workload.name, past, start.span_s)
         self._recorder.write(lambda journal: journal.write_initial_history(start))
         return controller
 
@@ -274,7 +267,7 @@ class App:
         await asyncio.gather(*(self._remove(name) for name in removed))
         await self._adopt([s for s in setups if s.workload.name in self.controllers])
         added = [s for s in setups if s.workload.name not in self.controllers]
-        tails = await asyncio.to_thread(self._read_tails, [s.workload for s in added]) if added else {}
+        tails = await asyncio.to_thread(self.past.tails, [s.workload for s in added], self.clock.now()) if added else {}
         for controller in await self._create_controllers(added, tails):
             if not self._options.once:
                 self.start(controller)
@@ -345,6 +338,8 @@ class App:
         """Stop controlling a workload. Its pools keep their sizes."""
         if name in self._tasks:
             await self._halt({name: (self.controllers[name], self._tasks.pop(name))})
+        if self.past.snapshots is not None:
+            await self.past.snapshots.end([name])
         del self.controllers[name], self._configured[name]  # after the halt: a running tick needs them to be recorded
         self.tasks.forget(task_of(name))
         self.faults.forget(name)
@@ -356,6 +351,8 @@ class App:
     async def close(self) -> None:
         """Wait for running ticks, then stop notices, OTLP and shadows, and close the journal."""
         await self.halt()
+        if self.past.snapshots is not None:
+            await self.past.snapshots.close()
         await self.notices.close()
         if self.otlp is not None:
             await self.otlp.close()
@@ -365,6 +362,8 @@ class App:
     async def halt(self) -> None:
         """End all loops; a running tick is waited for."""
         await self._halt({n: (c, self._tasks[n]) for n, c in self.controllers.items() if n in self._tasks})
+        if self.past.snapshots is not None:
+            await self.past.snapshots.end(list(self.controllers))
 
     async def _halt(self, running: Mapping[WorkloadName, tuple[Controller, asyncio.Task[None]]]) -> None:
         for controller, task in running.values():

@@ -1,6 +1,6 @@
 """Reads every source and pool of a configuration once, and writes nothing.
 
-It also checks the permissions of each adapter.
+It also checks the permissions of each adapter, and those of settings of the daemon.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 from policies.model import Absent, Fresh, PoolStatus, WorkloadName
 from scaler.adapters import adapter_context, name_in_errors, open_pool, open_source
 from scaler.clock import stopwatch_s
+from scaler.config.daemon import DaemonSpec
 from scaler.config.load import Config, Workload
 from scaler.masking import mask, masked_reading, masked_status
 from scaler.ports import (
@@ -29,13 +30,20 @@ from scaler.ports import (
     Throttled,
     Unavailable,
 )
-from scaler.registry import kind_of
-from scaler.shared_resources import Resources
+from scaler.registry import import_object, kind_of
+from scaler.shared_resources import AdapterContext, Resources
 
 SECOND_SAMPLE_S: Final = 2.0
 """Delay before the second sample, which rates need: engines have updated their metrics by then. Seconds."""
 MAX_CONCURRENT: Final = 32
 """Maximum number of adapters read at a time: a configuration of thousands must not flood its clouds."""
+SETTING_S: Final = 10.0
+"""Time limit of the calls for one setting of the daemon. Seconds."""
+SETTINGS: Final[Mapping[str, str]] = {
+    "kubernetes_workloads": "scaler.clouds.kubernetes.daemon_permits:workload_permits",
+    "ha": "scaler.leases.opening:lease_permits",
+}
+"""Settings of the daemon that need permissions, each with the function that returns its permits."""
 REMEDIES: Final[Mapping[type[PortError], str]] = {
     Unavailable: "temporary: the daemon retries at every tick",
     Throttled: "temporary: the daemon polls less often for a while",
@@ -171,3 +179,36 @@ async def _check_permits(adapter: object, limit_s: float) -> dict[str, Any]:
             return {"permits": tuple(replace(p, detail=mask(p.detail)) for p in await adapter.permits())}
     except (TimeoutError, PortError) as e:
         return {"permits_error": _error_fields(e, limit_s)["error"]}
+
+
+@dataclass(frozen=True, slots=True)
+class SettingCheck:
+    """The permits of one setting of the daemon, or an `error` and `remedy`."""
+
+    setting: str
+    permits: tuple[Permit, ...] = ()
+    error: str = ""
+    remedy: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing that the setting needs is known to be denied."""
+        return not self.error and all(p.granted is not False for p in self.permits)
+
+
+async def check_settings(daemon: DaemonSpec, clock: Clock) -> list[SettingCheck]:
+    """Check the permissions of each setting that needs some. Errors stay with their setting."""
+    async with Resources() as resources:
+        context = AdapterContext(resources, clock, SETTING_S)
+        used = {name: spec for name in SETTINGS if (spec := getattr(daemon, name)) is not None}
+        return list(await asyncio.gather(*(_check_setting(name, spec, context) for name, spec in used.items())))
+
+
+async def _check_setting(name: str, spec: object, context: AdapterContext) -> SettingCheck:
+    try:
+        with name_in_errors(f"daemon.{name}"):
+            permits_of = import_object(SETTINGS[name])
+        async with asyncio.timeout(SETTING_S):
+            return SettingCheck(name, tuple(await permits_of(spec, context)))
+    except (TimeoutError, PortError) as e:
+        return SettingCheck(name, **_error_fields(e, SETTING_S))

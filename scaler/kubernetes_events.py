@@ -12,6 +12,7 @@ from policies.model.pool import Pool
 from policies.model.spec import WorkloadSpec
 from policies.model.tick import NOT_WRITTEN
 from scaler.clouds.kubernetes.cluster import KubeCluster
+from scaler.config.kinds.kserve import KServe
 from scaler.config.kinds.kubernetes import CAPACITY_BUFFER_GROUP, CapacityBuffer, Kubernetes
 from scaler.ports import Context, Misconfigured
 from scaler.registry import import_object
@@ -53,7 +54,7 @@ def notices(tick: Tick, spec: WorkloadSpec) -> Iterator[tuple[KubeCluster, Notic
 
 def object_of(pool: Pool) -> Regarding | None:
     """Return the object in a namespace that a pool resizes; None for any other pool."""
-    if isinstance(pool, Kubernetes):
+    if isinstance(pool, Kubernetes | KServe):
         return Regarding(pool.api_version, pool.object_kind, pool.namespace, pool.name)
     if isinstance(pool, CapacityBuffer):
         return Regarding(f"{CAPACITY_BUFFER_GROUP}/{pool.api_version}", "CapacityBuffer", pool.namespace, pool.name)

@@ -129,6 +129,7 @@ POOLS: Final = _kinds(
             "scaler.actuators.karpenter_node_pool:open_karpenter_node_pool",
             "kubernetes",
         ),
+        "kserve": Kind("scaler.config.kinds.kserve:KServe", "scaler.actuators.kserve:open_kserve", "kubernetes"),
         "kubernetes": Kind(
             "scaler.config.kinds.kubernetes:Kubernetes", "scaler.actuators.kubernetes:open_kubernetes", "kubernetes"
         ),

@@ -58,7 +58,7 @@ async def open_kubernetes(
     writers = await other_autoscalers.writers(context, session, spec.cluster, spec.namespace)
     target = objects.ScaleTarget(objects.group_of(spec.api_version), spec.object_kind, spec.name)
     sizes = ScaleObserver(target, watch, writers, timeout_s, spec.other_writer_yield_s)
-    replica_observer = await pool_status.open_replica_observer(spec, context, session)
+    replica_observer = await pool_status.open_replica_observer(spec, spec.object_kind, spec.name, context, session)
     drainer = await _open_drainer(spec, context, session, replica_observer)
     return KubernetesResizer(spec, timeout_s, PoolClients(session, watch, sizes, replica_observer, drainer))
 

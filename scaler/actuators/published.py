@@ -31,7 +31,7 @@ async def open_published(spec: Published, context: Context, workload: WorkloadNa
     names = (spec.api_version, spec.object_kind, spec.namespace)
     watch = await kube_watch.watch(context, session, spec.cluster, *names)
     writers = await other_autoscalers.writers(context, session, spec.cluster, spec.namespace)
-    observer = await pool_status.open_replica_observer(spec, context, session)
+    observer = await pool_status.open_replica_observer(spec, spec.object_kind, spec.name, context, session)
     return PublishedPool(spec, CALL_SHARE * context.deadline_s, PublishedClients(session, watch, writers, observer))
 
 

@@ -6,19 +6,20 @@ import argparse
 import asyncio
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from policies.model import Fresh
 from policies.model.spec import WorkloadSpec
 from policies.recommend.predictive.policy import Predictive
 from scaler.app import make_clock
-from scaler.commands.doctor import permits
+from scaler.commands.doctor import permit_lines, permits
 from scaler.config.load import load
 from scaler.config.model_rates import MODEL_RATES
 from scaler.config.partners import Partners
 from scaler.config.problems import ConfigError
 from scaler.config.warnings import warnings
-from scaler.diagnostics import AdapterCheck, check_adapters
+from scaler.diagnostics import AdapterCheck, SettingCheck, check_adapters, check_settings
 from scaler.extras import install_command, missing_packages
 from scaler.registry import kind_of
 
@@ -32,8 +33,11 @@ def command(args: argparse.Namespace) -> int:
         print(json.dumps({"valid": False, "problems": [p.as_dict() for p in e.problems]}, indent=2))
         return 2
     missing = missing_packages(config)
-    checks = asyncio.run(check_adapters(config, make_clock(config.daemon))) if args.live else []
-    exit_code = 0 if all(check.ok for check in checks) else 1
+    clock = make_clock(config.daemon)
+    checks = asyncio.run(check_adapters(config, clock)) if args.live else []
+    settings = asyncio.run(check_settings(config.daemon, clock)) if args.live else []
+    problems = sum(not check.ok for check in checks) + sum(not setting.ok for setting in settings)
+    exit_code = 1 if problems else 0
     if args.json:
         shown: dict[str, object] = {"valid": True, "workloads": sorted(config.workloads), "missing_packages": missing}
         shown["warnings"] = [
@@ -41,8 +45,8 @@ def command(args: argparse.Namespace) -> int:
             for w in config.workloads.values()
             for place, rule, hint in warnings(w.spec, config.daemon.partners)
         ]
-        live = {"live": [_as_dict(check) for check in checks]} if args.live else {}
-        print(json.dumps({**shown, **live}))
+        live = {"live": [_as_dict(check) for check in checks], "daemon": [_setting(s) for s in settings]}
+        print(json.dumps({**shown, **(live if args.live else {})}))
         return exit_code
     for workload in config.workloads.values():
         print("\n".join(description(workload.spec, config.daemon.partners)))
@@ -52,12 +56,13 @@ def command(args: argparse.Namespace) -> int:
         print(f"{state} {check.workload} {check.role} {check.name} ({check.kind}): {result(check)}")
         for line in permits(check):
             print(f"       {line}")
-    problems = sum(not check.ok for check in checks)
+    for setting in settings:
+        print("\n".join(setting_lines(setting)))
     noted = sum(1 for w in config.workloads.values() for _ in warnings(w.spec, config.daemon.partners))
     print(
         f"{len(config.workloads)} workload{'s' * (len(config.workloads) != 1)}, "
         + (f"{noted} warning{'s' * (noted != 1)}, " if noted else "")
-        + (f"{problems} of {len(checks)} sources and pools failed the live check" if problems else "no problem found")
+        + (f"{problems} of {len(checks) + len(settings)} live checks failed" if problems else "no problem found")
     )
     return exit_code
 
@@ -115,8 +120,24 @@ def result(check: AdapterCheck) -> str:
     return text + (f"; absent: {', '.join(absent)}" if absent else "")
 
 
+def setting_lines(check: SettingCheck) -> Iterator[str]:
+    """Yield the error or the permissions of a setting of the daemon."""
+    error = f": {check.error} ({check.remedy})" if check.error else ""
+    yield f"{'ok  ' if check.ok else 'FAIL'} daemon.{check.setting}{error}"
+    yield from (f"       {line}" for line in permit_lines(check.permits))
+
+
+def _setting(check: SettingCheck) -> dict[str, object]:
+    return {
+        "setting": check.setting,
+        "well": check.ok,
+        "error": check.error,
+        "remedy": check.remedy,
+        "permits": [asdict(p) for p in check.permits],
+    }
+
+
 def _as_dict(check: AdapterCheck) -> dict[str, object]:
-    permits = [{"action": p.action, "granted": p.granted, "detail": p.detail} for p in check.permits]
     return {
         "workload": check.workload,
         check.role: check.name,
@@ -124,6 +145,6 @@ def _as_dict(check: AdapterCheck) -> dict[str, object]:
         "well": check.ok,
         "answer": result(check),
         "refusals": list(check.refusals),
-        "permits": permits,
+        "permits": [asdict(p) for p in check.permits],
         "permits_error": check.permits_error,
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from scaler.config.load import Config, load
 from scaler.diagnostics import AdapterCheck, check_adapters
 from scaler.journal.explain import remarks, size_summary
 from scaler.journal.reader import tail
-from scaler.ports import Clock
+from scaler.ports import Clock, Permit
 
 
 def command(args: argparse.Namespace) -> int:
@@ -67,14 +67,19 @@ def permits(check: AdapterCheck) -> Iterator[str]:
     yield from (f"SCALE-OUT REFUSED: {refusal}" for refusal in check.refusals)
     if check.permits_error:
         yield f"permissions unknown: {check.permits_error}"
-    denied = [p for p in check.permits if p.granted is False]
-    unknown = [p for p in check.permits if p.granted is None]
+    yield from permit_lines(check.permits)
+
+
+def permit_lines(permits: Sequence[Permit]) -> Iterator[str]:
+    """Yield the denied and unknown permissions, or one line where all are granted."""
+    denied = [p for p in permits if p.granted is False]
+    unknown = [p for p in permits if p.granted is None]
     for p in denied:
         yield f"NOT PERMITTED: {p.action}{': ' + p.detail if p.detail else ''}"
     for p in unknown:
         yield f"permission unknown: {p.action}{': ' + p.detail if p.detail else ''}"
-    if check.permits and not denied and not unknown:
-        yield f"permitted: {', '.join(p.action for p in check.permits)}"
+    if permits and not denied and not unknown:
+        yield f"permitted: {', '.join(p.action for p in permits)}"
 
 
 def as_dict(check: AdapterCheck, config: Config, memories: Mapping[WorkloadName, PoolMemories]) -> dict[str, Any]:

@@ -91,6 +91,15 @@ VERBS: Final = {
         "pool (docs/how-to/notices.md). Exit code 1: a destination did not accept it.",
         "forescale notify config/\nforescale notify daemon.yaml chat.yaml --to oncall",
     ),
+    "plan": Verb(
+        "simulators.commands.plan",
+        "plan provisioned throughput against pay-as-you-go",
+        "Plan how many units of provisioned throughput to hold and for which terms: PTUs, GSUs,\n"
+        "model units or a reserved tier (docs/how-to/provisioned-throughput.md).",
+        "forescale plan tokens.csv --offers offers.yaml --html plan.html\n"
+        "forescale plan journal --workload chat --offers offers.yaml --apply plan.sh\n"
+        "forescale plan --units",
+    ),
     "replay": Verb(
         "scaler.commands.replay",
         "repeat recorded decisions and compare them",

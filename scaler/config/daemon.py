@@ -17,6 +17,7 @@ from scaler.config.listen import LISTEN, Tls, listen_problem
 from scaler.config.notices import NoticesSpec
 from scaler.config.partners import Partners
 from scaler.config.secret import Secret
+from scaler.config.snapshots import SnapshotSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,6 +266,14 @@ class DaemonSpec:
     ha: Annotated[
         HighAvailability | None,
         FieldMetadata("Several daemons share the workloads by leases. Default: null, one daemon runs all of them."),
+    ] = None
+
+    snapshots: Annotated[
+        SnapshotSettings | None,
+        FieldMetadata(
+            "Snapshots of what workloads have learned, with which a daemon without their journal continues. Default:"
+            " null, none."
+        ),
     ] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:

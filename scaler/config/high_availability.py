@@ -8,23 +8,27 @@ from typing import Annotated, Final, Literal
 
 from policies.model.field_metadata import FieldMetadata, Pattern
 from scaler.clouds.kubernetes.cluster import KubeCluster
+from scaler.config.postgresql_server import TABLE, PostgreSqlServer
 
 NAME: Final = Pattern(r"^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$", "a DNS label of at most 42 characters")
+DEFAULT_NAME: Final = "forescale"
 MAX_RENEW_SHARE: Final = 0.5
 """Maximum `renew_s` as a share of `duration_s`: one failed renewal must not end a lease."""
+OF_KIND: Final = {"namespace": "kubernetes", "cluster": "kubernetes", "server": "postgresql", "table": "postgresql"}
+"""The kind of lease that each setting belongs to."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class KubernetesLease:
-    """Leases of the API group coordination.k8s.io."""
+class LeaseSettings:
+    """Store and timing of the leases."""
 
     kind: Annotated[
-        Literal["kubernetes"], FieldMetadata("Store of the leases. Default: kubernetes, Lease objects of a cluster.")
+        Literal["kubernetes", "postgresql"],
+        FieldMetadata(
+            "Store of the leases. Default: kubernetes, Lease objects of a cluster. Set postgresql where no daemon runs"
+            " next to a cluster."
+        ),
     ] = "kubernetes"
-    namespace: Annotated[
-        str | None,
-        FieldMetadata("Namespace of the leases. Default: null, the namespace of the daemon's pod, else default."),
-    ] = None
     duration_s: Annotated[
         float,
         FieldMetadata(
@@ -44,16 +48,45 @@ class KubernetesLease:
             le=1800,
         ),
     ] = 2.0
+    namespace: Annotated[
+        str | None,
+        FieldMetadata(
+            "Namespace of the leases, with kind: kubernetes. Default: null, the namespace of the daemon's pod, else"
+            " default."
+        ),
+    ] = None
     cluster: Annotated[
         KubeCluster,
         FieldMetadata(
             "Kubernetes cluster. Default: the cluster of the daemon's pod, or of the current kubeconfig context."
         ),
     ] = field(default_factory=KubeCluster)
+    server: Annotated[
+        PostgreSqlServer | None,
+        FieldMetadata(
+            "Database of the leases, required with kind: postgresql: the primary, not a replica. Default: null."
+        ),
+    ] = None
+    table: Annotated[
+        str,
+        FieldMetadata(
+            "Table of the leases, with kind: postgresql. The daemon creates it where its user may. Default:"
+            " forescale_leases.",
+            pattern=TABLE,
+        ),
+    ] = "forescale_leases"
 
     def problems(self) -> Iterator[tuple[str, str]]:
+        for key, kind in OF_KIND.items():
+            if kind != self.kind and getattr(self, key) != getattr(DEFAULTS, key):
+                yield key, f"belongs to kind: {kind}; remove it, or set kind: {kind}"
+        if self.kind == "postgresql" and self.server is None:
+            yield "server", "is required with kind: postgresql. Set its host, database and username"
         if self.renew_s > MAX_RENEW_SHARE * self.duration_s:
             yield "renew_s", f"must be at most {MAX_RENEW_SHARE * self.duration_s:g}, half of duration_s"
+
+
+DEFAULTS: Final = LeaseSettings()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +100,7 @@ class HighAvailability:
             " it if a namespace has two installations.",
             pattern=NAME,
         ),
-    ] = "forescale"
+    ] = DEFAULT_NAME
     shards: Annotated[
         int,
         FieldMetadata(
@@ -77,6 +110,6 @@ class HighAvailability:
             le=256,
         ),
     ] = 16
-    lease: Annotated[KubernetesLease, FieldMetadata("Store and timing of the leases.")] = field(
-        default_factory=KubernetesLease
+    lease: Annotated[LeaseSettings, FieldMetadata("Store and timing of the leases.")] = field(
+        default_factory=LeaseSettings
     )

@@ -14,12 +14,13 @@ from policies.model.spec import WorkloadSpec
 from scaler.clouds.http_access import Access
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.config.derived import Finding
+from scaler.config.kinds.kubernetes import KNOWN_KINDS, KubernetesObject
 from scaler.config.secret import Secret
 from scaler.config.yaml_composer import Place
 from scaler.registry import kind_of
 
-POOLS: Final = frozenset({"capacity_buffer", "kubernetes"})
-"""Kinds of pools that resize one object of a namespace."""
+POOLS: Final = frozenset({"capacity_buffer", "kserve", "kubernetes", "published"})
+"""Kinds of pools that have one object of a namespace."""
 SOURCES: Final = frozenset({"http_json", "kafka", "postgresql", "prometheus", "rabbitmq", "redis", "scrape"})
 """Kinds of sources that use no cloud identity of the daemon."""
 MIN_INTERVAL_S: Final = 1.0
@@ -55,8 +56,16 @@ def namespace_problems(spec: WorkloadSpec, namespace: str, cluster: KubeCluster)
         elif pool.namespace != namespace:
             rule = f"must be {namespace}: a workload may resize only objects of its own namespace"
             yield ("pools", name, "namespace"), rule, REMEDY
+        elif isinstance(pool, KubernetesObject) and not _is_known(pool):
+            kinds = ", ".join(sorted(known for _, known in KNOWN_KINDS))
+            rule = f"must be one of {kinds} in namespace {namespace}: another kind may be cluster-scoped"
+            yield ("pools", name, "object_kind"), rule, REMEDY
     for key in ("sources", "policies", "pools"):
         yield from _references(getattr(spec, key), (key,), namespace, cluster)
+
+
+def _is_known(pool: KubernetesObject) -> bool:
+    return (pool.api_version.rpartition("/")[0], pool.object_kind) in KNOWN_KINDS
 
 
 def _kind_rule(verb: str, kind: str, namespace: str) -> str:

@@ -85,7 +85,7 @@ class Journal:
         schema = schema_of(line)
         if schema is not None and is_unsupported(schema):
             raise JournalError(f"{location}: {refusal(schema)}")
-        record = _parse(line)
+        record = parse_record(line)
         if record is None:
             if line.strip():
                 self.damaged.append(location)
@@ -140,7 +140,7 @@ def _ticks_backward(directory: Path, unread: Unread) -> Iterator[Tick]:
             if schema is not None and is_unsupported(schema):
                 unread.schemas[schema] += 1
                 continue
-            record = _parse(line)
+            record = parse_record(line)
             if record is None:
                 unread.damaged.append(f"{path} at byte {start}")
             elif record["type"] == "tick":
@@ -152,7 +152,8 @@ def _ticks_backward(directory: Path, unread: Unread) -> Iterator[Tick]:
                     yield tick
 
 
-def _parse(line: bytes) -> Mapping[str, Any] | None:
+def parse_record(line: bytes) -> Mapping[str, Any] | None:
+    """Return the record of a line; None for a damaged one, and for an unsupported schema."""
     try:
         record = json.loads(line)
         if SURROGATE.search(line):  # an unpaired surrogate cannot be encoded or printed

@@ -148,8 +148,7 @@ class JournalWriter:
         if record is not self._start and not self._written_specs:
             self._append(self._start)
             self._written_specs.add(STARTED)
-        text = json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        line = text.encode(errors="replace") + b"\n"  # a server may send an unpaired surrogate, which UTF-8 lacks
+        line = record_line(record)
         if self._torn:  # end the torn line, so that this one stands alone
             line = b"\n" + line
         assert self._file is not None  # noqa: S101 - `_ensure_open` comes first
@@ -220,6 +219,12 @@ class JournalWriter:
         self._open_file(_next(self._path))
         for path in files(self._directory)[: -1 - self._settings.keep_files]:
             path.unlink(missing_ok=True)
+
+
+def record_line(record: Mapping[str, Any]) -> bytes:
+    """Return the line of a record. Raises `ValueError` for a value that JSON cannot represent."""
+    text = json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode(errors="replace") + b"\n"  # a server may send an unpaired surrogate, which UTF-8 lacks
 
 
 def _next(path: Path) -> Path:

@@ -102,6 +102,11 @@ class Coordinator:
         """Return the permission of a workload's writes."""
         return WorkloadFence(self.leases, workload, self._now)
 
+    def holds(self, workload: WorkloadName) -> bool:
+        """Return whether the lease of a workload's shard is valid."""
+        shard = self.leases.map.shards.get(workload)
+        return shard is not None and self.leases.shards[shard].valid_for_s(self._now()) > 0
+
     def reconfigured(self) -> None:
         """Publish the map of a changed configuration soon."""
         self._wake.set()
@@ -338,7 +343,7 @@ class Coordinator:
 
     def _observe(self, name: str, record: Record | None) -> None:
         if name == self.leases.names.fleet():
-            self.shares.observe(record)
+            self.shares.observe(record, is_reported=True)
             return
         before = self.held()
         if self.leases.observe(name, record, self._now()):
@@ -390,9 +395,6 @@ class WorkloadFence:
 
 
 def new_identity() -> str:
-    """Return an identity that no process has had.
-
-    A restarted daemon so does not hold its predecessor's leases.
-    """
+    """Return an identity that no process has had, so that a restart holds no old leases."""
     host = re.sub(r"[^a-z0-9-]", "-", socket.gethostname().lower()).strip("-")[:60]
     return f"{host or 'host'}-{uuid.uuid4().hex[:8]}"

@@ -13,6 +13,8 @@ another daemon takes its shards.
 - A new holder enters its name into the share first, and leaves the charge as it was. It gives nothing away until no
   write of the last holder can be under way.
 - A shard without a share in the record counts as all that its workloads may use.
+
+The record's number of transitions counts its writes.
 """
 
 from __future__ import annotations
@@ -106,10 +108,16 @@ class FleetShares:
     sent: Mapping[int, Amounts] = field(default_factory=dict)
     """The smallest shares in writes without an answer, which replace the known version of the record."""
 
-    def observe(self, record: Record | None) -> Self:
-        """Return the state after the record was read; an older one than the known is ignored."""
-        if record is not None and self.record is not None and is_older(record.version, self.record.version):
-            return self
+    def observe(self, record: Record | None, *, is_reported: bool = False) -> Self:
+        """Return the state after the record was read, or after a watch reported it.
+
+        A record that is older than the known one is ignored. Where versions have no order, that is a reported one of
+        fewer writes. One that was read after a conflict is the present one, also after a database lost writes.
+        """
+        if record is not None and self.record is not None:
+            is_late = is_reported and not record.version.isdecimal() and record.transitions < self.record.transitions
+            if is_late or is_older(record.version, self.record.version):
+                return self
         if self.observed and record == self.record:
             return self
         return replace(self, observed=True, record=record, shares=decode(record.note if record else ""), sent={})
@@ -154,12 +162,11 @@ class FleetShares:
         for shard, share in shares.items():
             if share.holder == self.identity:
                 sent[shard] = share.granted.smaller(sent.get(shard, share.granted))
-        transitions, replaces = 0, None
+        writes, replaces, origin = 0, None, Origin.UNKNOWN
         if self.record is not None:
-            transitions = self.record.transitions + (self.record.holder != self.identity)
-            replaces = self.record.version
-        origin = Origin.HELD if self.record and self.record.holder == self.identity else Origin.UNKNOWN
-        record = Record(self.identity, transitions, self.duration_s, note=encode(shares))
+            writes, replaces = self.record.transitions + 1, self.record.version
+            origin = Origin.HELD if self.record.holder == self.identity else Origin.UNKNOWN
+        record = Record(self.identity, writes, self.duration_s, note=encode(shares))
         return replace(self, sent=sent), Claim(record, replaces, origin, now)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from scaler.adapters import import_opener, name_in_errors
 from scaler.config.high_availability import HighAvailability
 from scaler.leases.store import KINDS, LeaseStore
-from scaler.ports import Clock, Misconfigured
+from scaler.ports import Clock, Context, Misconfigured, Permit
 from scaler.shared_resources import AdapterContext, Resources
 
 
@@ -15,6 +17,13 @@ async def open_store(spec: HighAvailability, resources: Resources, clock: Clock)
         open_leases = await import_opener(KINDS[spec.lease.kind])
         store: LeaseStore = await open_leases(spec, AdapterContext(resources, clock, spec.lease.renew_s))
     return store
+
+
+async def lease_permits(spec: HighAvailability, context: Context) -> Sequence[Permit]:
+    """Return the permits to share workloads by leases. Raises port errors."""
+    open_leases = await import_opener(KINDS[spec.lease.kind])
+    store: LeaseStore = await open_leases(spec, context)
+    return await store.permits()
 
 
 def check_options(*, once: bool, has_shadows: bool) -> None:

@@ -88,10 +88,10 @@ class ShareKeeper:
         self._names: dict[int, frozenset[WorkloadName]] = {}
         self._maximum: dict[WorkloadName, ResourceClaim] = {}
 
-    def observe(self, record: Record | None) -> None:
-        """Apply the record as the store holds it now."""
+    def observe(self, record: Record | None, *, is_reported: bool = False) -> None:
+        """Apply the record as the store holds it now, or as a watch reports it."""
         before = self.shares
-        self.shares = before.observe(record)
+        self.shares = before.observe(record, is_reported=is_reported)
         if self.shares is not before:
             self._wake.set()
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from scaler.config.high_availability import HighAvailability
 from scaler.leases.protocol import Claim, Record
+from scaler.ports import Permit
 from scaler.registry import Kind
 
+SETTINGS: Final = "scaler.config.high_availability:LeaseSettings"
 KINDS: Final = {
-    "kubernetes": Kind(
-        "scaler.config.high_availability:KubernetesLease", "scaler.clouds.kubernetes.leases:open_leases", "kubernetes"
-    )
+    "kubernetes": Kind(SETTINGS, "scaler.clouds.kubernetes.leases:open_leases", "kubernetes"),
+    "postgresql": Kind(SETTINGS, "scaler.clouds.postgresql.leases:open_leases", "postgresql"),
 }
 """Stores by the kind of lease. `open` opens one."""
+
+MAX_DURATION_S: Final = 3600.0
+"""Maximum duration that is read from a record: a wrong one must not keep a shard forever. Seconds."""
 
 Observe = Callable[[str, Record | None], None]
 """Called with the name and the record of a changed lease; None for a deleted one."""
@@ -65,3 +69,11 @@ class LeaseStore(Protocol):
 
     def watch(self, observe: Observe) -> None:
         """Begin to report changes to `observe`."""
+
+    async def permits(self) -> Sequence[Permit]:
+        """Return a permit for each needed action, without a write."""
+
+
+def limited_duration_s(value: object) -> float:
+    """Return the duration of a record, at most `MAX_DURATION_S`; that one where it has none."""
+    return min(float(value), MAX_DURATION_S) if isinstance(value, int | float) and value > 0 else MAX_DURATION_S

@@ -60,6 +60,7 @@ CLOUDS: Final = {
         (
             "scaler.actuators.capacity_buffer",
             "scaler.actuators.karpenter_node_pool",
+            "scaler.actuators.kserve",
             "scaler.actuators.kubernetes",
             "scaler.actuators.vllm_sleep",
             "scaler.clouds.kubernetes.session",

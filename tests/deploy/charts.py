@@ -19,7 +19,7 @@ EXAMPLES: Final = DEPLOY / "helm/examples"
 OVERLAYS: Final = tuple(sorted(path.parent.name for path in DEPLOY.glob("kustomize/*/kustomization.yaml")))
 CLUSTER_EXAMPLES: Final = tuple(sorted(path.parent.name for path in DEPLOY.glob("examples/*/llama-chat.yaml")))
 """The examples of a whole service, each with its workload."""
-COMPONENTS: Final = frozenset({"external-metrics", "journal-volume", "keda"})
+COMPONENTS: Final = frozenset({"external-metrics", "high-availability", "journal-volume", "keda"})
 """Those that cannot be built by themselves."""
 Object = dict[str, Any]
 needs_kubectl = pytest.mark.skipif(

@@ -67,6 +67,16 @@ def test_chart_grants_what_the_plain_manifest_of_workloads_grants() -> None:
     assert {key: made for key, made in comparable(rendered).items() if key in shipped} == shipped
 
 
+def test_chart_grants_leases_in_their_own_namespace_only_with_ha() -> None:
+    rendered = comparable(render(with_workloads({"daemon": {"ha": {}}})))
+    shipped = comparable(manifests("kubernetes-leases"))
+    assert {key: made for key, made in rendered.items() if key in shipped} == shipped
+    elsewhere = comparable(render(with_workloads({"daemon": {"ha": {"lease": {"namespace": "ops"}}}})))
+    for key in shipped:
+        assert elsewhere[key]["metadata"]["namespace"] == "ops"
+    assert not comparable(render(with_workloads({}))).keys() & shipped.keys()
+
+
 def test_daemon_follows_every_namespace_only_with_a_cluster_role(tmp_path: Path) -> None:
     values = {"workloads": {}, "daemon": {"kubernetes_workloads": {"namespaces": ["*"]}}}
     rendered = render(values)

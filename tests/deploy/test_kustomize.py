@@ -84,5 +84,17 @@ def test_components_of_partners_add_what_the_chart_adds(tmp_path: Path) -> None:
     assert {"/etc/tls"} <= {mount["mountPath"] for mount in containers[0]["volumeMounts"]}
 
 
+def test_component_of_high_availability_adds_what_the_chart_adds(tmp_path: Path) -> None:
+    component = "../kustomize/high-availability"
+    built = overlay(tmp_path, namespace="llm", resources=["../kustomize/base"], components=[component])
+    rendered = render({**example("llama-chat"), "replicas": 2, "daemon": {"ha": {}}}, namespace="llm")
+    for kind, key in (("Role", "rules"), ("RoleBinding", "subjects")):
+        assert by_name(built)[kind, "forescale-leases"][key] == by_name(rendered)[kind, "forescale-leases"][key]
+    assert by_name(built)["Role", "forescale-leases"]["metadata"]["namespace"] == "llm"
+    for objects in (built, rendered):
+        spec = one(objects, "Deployment")["spec"]
+        assert (spec["replicas"], spec.get("strategy", {}).get("type", "RollingUpdate")) == (2, "RollingUpdate")
+
+
 def by_port(container: dict[str, Any]) -> dict[str, int]:
     return {port["name"]: port["containerPort"] for port in container["ports"]}

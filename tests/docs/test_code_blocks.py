@@ -32,10 +32,12 @@ from simulators.cost import inputs
 from simulators.engine.models import catalogue
 from simulators.experiments import scenario
 from simulators.experiments.spec_loader import read_file
+from simulators.provisioned import offers as provisioned
 from simulators.tune.space import space_of
 from simulators.world.traffic.generate import GENERATORS
 from tests.servers import control_plane
 from tests.simulators.engine.models.makers import open_run, write_runs
+from tests.simulators.provisioned.inputs import write_csv
 
 ROOT: Final = Path(__file__).parents[2]
 SCENARIOS: Final = ROOT / "config/scenarios"
@@ -128,6 +130,8 @@ def load_configuration(document: Mapping[str, Any], folder: Path) -> None:
         scenario.load(file)
     elif "offers" in document:
         inputs.load(file)
+    elif "throughput" in document:
+        provisioned.load(file)
     elif "search" in document:
         space_of(scenario.load(SCENARIOS / "trace.yaml"), file)
     elif "kind" in document and "apiVersion" not in document:
@@ -248,6 +252,12 @@ def trace(workshop: Path) -> Path:
     """Return a trace of half an hour."""
     execute("forescale trace generate poisson rps=5 duration_s=1800 --out trace.csv.gz", workshop)
     return workshop / "trace.csv.gz"
+
+
+@pytest.fixture(scope="session")
+def tokens(workshop: Path) -> Path:
+    """Return two weeks of tokens per minute in hourly rows."""
+    return write_csv(workshop)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """Two daemons on a real API server: shares, handover, a crash, and a pause beyond the lease.
 
+The crash also with leases in a real PostgreSQL.
+
 The laws are read from the API server's audit log.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from scaler.cli import main
 from tests.servers.control_plane import why_not
 from tests.servers.daemon import until
 from tests.servers.daemons import DURATION_S, SHARDS, WITHIN_S, held, holds, now_s, rig
+from tests.servers.postgresql import INITDB, postgres
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not())]
 
@@ -41,8 +45,20 @@ async def test_shares_and_handover_at_a_shutdown(tmp_path: Path, capsys: pytest.
         opened.check_laws()
 
 
-async def test_takeover_after_a_crash(tmp_path: Path) -> None:
-    async with rig(tmp_path) as opened, opened.run("a") as a, opened.run("b") as b:
+@pytest.fixture(params=["kubernetes", "postgresql"])
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of the database with the leases; empty where they are objects of Kubernetes."""
+    if request.param == "kubernetes":
+        yield ""
+    elif INITDB is None:
+        pytest.skip("no initdb on PATH (Debian: apt install postgresql)")
+    else:
+        with postgres() as url:
+            yield url
+
+
+async def test_takeover_after_a_crash(tmp_path: Path, database: str) -> None:
+    async with rig(tmp_path, database) as opened, opened.run("a") as a, opened.run("b") as b:
         await opened.is_shared(a, b)
         moved = opened.last_written("a")
         a.process.kill()
@@ -51,6 +67,9 @@ async def test_takeover_after_a_crash(tmp_path: Path) -> None:
         taken = await opened.first_taken(killed)
         first = min(w.at for w in opened.writes() if w.user == "b" and w.target in moved and w.at > killed)
         assert first >= taken + DURATION_S  # a write of the killed daemon may still have been under way
+        assert all(
+            t.history_len > 0 for t in b.ticks() if t.workload in moved and t.at > killed
+        )  # it continues by their snapshots
         opened.check_laws()
 
 

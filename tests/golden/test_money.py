@@ -52,7 +52,7 @@ def test_bill_equals_the_price_integrated_over_paid_nodes(name: str, tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["chat", "cold-start"])
+@pytest.mark.parametrize("name", ["daily", "cold-start"])
 def test_bill_without_draining_equals_price_of_requested_sizes(name: str, tmp_path: Path) -> None:
     """A requested node is billed at once, so a pool without shortage costs its size from tick to tick."""
     run = simulate_shortened(name, tmp_path)

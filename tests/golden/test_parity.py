@@ -35,8 +35,9 @@ def test_replay_with_another_workload_differs(tmp_path: Path) -> None:
     case = short("chat", tmp_path, LONG_ENOUGH_S)
     simulate_to_journal(case, 1, traffic_of(case, 1), tmp_path / "journal", lambda _: None)
     other = tmp_path / "other.yaml"
-    text = (Path(__file__).parents[2] / "config/scenarios/workloads/chat.yaml").read_text(encoding="utf-8")
-    other.write_text(text.replace("target_per_replica: 24", "target_per_replica: 6"), encoding="utf-8")
+    text = (Path(__file__).parents[2] / "config/scenarios/workloads/chat-threshold.yaml").read_text(encoding="utf-8")
+    text = text.replace("workload: chat-threshold", "workload: chat").replace("per_replica: 24", "per_replica: 6")
+    other.write_text(text, encoding="utf-8")
     report = json.loads(forescale("replay", tmp_path / "journal", "--json", "--config", other).stdout)
     assert report["different"] > 0
     assert report["mean_target"]["chat"].keys() == {"recorded", "replayed"}

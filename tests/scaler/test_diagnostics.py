@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,12 +17,13 @@ from scaler.clock import SystemClock
 from scaler.commands.check import result
 from scaler.commands.doctor import lines, permits
 from scaler.config.load import Config, load
-from scaler.diagnostics import AdapterCheck, check_adapters
+from scaler.diagnostics import AdapterCheck, check_adapters, check_settings
 from scaler.ports import Permit
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
 from tests.servers.aws_fault import FORBIDDEN, Front, front
 from tests.servers.exporter import Engine, exporter, vllm
 from tests.servers.fleet import growing
+from tests.servers.kube_fake import Served, kube_fake, write_kubeconfig
 
 
 @pytest.fixture
@@ -170,3 +172,58 @@ def test_pool_status_is_reported_by_zone_with_its_shortfall() -> None:
     assert "capacity shortage since 1970-01-01T00:00:00Z: no p5 in a" in out
     assert "other writer: an HPA" in out
     assert "s from decision to serving (as configured, no recorded start)" in out
+
+
+async def test_live_check_names_what_settings_of_the_daemon_lack(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with kube_fake() as kube:
+        cluster = {"kubeconfig": str(write_kubeconfig(tmp_path / "kubeconfig", kube.port))}
+        daemon = {
+            "kubernetes_workloads": {"namespaces": ["llm"], "cluster": cluster},
+            "ha": {"lease": {"namespace": "ops", "cluster": cluster}},
+        }
+        file = tmp_path / "daemon.yaml"
+        file.write_text(json.dumps({"daemon": daemon}))
+
+        async def check(*options: str) -> tuple[int, str]:
+            code = await asyncio.to_thread(main, ["check", str(file), "--live", *options])
+            return code, capsys.readouterr().out
+
+        code, text = await check()
+        assert code == 1
+        missing = "the definition of Workload is not installed: apply config/deploy/workload-crd.yaml"
+        assert f"FAIL daemon.kubernetes_workloads: {missing} (needs a fix:" in text
+        assert "ok   daemon.ha\n       permitted: get leases.coordination.k8s.io in namespace ops, list" in text
+        assert "1 of 2 live checks failed" in text
+
+        kube.kinds["forescale.io/v1alpha1", "workloads"] = Served("forescale.io/v1alpha1", "Workload", size=None)
+        kube.forbidden = {("patch", "workloads/status"), ("create", "leases")}
+        code, text = await check()
+        assert code == 1
+        role = "grant it in a Role with the rules in config/deploy"
+        status = f"patch workloads/status.forescale.io in namespace llm: {role}/kubernetes-workloads.yaml"
+        assert f"FAIL daemon.kubernetes_workloads\n       NOT PERMITTED: {status}" in text
+        lease = f"NOT PERMITTED: create leases.coordination.k8s.io in namespace ops: {role}/kubernetes-leases.yaml"
+        assert lease in text
+        assert "2 of 2 live checks failed" in text
+
+        kube.forbidden = set()
+        code, text = await check("--json")
+        assert code == 0
+        settings = json.loads(text)["daemon"]
+        assert {s["setting"]: len(s["permits"]) for s in settings} == {"kubernetes_workloads": 3, "ha": 6}
+        assert {verb for verb, resource in kube.calls if resource != "selfsubjectaccessreviews"} == {"discover"}
+
+
+async def test_live_check_of_every_namespace_needs_a_cluster_role(tmp_path: Path) -> None:
+    async with kube_fake() as kube:
+        cluster = {"kubeconfig": str(write_kubeconfig(tmp_path / "kubeconfig", kube.port))}
+        followed = {"namespaces": ["*"], "custom_resources": False, "config_maps": True, "cluster": cluster}
+        file = tmp_path / "daemon.yaml"
+        file.write_text(json.dumps({"daemon": {"kubernetes_workloads": followed}}))
+        kube.forbidden = {("watch", "configmaps")}
+        (setting,) = await check_settings(load([file]).daemon, SystemClock())
+        granted = {permit.action: permit.granted for permit in setting.permits}
+        assert granted == {"list configmaps": True, "watch configmaps": False}
+        assert setting.permits[1].detail.startswith("grant it in a ClusterRole with the rules in config/deploy/")

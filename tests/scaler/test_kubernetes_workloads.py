@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import subprocess
 import time
 import urllib.error
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import yaml
+from aiohttp import web
 
+from policies.model import Fresh, Tick
+from scaler.clock import SystemClock
 from scaler.config.custom_resource import API_VERSION, definition
+from scaler.config.load import load
+from scaler.diagnostics import check_settings
 from tests.deploy.charts import needs_kubectl
+from tests.servers.certificate import self_signed
 from tests.servers.control_plane import why_not
 from tests.servers.daemon import Daemon, daemon, until
 from tests.servers.exporter import Engine, Exporter, exporter, vllm
-from tests.servers.kube_real import KubeNamespace, kube_namespace, manifests, path_of
+from tests.servers.kube_real import RBAC, KubeNamespace, kube_namespace, manifests, path_of, workload
+from tests.servers.site import listening
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not() or "there is one")]
 WITHIN_S: Final = 120.0
 DEFINITIONS: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+WEBHOOKS: Final = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+OWN: Final = {"holds": "writes"}
+"""Label of the namespace whose writes a webhook holds."""
 CONFIG_MAP: Final = {"forescale.io/workload": "true"}
 
 
@@ -168,8 +179,8 @@ async def test_a_workload_is_created_edited_broken_mended_and_deleted(cluster: C
     assert {tick.workload for tick in running.ticks()} == {f"{cluster.namespace}.chat"}
 
 
-async def size_is(cluster: Cluster, replicas: int) -> bool:
-    return await cluster.place.size() == replicas
+async def size_is(cluster: Cluster, replicas: int, name: str = "llm") -> bool:
+    return await cluster.place.size(name) == replicas
 
 
 async def refused(cluster: Cluster, name: str) -> bool:
@@ -321,6 +332,7 @@ async def test_a_workload_reaches_no_further_than_its_namespace(cluster: Cluster
     engines = {**cluster.spec()["sources"]["engines"], "access": token}
     refusals: dict[str, tuple[dict[str, Any], str]] = {
         "elsewhere": ({"pools": {"p": {"kind": "kubernetes", "name": "llm", "namespace": "kube-system"}}}, "namespace"),
+        "service": ({"pools": {"p": {"kind": "kserve", "name": "llm", "namespace": "other"}}}, "own namespace"),
         "cloud": ({"pools": {"p": {"kind": "asg", "group": "everyones"}}}, "must not be asg in namespace"),
         "secret": ({"sources": {"engines": engines}}, "access.bearer_token: must not be set in namespace"),
         "kubeconfig": (
@@ -345,7 +357,7 @@ async def test_a_workload_reaches_no_further_than_its_namespace(cluster: Cluster
         await until(lambda: accepted(cluster, "secret"), WITHIN_S, running)
 
 
-async def test_a_restart_of_the_api_server_loses_no_workload(cluster: Cluster) -> None:
+async def test_torn_connections_lose_no_workload(cluster: Cluster) -> None:
     """A daemon behind a proxy that cuts every connection keeps its workloads, and sees the edits made meanwhile."""
     await cluster.create("chat", cluster.spec())
     cluster.requests(20)
@@ -359,6 +371,146 @@ async def test_a_restart_of_the_api_server_loses_no_workload(cluster: Cluster) -
         assert not [e for e in running.events() if e["event"] == "reload" and e.get("removed")]
 
 
+async def test_a_restarted_api_server_causes_no_blind_resize(cluster: Cluster) -> None:
+    """While no size is fresh, nothing is written. After the restart, the load and the edits apply."""
+    await cluster.create("chat", cluster.spec())
+    cluster.requests(20)
+    async with cluster.daemon() as running:
+        await until(lambda: size_is(cluster, 5), WITHIN_S, running)
+        await asyncio.to_thread(cluster.place.plane.kill_apiserver)
+        try:
+            cluster.requests(36)
+            await until(lambda: len(blind_ticks(running)) > 2, WITHIN_S, running)
+        finally:
+            await asyncio.to_thread(cluster.place.plane.start_apiserver)
+        await until(lambda: size_is(cluster, 9), WITHIN_S, running)
+        await cluster.edit("chat", max_replicas=6)
+        await until(lambda: size_is(cluster, 6), WITHIN_S, running)
+        assert [outcome for tick in blind_ticks(running) for outcome in tick.outcomes] == []
+        assert {tick.workload for tick in running.ticks()} == {f"{cluster.namespace}.chat"}
+        assert not [e for e in running.events() if e["event"] == "reload" and e.get("removed")]
+
+
+def blind_ticks(running: Daemon) -> list[Tick]:
+    """Return the ticks without a fresh size of some pool."""
+    return [t for t in running.ticks() if not all(isinstance(r, Fresh) for r in t.observation.pools.values())]
+
+
+async def test_a_workload_deleted_during_its_resize_leaves_its_size(cluster: Cluster) -> None:
+    await cluster.place.create(cluster.place.path("deployments"), workload("Deployment", "other", 2))
+    await cluster.create("chat", cluster.spec(interval_s=8.0, deadline_s=7.5))
+    await cluster.create("other", cluster.spec("other"))
+    cluster.requests(20)
+    async with cluster.daemon() as running:
+        await until(lambda: size_is(cluster, 5), WITHIN_S, running)
+        async with held_write(cluster) as held:
+            cluster.requests(28)
+            await asyncio.wait_for(held.wait(), WITHIN_S)
+            await cluster.place.call("DELETE", cluster.path("chat"))
+            await until(lambda: runs_only(running, f"{cluster.namespace}.other"), WITHIN_S, running)
+        ticks = ticks_of(running, f"{cluster.namespace}.chat")
+        size = await cluster.place.size()
+        assert size in {5, 7}, "the write was cut, or it was completed"
+        cluster.requests(36)
+        await until(lambda: size_is(cluster, 9, "other"), WITHIN_S, running)
+        assert await cluster.place.size() == size
+        assert ticks_of(running, f"{cluster.namespace}.chat") == ticks
+
+
+@asynccontextmanager
+async def held_write(cluster: Cluster) -> AsyncIterator[asyncio.Event]:
+    """Hold each write of the size of `llm` in the API server until the end; set the event when there is one."""
+    probed, held, released = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def review(request: web.Request) -> web.Response:
+        asked = (await request.json())["request"]
+        if asked["name"] == "llm":
+            held.set()
+            await released.wait()
+        probed.set()
+        allowed = {"uid": asked["uid"], "allowed": True}
+        return web.json_response({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": allowed})
+
+    certificate, authority = self_signed(cluster.folder)
+    app = web.Application()
+    app.router.add_post("/", review)
+    async with listening(app, tls=certificate) as port:
+        await cluster.place.call("PATCH", f"/api/v1/namespaces/{cluster.namespace}", {"metadata": {"labels": OWN}})
+        bundle = base64.b64encode(Path(authority).read_bytes()).decode()
+        await cluster.place.create(WEBHOOKS, webhook(f"https://127.0.0.1:{port}/", bundle))
+        try:
+            other = cluster.place.path("deployments", "other/scale?dryRun=All")
+            async with asyncio.timeout(WITHIN_S):
+                while not probed.is_set():  # the API server applies the webhook a little later
+                    await cluster.place.call("PATCH", other, {"metadata": {"annotations": {"probe": "1"}}})
+                    await asyncio.sleep(0.1)
+            yield held
+        finally:
+            released.set()
+            await cluster.place.call("DELETE", f"{WEBHOOKS}/held")
+
+
+def webhook(url: str, bundle: str) -> dict[str, Any]:
+    scales = {
+        "apiGroups": ["apps"],
+        "apiVersions": ["v1"],
+        "operations": ["UPDATE"],
+        "resources": ["deployments/scale"],
+    }
+    settings = {
+        "name": "held.forescale.io",
+        "rules": [scales],
+        "clientConfig": {"url": url, "caBundle": bundle},
+        "namespaceSelector": {"matchLabels": OWN},
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        "timeoutSeconds": 30,
+    }
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": "held"},
+        "webhooks": [settings],
+    }
+
+
+async def runs_only(running: Daemon, name: str) -> bool:
+    _, body = await running.get("api/workloads")
+    return [shown["workload"] for shown in json.loads(body)["workloads"]] == [name]
+
+
+def ticks_of(running: Daemon, name: str) -> int:
+    return sum(tick.workload == name for tick in running.ticks())
+
+
+async def test_live_check_reports_the_permissions_of_the_daemon(cluster: Cluster) -> None:
+    kubeconfig = {"kubeconfig": str(cluster.place.kubeconfig)}
+    followed = {"namespaces": [cluster.namespace], "config_maps": True, "cluster": kubeconfig}
+    ha = {"lease": {"namespace": cluster.namespace, "cluster": kubeconfig}}
+    file = cluster.folder / "daemon.yaml"
+    file.write_text(yaml.safe_dump({"daemon": {"kubernetes_workloads": followed, "ha": ha}}))
+
+    async def denied() -> dict[str, list[str]]:
+        checks = await check_settings(load([file]).daemon, SystemClock())
+        assert [check.error for check in checks] == ["", ""]
+        return {c.setting: [p.action for p in c.permits if p.granted is not True] for c in checks}
+
+    verbs = ("get", "list", "watch", "create", "patch", "delete")
+    leases = [f"{verb} leases.coordination.k8s.io in namespace {cluster.namespace}" for verb in verbs]
+    assert await denied() == {"kubernetes_workloads": [], "ha": leases}
+    for manifest in manifests("kubernetes-leases"):
+        if "subjects" in manifest:
+            manifest["subjects"] = [{"kind": "User", "name": "scaler"}]
+        await cluster.place.create(path_of(manifest, cluster.namespace), manifest)
+    await cluster.place.permitted("create", "coordination.k8s.io/leases", granted=True)
+    role = cluster.place.path("roles", "forescale-workloads", RBAC)
+    rules = (await cluster.place.call("GET", role))["rules"]
+    await cluster.place.call("PATCH", role, {"rules": [rule for rule in rules if "patch" not in rule["verbs"]]})
+    await cluster.place.permitted("patch", "forescale.io/workloads/status", granted=False)
+    status = f"patch workloads/status.forescale.io in namespace {cluster.namespace}"
+    assert await denied() == {"kubernetes_workloads": [status], "ha": []}
+
+
 async def test_hostile_objects_are_pruned_or_refused_and_harm_no_other_workload(cluster: Cluster) -> None:
     await cluster.create("chat", cluster.spec())
     unknown = cluster.spec("other", surprise={"deep": [1]}, min_replicas=1)
@@ -366,22 +518,35 @@ async def test_hostile_objects_are_pruned_or_refused_and_harm_no_other_workload(
     long_words = {f"q{i}": "x" * 4000 for i in range(200)}
     large = {"engines": {"kind": "prometheus", "url": "http://127.0.0.1:9", "queries": long_words}}
     await cluster.create("large", cluster.spec("third", sources=large))
-    deep: Any = "end"
-    for _ in range(2):  # an API server of Kubernetes 1.20 takes seconds for more
-        deep = {"cluster": deep}
-    await cluster.create("deep", cluster.spec(pools={"p": {"kind": "kubernetes", "name": "x", "cluster": deep}}))
+    of_another_kind = {"p": {"kind": "kubernetes", "name": "x", "cluster": "west"}}
+    await cluster.create("another", cluster.spec(pools=of_another_kind))
     refused_at_once: list[dict[str, Any]] = [{"max_replicas": "12"}, {"pools": {}}, {"policies": [1]}]
-    for wrong in [*refused_at_once, {"pools": {"p": {"kind": "nothing"}}}]:
+    for wrong in [*refused_at_once, {"pools": {"p": {"kind": "nothing"}}}, *deep_settings()]:
         with pytest.raises(urllib.error.HTTPError) as refusal:
             await cluster.create("wrong", cluster.spec(**wrong))
-        assert refusal.value.code == 422
+        assert refusal.value.code == 422, wrong
     cluster.requests(20)
     async with cluster.daemon() as running:
         await until(lambda: size_is(cluster, 5), WITHIN_S, running)
-        for name in ("large", "deep"):
+        for name in ("large", "another"):
             await until(lambda name=name: refused(cluster, name), WITHIN_S, running)  # type: ignore[misc]
             message = (await cluster.condition(name, "Accepted"))["message"]
             assert len(message) <= 4096
             assert message.isprintable() or "\n" in message
         await until(lambda: accepted(cluster, "unknown"), WITHIN_S, running)
         assert "surprise" not in (await cluster.place.call("GET", cluster.path("unknown")))["spec"]
+
+
+def deep_settings() -> Iterator[dict[str, Any]]:
+    """Yield a deeply nested value for each setting whose type depends on the kind.
+
+    An API server of Kubernetes 1.20 that stores one times out: its time doubles with each level.
+    """
+    deep: Any = "end"
+    for _ in range(20):
+        deep = {"cluster": deep}
+    for value in (deep, [deep], {"kubeconfig": deep, "context": [deep]}):
+        yield {"pools": {"p": {"kind": "kubernetes", "name": "x", "cluster": value}}}
+    yield {"pools": {"p": {"kind": "gce_mig", "project": "p", "zone": "z", "group": "g", "reservation": deep}}}
+    for metric in (deep, {"dimensions": deep}):
+        yield {"sources": {"engines": {"kind": "cloudwatch", "region": "r", "metrics": {"m": metric}}}}

@@ -1,12 +1,14 @@
 """Two daemons with high availability on a real API server, and their writes in its audit log.
 
-Each write of a size carries its epoch in its field manager.
+Each write of a size carries its epoch in its field manager. Their leases are objects of the API server, or rows of a
+database.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,12 +19,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import yaml
 from aiohttp import web
+from yarl import URL
 
 from scaler.clock import wall_time
 from scaler.config.load import load
 from scaler.leases.shard_map import shard_map
 from tests.servers.daemon import Daemon, daemon, until
 from tests.servers.kube_real import KubeNamespace, kube_namespace
+from tests.servers.postgresql import USER, execute
 from tests.servers.site import listening
 
 SHARDS: Final = 4
@@ -70,12 +74,15 @@ class Rig:
     The objects are of a custom kind that no controller follows, so that no pod has to start.
     """
 
-    def __init__(self, kube: KubeNamespace, demand: Demand, url: str, folder: Path, fleet: Mapping[str, Any]) -> None:
+    def __init__(
+        self, kube: KubeNamespace, demand: Demand, url: str, folder: Path, database: str, max_gpus: int | None
+    ) -> None:
         self.kube = kube
         self.demand = demand
         self.url = url
         self.folder = folder
-        self.fleet = fleet
+        self.max_gpus = max_gpus
+        self.database = database
         self.names: tuple[str, ...] = ()
 
     async def prepare(self) -> None:
@@ -113,12 +120,16 @@ class Rig:
     def configure(self, account: str, kubeconfig: Path, names: tuple[str, ...]) -> None:
         config, cluster = self.folder / account, {"kubeconfig": str(kubeconfig)}
         config.mkdir()
-        lease = {"namespace": self.kube.namespace, "duration_s": DURATION_S, "renew_s": 2.0, "cluster": cluster}
+        lease: dict[str, Any] = {"namespace": self.kube.namespace, "cluster": cluster}
+        if self.database:
+            server = {"host": "127.0.0.1", "port": URL(self.database).port, "database": "postgres", "username": USER}
+            lease = {"kind": "postgresql", "server": server}
         settings = {
             "listen": "127.0.0.1:0",
             "journal": {"directory": str(self.folder / f"journal-{account}")},
-            "ha": {"shards": SHARDS, "lease": lease},
-            "fleet": dict(self.fleet) if account != "candidates" else {},
+            "snapshots": {"directory": str(self.folder / "snapshots"), "interval_s": 1.0},
+            "ha": {"shards": SHARDS, "lease": {**lease, "duration_s": DURATION_S, "renew_s": 2.0}},
+            "fleet": {"max_gpus": self.max_gpus if account != "candidates" else None},
         }
         (config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": settings}))
         for name in names:
@@ -147,7 +158,9 @@ class Rig:
 
     def writes(self) -> list[Write]:
         """Return the accepted writes of sizes by the daemons, in the order of the API server."""
-        return [w for line in self.kube.plane.audit.read_text().splitlines() if (w := self._write(json.loads(line)))]
+        audit = self.kube.plane.audit
+        lines = audit.read_text().splitlines() if audit.exists() else []  # the first write creates it
+        return [w for line in lines if (w := self._write(json.loads(line)))]
 
     def written(self, user: str, since: float) -> set[str]:
         """Return the targets that a daemon has written since then."""
@@ -167,8 +180,13 @@ class Rig:
 
     async def first_taken(self, since: float) -> float:
         """Return when the first lease was taken after a time."""
-        leases = await self.kube.call("GET", self.kube.path("leases", api="apis/coordination.k8s.io/v1"))
-        taken = [datetime.fromisoformat(lease["spec"]["acquireTime"]).timestamp() for lease in leases["items"]]
+        taken: list[float]
+        if self.database:
+            query = "SELECT extract(epoch FROM acquired_at)::float8 FROM forescale_leases"
+            taken = [at for (at,) in await asyncio.to_thread(execute, self.database, query)]
+        else:
+            leases = await self.kube.call("GET", self.kube.path("leases", api="apis/coordination.k8s.io/v1"))
+            taken = [datetime.fromisoformat(lease["spec"]["acquireTime"]).timestamp() for lease in leases["items"]]
         return min(at for at in taken if at > since)
 
     def _write(self, event: dict[str, Any]) -> Write | None:
@@ -222,15 +240,18 @@ async def holds(d: Daemon, shards: int) -> None:
 
 
 @asynccontextmanager
-async def rig(folder: Path, **fleet: Any) -> AsyncIterator[Rig]:
-    """Create the namespace, and a source of demand. `fleet` are the limits of all workloads."""
+async def rig(folder: Path, database: str = "", max_gpus: int | None = None) -> AsyncIterator[Rig]:
+    """Create the namespace, and a source of demand.
+
+    The leases are in the database at this URL, if there is one. `max_gpus` limits all workloads together.
+    """
     demand = Demand()
     app = web.Application()
     app.router.add_get("/{name}", demand.answer)
     async with AsyncExitStack() as stack:
         kube = await stack.enter_async_context(kube_namespace())
         port = await stack.enter_async_context(listening(app))
-        opened = Rig(kube, demand, f"http://127.0.0.1:{port}/", folder, fleet)
+        opened = Rig(kube, demand, f"http://127.0.0.1:{port}/", folder, database, max_gpus)
         await opened.prepare()
         yield opened
 

@@ -12,11 +12,11 @@ from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
 from tests.servers.kube_real import KubeNamespace, kube_namespace, shipped_rules, workload
 from tests.servers.tcp_fault import TcpProxy, tcp_proxy
 
-KSERVE: Final = "serving.kserve.io/v1beta1"
+ENGINES: Final = "serving.example.com/v1beta1"
 KEDA: Final = "keda.sh/v1alpha1"
-SERVICE_RULES: Final = [
-    {"apiGroups": ["serving.kserve.io"], "resources": ["inferenceservices"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": ["serving.kserve.io"], "resources": ["inferenceservices/scale"], "verbs": ["get", "patch"]},
+ENGINE_RULES: Final = [
+    {"apiGroups": ["serving.example.com"], "resources": ["engines"], "verbs": ["get", "list", "watch"]},
+    {"apiGroups": ["serving.example.com"], "resources": ["engines/scale"], "verbs": ["get", "patch"]},
 ]
 
 
@@ -52,8 +52,8 @@ class Place(ABC):
         """Create StatefulSet `llm` with 2 replicas."""
 
     @abstractmethod
-    async def add_service(self, status: dict[str, Any]) -> None:
-        """Create InferenceService `llm`, with size 2 at `.spec.predictor.min` and this status."""
+    async def add_engine(self, status: dict[str, Any]) -> None:
+        """Create Engine `llm`, with size 2 at `.spec.predictor.min` and this status."""
 
 
 class FakePlace(Place):
@@ -65,7 +65,7 @@ class FakePlace(Place):
 
     async def size(self, plural: str = "deployments") -> int:
         spec = self.fake.get(plural, "llm")["spec"]
-        replicas: int = spec["predictor"]["min"] if plural == "inferenceservices" else spec["replicas"]
+        replicas: int = spec["predictor"]["min"] if plural == "engines" else spec["replicas"]
         return replicas
 
     async def set_size(self, replicas: int) -> None:
@@ -83,8 +83,8 @@ class FakePlace(Place):
     async def add_stateful_set(self) -> None:
         await self.fake.put("statefulsets", "llm", {"spec": {"replicas": 2}, "status": {"readyReplicas": 2}})
 
-    async def add_service(self, status: dict[str, Any]) -> None:
-        await self.fake.put("inferenceservices", "llm", {"spec": {"predictor": {"min": 2}}, "status": status})
+    async def add_engine(self, status: dict[str, Any]) -> None:
+        await self.fake.put("engines", "llm", {"spec": {"predictor": {"min": 2}}, "status": status})
 
 
 class RealPlace(Place):
@@ -95,8 +95,8 @@ class RealPlace(Place):
         self.namespace = kube_namespace.namespace
 
     async def size(self, plural: str = "deployments") -> int:
-        service = plural == "inferenceservices"
-        path = self.kube_namespace.path(plural, "llm", f"apis/{KSERVE}" if service else "apis/apps/v1")
+        service = plural == "engines"
+        path = self.kube_namespace.path(plural, "llm", f"apis/{ENGINES}" if service else "apis/apps/v1")
         spec = (await self.kube_namespace.call("GET", path))["spec"]
         replicas: int = spec["predictor"]["min"] if service else spec["replicas"]
         return replicas
@@ -125,13 +125,13 @@ class RealPlace(Place):
             "POST", self.kube_namespace.path("statefulsets"), workload("StatefulSet", "llm", 2)
         )
 
-    async def add_service(self, status: dict[str, Any]) -> None:
-        plural = "inferenceservices"
-        await self.kube_namespace.kind(plural, "InferenceService", KSERVE, ".spec.predictor.min")
-        await self.kube_namespace.permit(shipped_rules() + SERVICE_RULES)
-        await self.kube_namespace.permitted("patch", f"serving.kserve.io/{plural}/scale", granted=True)
-        body = {"apiVersion": KSERVE, "kind": "InferenceService", "metadata": {"name": "llm"}}
-        path = self.kube_namespace.path(plural, api=f"apis/{KSERVE}")
+    async def add_engine(self, status: dict[str, Any]) -> None:
+        plural = "engines"
+        await self.kube_namespace.kind(plural, "Engine", ENGINES, ".spec.predictor.min")
+        await self.kube_namespace.permit(shipped_rules() + ENGINE_RULES)
+        await self.kube_namespace.permitted("patch", f"serving.example.com/{plural}/scale", granted=True)
+        body = {"apiVersion": ENGINES, "kind": "Engine", "metadata": {"name": "llm"}}
+        path = self.kube_namespace.path(plural, api=f"apis/{ENGINES}")
         await self.kube_namespace.call("POST", path, {**body, "spec": {"predictor": {"min": 2}}})
         await self.kube_namespace.call("PATCH", f"{path}/llm/status", {"status": status})
 

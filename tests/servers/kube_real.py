@@ -59,9 +59,9 @@ class KubeNamespace:
         path = self.path("deployments", name) + "?fieldManager=kubectl"
         await self.call("PATCH", path, {"spec": {"replicas": replicas}})
 
-    async def unthrottled(self, name: str = "llm") -> None:
-        """Return when the scaler's writes are accepted again: the API server detects aborted ones later."""
-        path = self.path("deployments", name) + "/scale?dryRun=All"
+    async def unthrottled(self, path: str = "") -> None:
+        """Return when the scaler's dry writes are accepted again: the API server detects aborted ones later."""
+        path = path or self.path("deployments", "llm") + "/scale?dryRun=All"
         accepted = 0
         async with asyncio.timeout(SHOWN_S):
             while accepted < 5:
@@ -74,9 +74,17 @@ class KubeNamespace:
                     accepted = 0
                 await asyncio.sleep(0.02)
 
-    async def permit(self, rules: list[dict[str, Any]]) -> None:
-        """Replace the rules of the user `scaler`."""
-        await self.call("PATCH", self.path("roles", "forescale", RBAC), {"rules": rules})
+    async def permit(self, rules: list[dict[str, Any]], role: str = "forescale") -> None:
+        """Replace the rules of a Role of the user `scaler`."""
+        await self.call("PATCH", self.path("roles", role, RBAC), {"rules": rules})
+
+    async def grant(self, name: str) -> None:
+        """Create the Roles of a shipped manifest, and bind them to the user `scaler`."""
+        for manifest in manifests(name):
+            if manifest["apiVersion"].startswith("rbac."):
+                if "subjects" in manifest:
+                    manifest["subjects"] = [{"kind": "User", "name": "scaler"}]
+                await self.create(path_of(manifest, self.namespace), manifest)
 
     async def permitted(self, verb: str, resource: str, *, granted: bool) -> None:
         """Return when the API server applies the changed permission."""
@@ -107,12 +115,15 @@ class KubeNamespace:
             "spec": {"group": group, "scope": scope, "names": names, "versions": [version]},
         }
         await self.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+        cluster_wide = f"/apis/{api_version}/{plural}"
+        await self.served(cluster_wide if scope == "Cluster" else self.path(plural, api=f"apis/{api_version}"))
+
+    async def served(self, path: str) -> None:
+        """Return when the API server serves a path."""
         async with asyncio.timeout(SHOWN_S):
             while True:
                 try:
-                    cluster_wide = f"/apis/{api_version}/{plural}"
-                    where = cluster_wide if scope == "Cluster" else self.path(plural, api=f"apis/{api_version}")
-                    await self.call("GET", where)
+                    await self.call("GET", path)
                 except urllib.error.HTTPError:
                     await asyncio.sleep(0.05)
                 else:
@@ -157,9 +168,9 @@ def left_out(sent: Any, stored: Any, where: str = "") -> list[str]:
     return [] if sent == stored else [where]
 
 
-def shipped_rules() -> list[dict[str, Any]]:
-    """Return the rules of the shipped Role."""
-    return next(m["rules"] for m in manifests() if m["kind"] == "Role")
+def shipped_rules(name: str = "kubernetes") -> list[dict[str, Any]]:
+    """Return the rules of the Role of a shipped manifest."""
+    return next(m["rules"] for m in manifests(name) if m["kind"] == "Role")
 
 
 def workload(kind: str, name: str, replicas: int) -> dict[str, Any]:
@@ -173,8 +184,10 @@ def workload(kind: str, name: str, replicas: int) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def kube_namespace(plane: ControlPlane | None = None, ready: int | None = 2) -> AsyncIterator[KubeNamespace]:
-    """Create a namespace with Deployment `llm`: 2 replicas, of which at most `ready` become ready."""
+async def kube_namespace(
+    plane: ControlPlane | None = None, ready: int | None = 2, replicas: int = 2
+) -> AsyncIterator[KubeNamespace]:
+    """Create a namespace with Deployment `llm`. At most `ready` of the namespace's pods become ready."""
     plane = plane or shared()
     namespace = f"test-{next(NUMBERS)}"
     async with AsyncExitStack() as stack:
@@ -182,11 +195,8 @@ async def kube_namespace(plane: ControlPlane | None = None, ready: int | None = 
         nodes = await stack.enter_async_context(kubelet(plane, namespace, ready))
         opened = KubeNamespace(plane, namespace, proxy, nodes)
         await opened.call("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
-        for manifest in (*manifests(), *manifests("kubernetes-nodes")):
-            if manifest["apiVersion"].startswith("rbac."):
-                if "subjects" in manifest:
-                    manifest["subjects"] = [{"kind": "User", "name": "scaler"}]
-                await opened.create(path_of(manifest, namespace), manifest)
-        await opened.call("POST", opened.path("deployments"), workload("Deployment", "llm", 2))
+        await opened.grant("kubernetes")
+        await opened.grant("kubernetes-nodes")
+        await opened.call("POST", opened.path("deployments"), workload("Deployment", "llm", replicas))
         await opened.permitted("patch", "apps/deployments/scale", granted=True)
         yield opened

@@ -36,7 +36,7 @@ class Kubelet:
     async def run(self) -> None:
         """Update the pods until `stopping`."""
         while not self.stopping:
-            with contextlib.suppress(aiohttp.ClientError):  # the control plane may be down for a while
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):  # the control plane may be down for a while
                 await self._sync()
             await asyncio.sleep(POLL_S)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from scaler.clouds.kubernetes.objects import ScalableKind, group_of
 from scaler.clouds.kubernetes.permissions import Action
 from scaler.config.custom_resource import GROUP, PLURAL
+from scaler.config.kinds.kserve import GROUP as KSERVE_GROUP
 
 
 def sizing(kind: ScalableKind, namespace: str) -> list[Action]:
@@ -36,11 +37,32 @@ def events_about_resizes(namespace: str) -> list[Action]:
     ]
 
 
-def workloads(namespace: str) -> list[Action]:
-    """Return the actions to read workloads that objects define, and to write their status."""
-    actions = [Action(verb, GROUP, PLURAL, namespace) for verb in ("list", "watch")]
-    actions.append(Action("patch", GROUP, f"{PLURAL}/status", namespace))
-    return actions + [Action(verb, "", "configmaps", namespace) for verb in ("list", "watch")]
+def custom_resources(namespace: str) -> list[Action]:
+    """Return the actions to read Workloads, and to write their status.
+
+    An empty namespace stands for all.
+    """
+    verbs = {PLURAL: ("list", "watch"), f"{PLURAL}/status": ("patch",)}
+    return [
+        Action(verb, GROUP, resource, namespace, manifest="kubernetes-workloads.yaml")
+        for resource, allowed in verbs.items()
+        for verb in allowed
+    ]
+
+
+def config_maps(namespace: str) -> list[Action]:
+    """Return the actions to read workloads in ConfigMaps. An empty namespace stands for all."""
+    return [
+        Action(verb, "", "configmaps", namespace, manifest="kubernetes-workloads.yaml") for verb in ("list", "watch")
+    ]
+
+
+def leases(namespace: str) -> list[Action]:
+    """Return the actions to share workloads among daemons."""
+    verbs = ("get", "list", "watch", "create", "patch", "delete")
+    return [
+        Action(verb, "coordination.k8s.io", "leases", namespace, manifest="kubernetes-leases.yaml") for verb in verbs
+    ]
 
 
 def following(namespace: str, *, drain: bool = False) -> list[Action]:
@@ -65,13 +87,27 @@ def following(namespace: str, *, drain: bool = False) -> list[Action]:
 
 def karpenter(events_in: str) -> list[Action]:
     """Return the actions to size a static NodePool and follow its nodes."""
-    actions = [Action(verb, "karpenter.sh", "nodepools") for verb in ("get", "list", "watch")]
-    actions.append(Action("patch", "karpenter.sh", "nodepools/scale"))
-    actions += [Action(verb, "karpenter.sh", "nodeclaims") for verb in ("list", "watch")]
+    verbs = {"nodepools": ("get", "list", "watch"), "nodepools/scale": ("patch",), "nodeclaims": ("list", "watch")}
+    actions = [
+        Action(verb, "karpenter.sh", resource, manifest="kubernetes-nodes.yaml")
+        for resource, allowed in verbs.items()
+        for verb in allowed
+    ]
     for verb in ("list", "watch"):
         actions.append(Action(verb, "", "nodes", needed=False, for_what="interruption notices"))
         actions.append(Action(verb, "", "events", events_in, needed=False, for_what="capacity shortages"))
     return actions
+
+
+def kserve(plural: str, namespace: str) -> list[Action]:
+    """Return the actions to read KServe's objects of a kind."""
+    return [Action(verb, KSERVE_GROUP, plural, namespace) for verb in ("get", "list", "watch")]
+
+
+def kserve_sizing(plural: str, namespace: str, child: ScalableKind) -> list[Action]:
+    """Return the actions to set the size in KServe's objects, and to follow their children."""
+    write = Action("patch", KSERVE_GROUP, plural, namespace)
+    return [write, *observing(child, namespace), *events_about_resizes(namespace)]
 
 
 def buffers(namespace: str) -> list[Action]:

@@ -1,18 +1,27 @@
-"""Custom resources with `.spec.replicas`, retained as whole objects.
+"""Custom resources whose spec has their size, retained as whole objects.
 
-They are Karpenter's NodePools and CapacityBuffers.
+They are Karpenter's NodePools, CapacityBuffers, and KServe's objects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.list_and_watch import CONFIRM_S, Follower, WatchPath
-from scaler.clouds.kubernetes.objects import ScalableState, Writer, field_manager, is_newer, text_field, writer_of
+from scaler.clouds.kubernetes.objects import (
+    SIZE,
+    Path,
+    ScalableState,
+    Writer,
+    field_manager,
+    is_newer,
+    text_field,
+    writer_of,
+)
 from scaler.clouds.kubernetes.session import Body, Session, accepted_body
 from scaler.clouds.response_validation import machine_count, unavailable_if_malformed
 from scaler.clouds.singleflight import Singleflight
@@ -49,8 +58,13 @@ class CustomObject:
     spec: Mapping[str, Any]
     status: Mapping[str, Any]
     generation: int | None
-    writer: Writer | None
     at: float
+    annotations: Mapping[str, Any] = field(default_factory=dict)
+    managed_fields: Sequence[Mapping[str, Any]] = ()
+
+    def writer(self, path: Path = SIZE) -> Writer | None:
+        """Return the last writer of a field of its spec."""
+        return writer_of(self.managed_fields, path)
 
     def condition(self, kind: str) -> Mapping[str, Any]:
         """Return a condition of its status; empty without one of this type."""
@@ -77,7 +91,7 @@ class Objects(Follower):
         if (
             refresh
             or custom_object is None
-            or not 0 <= self._clock.now() - self._confirmed_at(custom_object) <= CONFIRM_S
+            or not 0 <= self._clock.now() - self.confirmed_since(custom_object) <= CONFIRM_S
         ):
             custom_object = await self._flights.share(name, lambda: self._read(name, timeout_s))
         return custom_object
@@ -90,21 +104,26 @@ class Objects(Follower):
             raise Misconfigured(f"{self._collection.plural} {name} {UNSIZED.format(hint=self._collection.hint)}")
         desired = machine_count(f"{self._collection.plural} {name}: spec.replicas", replicas)
         return ScalableState(
-            name, custom_object.version, desired, None, custom_object.writer, self._confirmed_at(custom_object)
+            name, custom_object.version, desired, None, custom_object.writer(), self.confirmed_since(custom_object)
         )
 
     async def resize(self, name: str, replicas: int, version: str, timeout_s: float) -> None:
         """Set the size of an object that still has `version`. Raises port errors."""
+        await self.patch(name, {"replicas": replicas}, version, timeout_s)
+
+    async def patch(self, name: str, spec: Body, version: str, timeout_s: float) -> None:
+        """Merge fields into the spec of an object that still has `version`. Raises port errors."""
         resource = "/".join(filter(None, (self._collection.plural, self._collection.subresource)))
         path = "/".join(filter(None, (self._collection.path, name, self._collection.subresource)))
-        patch: Body = {"spec": {"replicas": replicas}}
+        patch: Body = {"spec": spec}
         if version:
             patch["metadata"] = {"resourceVersion": version}
         what, query = f"patch {resource} {name}", {"fieldManager": field_manager()}
         await self._session.call(what, "PATCH", path, timeout_s, query=query, body=patch)
         self._objects.pop(name, None)  # the next read or the watch restores it
 
-    def _confirmed_at(self, custom_object: CustomObject) -> float:
+    def confirmed_since(self, custom_object: CustomObject) -> float:
+        """Return the time of an object's last confirmation, by a read or by the watch."""
         return max(custom_object.at, self.confirmed_at)
 
     async def _read(self, name: str, timeout_s: float) -> CustomObject:
@@ -152,16 +171,19 @@ def parse_object(body: Mapping[str, Any], at: float) -> CustomObject:
     with unavailable_if_malformed("an object"):
         metadata = body["metadata"]
         spec, status = body.get("spec") or {}, body.get("status") or {}
-        for part in (spec, spec.get("limits") or {}, status, *(status.get("conditions") or ())):
+        annotations, managed_fields = metadata.get("annotations") or {}, metadata.get("managedFields") or ()
+        for part in (spec, spec.get("limits") or {}, status, annotations, *(status.get("conditions") or ())):
             part.get("type")  # raises AttributeError unless it is a mapping
+        writer_of(managed_fields)  # raises where it is malformed
         return CustomObject(
             text_field(metadata, "name"),
             text_field(metadata, "resourceVersion"),
             spec,
             status,
             metadata.get("generation"),
-            writer_of(metadata.get("managedFields") or ()),
             at,
+            annotations,
+            managed_fields,
         )
 
 

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from scaler.clouds.kubernetes import credentials
+from scaler.clouds.kubernetes import actions, credentials, permissions
 from scaler.clouds.kubernetes.list_and_watch import Follower, WatchPath
 from scaler.clouds.kubernetes.objects import MANAGER, text_field
 from scaler.clouds.kubernetes.session import Body, KubeResponse, Session, accepted_body
 from scaler.clouds.response_validation import list_of, unavailable_if_malformed
 from scaler.config.high_availability import HighAvailability
 from scaler.leases.protocol import Claim, Origin, Record
-from scaler.leases.store import Observe
-from scaler.ports import Conflict, Context
+from scaler.leases.store import Observe, limited_duration_s
+from scaler.ports import Conflict, Context, Permit
 
 API: Final = "coordination.k8s.io/v1"
 LABEL: Final = "forescale.io/installation"
 """Label of an installation's leases."""
 NOTE: Final = "forescale.io/note"
 """Annotation with a record's note."""
-MAX_DURATION_S: Final = 3600.0
-"""Maximum duration that is read from a record: a wrong one must not keep a shard forever. Seconds."""
 NAMESPACE_FILE: Final = credentials.POD_FOLDER / "namespace"
 
 
@@ -45,9 +43,13 @@ class KubernetesLeases:
         self._session = session
         self._installation = spec.name
         self._timeout_s = spec.lease.renew_s
-        self._path = f"/apis/{API}/namespaces/{spec.lease.namespace or own_namespace(NAMESPACE_FILE)}/leases"
+        self._namespace = spec.lease.namespace or own_namespace(NAMESPACE_FILE)
+        self._path = f"/apis/{API}/namespaces/{self._namespace}/leases"
         self._query = {"labelSelector": f"{LABEL}={spec.name}"}
         self._watch: LeaseWatch | None = None
+
+    async def permits(self) -> Sequence[Permit]:
+        return await permissions.permits(self._session, actions.leases(self._namespace), self._timeout_s)
 
     async def list(self) -> Mapping[str, Record]:
         what = "list leases"
@@ -140,12 +142,11 @@ def parse(body: Body) -> tuple[str, Record]:
     with unavailable_if_malformed("a lease"):
         metadata, spec = body["metadata"], body.get("spec") or {}
         note = (metadata.get("annotations") or {}).get(NOTE) or ""
-        duration_s, transitions = spec.get("leaseDurationSeconds"), spec.get("leaseTransitions")
-        known_s = float(duration_s) if isinstance(duration_s, int) and duration_s > 0 else MAX_DURATION_S
+        transitions = spec.get("leaseTransitions")
         record = Record(
             str(spec.get("holderIdentity") or ""),
             transitions if isinstance(transitions, int) else 0,
-            min(known_s, MAX_DURATION_S),
+            limited_duration_s(spec.get("leaseDurationSeconds")),
             text_field(metadata, "resourceVersion"),
             note if isinstance(note, str) else json.dumps(note),
             str(spec.get("renewTime") or ""),

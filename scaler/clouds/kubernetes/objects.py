@@ -4,30 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NewType
+from typing import Any, Final, NewType, TypeAlias
 
 from scaler.clouds.kubernetes.selectors import Selector, parse_label_selector, parse_selector_text
 from scaler.clouds.kubernetes.session import Session, accepted_body
 from scaler.clouds.response_validation import list_of, machine_count, unavailable_if_malformed
 from scaler.clouds.timestamps import seconds_of
+from scaler.config.kinds.kubernetes import KNOWN_KINDS
 from scaler.leases.fence import write_epoch
 from scaler.ports import Misconfigured
 
 ApiGroup = NewType("ApiGroup", str)
+Path: TypeAlias = tuple[str, ...]
+"""Keys of a field within `.spec`."""
+SIZE: Final[Path] = ("replicas",)
 MANAGER: Final = "forescale"
 """Field manager of the daemon's writes without leases."""
 MAX_VERSION_CHARS: Final = 20
 """Maximum length of a numeric resource version: etcd's revisions are 64-bit integers."""
-KNOWN: Final = frozenset(
-    {
-        ("apps", "Deployment"),
-        ("apps", "ReplicaSet"),
-        ("apps", "StatefulSet"),
-        ("leaderworkerset.x-k8s.io", "LeaderWorkerSet"),
-    }
-)
-"""Kinds whose size is `.spec.replicas`, with a default by the API server, and whose ready replicas are
-`.status.readyReplicas` (0 where absent)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +49,7 @@ class ScalableKind:
 
     @property
     def known(self) -> bool:
-        return (group_of(self.api_version), self.name) in KNOWN
+        return (group_of(self.api_version), self.name) in KNOWN_KINDS
 
     def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
         """Return the path of an object, or of all objects of this kind in the namespace."""
@@ -232,11 +226,21 @@ def _refusal(desired: int | None, status: Mapping[str, Any], at: float) -> Refus
     return Refusal(missing, seconds_of(condition.get("lastTransitionTime"), at), str(condition.get("message") or ""))
 
 
-def writer_of(fields: Any) -> Writer | None:
-    """Return the field manager that wrote the size last."""
+def writer_of(managed_fields: Any, path: Path = SIZE) -> Writer | None:
+    """Return the field manager that wrote a field of the spec last; by default the size."""
     owners = [
         Writer(str(entry.get("manager")), str(entry.get("time", "")))
-        for entry in fields
-        if "f:replicas" in ((entry.get("fieldsV1") or {}).get("f:spec") or {})
+        for entry in managed_fields
+        if _owns(entry, ("spec", *path))
     ]
     return max(owners, key=lambda w: w.at, default=None)
+
+
+def _owns(entry: Mapping[str, Any], path: Path) -> bool:
+    """Return whether an entry of the managed fields has a field."""
+    fields = entry.get("fieldsV1") or {}
+    for key in path:
+        if f"f:{key}" not in fields:
+            return False
+        fields = fields[f"f:{key}"] or {}
+    return True

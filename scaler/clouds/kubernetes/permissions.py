@@ -11,7 +11,6 @@ from scaler.clouds.kubernetes.session import Session
 from scaler.ports import Permit, Unavailable
 
 REVIEWS_PATH: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-REMEDY: Final = "grant it in a Role with the rules in config/deploy/kubernetes.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +19,8 @@ class Action:
 
     `namespace` is empty for cluster-scoped resources.
 
-    `needed`: the pool cannot be sized without it. `for_what` is the purpose of an optional action.
+    `needed`: the pool or setting does not work without it. `for_what` is the purpose of an optional action. `manifest`
+    is the file in config/deploy that grants it.
     """
 
     verb: str
@@ -29,11 +29,17 @@ class Action:
     namespace: str = ""
     needed: bool = True
     for_what: str = ""
+    manifest: str = "kubernetes.yaml"
 
     @property
     def description(self) -> str:
         namespace = f" in namespace {self.namespace}" if self.namespace else ""
         return f"{self.verb} {self.resource}{f'.{self.group}' if self.group else ''}{namespace}"
+
+    @property
+    def remedy(self) -> str:
+        role = "Role" if self.namespace else "ClusterRole"
+        return f"grant it in a {role} with the rules in config/deploy/{self.manifest}"
 
 
 async def permits(session: Session, actions: Sequence[Action], timeout_s: float) -> list[Permit]:
@@ -60,5 +66,5 @@ async def _permit(session: Session, action: Action, timeout_s: float) -> Permit:
         raise Unavailable(f"{what}: malformed response: no status.allowed")
     granted: bool = status["allowed"]
     if granted or action.needed:
-        return Permit(action.description, granted, "" if granted else REMEDY)
+        return Permit(action.description, granted, "" if granted else action.remedy)
     return Permit(action.description, None, f"not granted; optional, needed only for {action.for_what}")

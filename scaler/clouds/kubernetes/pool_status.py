@@ -7,16 +7,18 @@ from scaler.clouds.kubernetes import replicas
 from scaler.clouds.kubernetes.objects import ScalableState
 from scaler.clouds.kubernetes.replicas import ReplicaDetails, ReplicaObserver
 from scaler.clouds.kubernetes.session import Session
-from scaler.config.kinds.kubernetes import KubernetesObject
+from scaler.config.kinds.kubernetes import PodsPool
 from scaler.ports import Context
 
 
-async def open_replica_observer(spec: KubernetesObject, context: Context, session: Session) -> ReplicaObserver | None:
-    """Return the observer of a pool's pods; None with `watch_pods: false`."""
+async def open_replica_observer(
+    spec: PodsPool, kind: str, name: str, context: Context, session: Session
+) -> ReplicaObserver | None:
+    """Return the observer of the pods of a pool's object; None with `watch_pods: false`."""
     if not spec.watch_pods:
         return None
     watched = await replicas.watched(context, session, spec.cluster, spec.namespace)
-    return ReplicaObserver(watched, spec.object_kind, spec.name, spec.market, spec.unscheduled_s)
+    return ReplicaObserver(watched, kind, name, spec.market, spec.unscheduled_s)
 
 
 def status_of(state: ScalableState, desired: int, ready: int, observer: ReplicaObserver | None) -> PoolStatus:

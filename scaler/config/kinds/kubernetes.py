@@ -16,13 +16,53 @@ from scaler.clouds.kubernetes.cluster import KubeCluster, object_target
 from scaler.clouds.kubernetes.drain_settings import Drain
 
 CAPACITY_BUFFER_GROUP: Final = "autoscaling.x-k8s.io"
+KNOWN_KINDS: Final = frozenset(
+    {
+        ("apps", "Deployment"),
+        ("apps", "ReplicaSet"),
+        ("apps", "StatefulSet"),
+        ("leaderworkerset.x-k8s.io", "LeaderWorkerSet"),
+    }
+)
+"""Namespaced kinds whose size is `.spec.replicas`, with a default by the API server, and whose ready replicas are
+`.status.readyReplicas` (0 where absent)."""
 OBJECT_NAME: Final = Pattern(
     r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", "at most 253 lowercase letters, digits and inner hyphens and dots"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class KubernetesObject(Pool):
+class PodsPool(Pool):
+    """Pods of a namespace, which a pool observes as its replicas."""
+
+    namespace: Annotated[
+        str, FieldMetadata("Namespace of the object; ignored for cluster-scoped kinds. Default: default.", pattern=NAME)
+    ] = "default"
+    cluster: Annotated[
+        KubeCluster,
+        FieldMetadata(
+            "Kubernetes cluster. Default: the cluster of the daemon's pod, or of the current kubeconfig context."
+        ),
+    ] = field(default_factory=KubeCluster)
+    watch_pods: Annotated[
+        bool,
+        FieldMetadata(
+            "Watch the object's pods, their nodes and events, to see interruption notices, zones and unschedulable"
+            " pods. Default: true."
+        ),
+    ] = True
+    unscheduled_s: Annotated[
+        float,
+        FieldMetadata(
+            "Count a pod as a capacity shortage if it is unschedulable for this time and no node autoscaler reacted."
+            " The default of 300 gives a node autoscaler time to react. Seconds.",
+            gt=0,
+        ),
+    ] = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class KubernetesObject(PodsPool):
     """A Kubernetes object with a scale subresource, whose replicas a pool observes."""
 
     api_version: Annotated[
@@ -49,30 +89,6 @@ class KubernetesObject(Pool):
             example="llama-chat",
         ),
     ]
-    namespace: Annotated[
-        str, FieldMetadata("Namespace of the object; ignored for cluster-scoped kinds. Default: default.", pattern=NAME)
-    ] = "default"
-    cluster: Annotated[
-        KubeCluster,
-        FieldMetadata(
-            "Kubernetes cluster. Default: the cluster of the daemon's pod, or of the current kubeconfig context."
-        ),
-    ] = field(default_factory=KubeCluster)
-    watch_pods: Annotated[
-        bool,
-        FieldMetadata(
-            "Watch the object's pods, their nodes and events, to see interruption notices, zones and unschedulable"
-            " pods. Default: true."
-        ),
-    ] = True
-    unscheduled_s: Annotated[
-        float,
-        FieldMetadata(
-            "Count a pod as a capacity shortage if it is unschedulable for this time and no node autoscaler reacted."
-            " The default of 300 gives a node autoscaler time to react. Seconds.",
-            gt=0,
-        ),
-    ] = 300.0
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
         return (object_target(self.cluster, self.api_version, self.object_kind, self.namespace, self.name),)

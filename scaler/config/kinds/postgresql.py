@@ -7,19 +7,13 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from policies.model.field_metadata import FieldMetadata
-from scaler.clouds.tls import HOST, Tls
-from scaler.config.secret import Secret
+from scaler.config.postgresql_server import PostgreSqlServer
 
 
 @dataclass(frozen=True, kw_only=True)
-class PostgreSql:
+class PostgreSql(PostgreSqlServer):
     """Numbers in the single row that a PostgreSQL query returns."""
 
-    host: Annotated[str, FieldMetadata("Host name of the server.", pattern=HOST, example="postgresql.llm")]
-    database: Annotated[str, FieldMetadata("Name of the database.", example="jobs")]
-    username: Annotated[
-        str, FieldMetadata("User name. The user needs only SELECT on what the query reads.", example="forescale")
-    ]
     query: Annotated[
         str,
         FieldMetadata(
@@ -35,9 +29,6 @@ class PostgreSql:
             " any name. Default: visible."
         ),
     ] = ("visible",)
-    port: Annotated[int, FieldMetadata("Port of the server. Default: 5432, PostgreSQL's own.", ge=1, le=65535)] = 5432
-    password: Annotated[Secret | None, FieldMetadata("Reference to the password. Default: null, no password.")] = None
-    tls: Annotated[Tls | None, FieldMetadata("TLS to the server; {} trusts the system. Default: null, no TLS.")] = None
     max_age_s: Annotated[
         float, FieldMetadata("Treat older values as stale. The default of 60 is four ticks of 15 s. Seconds.", gt=0)
     ] = 60.0

@@ -17,7 +17,7 @@ from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import settled
 from tests.fakes import ManualClock
 from tests.servers.control_plane import why_not
-from tests.servers.kube_places import KSERVE, Place, fake_place, real_place
+from tests.servers.kube_places import ENGINES, Place, fake_place, real_place
 
 REAL = pytest.param(
     "real", marks=(pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not() or "there is one"))
@@ -158,11 +158,11 @@ async def test_stateful_set_is_resized(place: Place, opened: Open) -> None:
 async def test_custom_resource_is_resized_through_its_scale_subresource(
     place: Place, opened: Open, status: dict[str, int], ready: int
 ) -> None:
-    await place.add_service(status)
-    actuator = await opened("InferenceService", KSERVE)
+    await place.add_engine(status)
+    actuator = await opened("Engine", ENGINES)
     observed = await settled(actuator, lambda s: s.desired == 2)
     assert observed.ready == ready
     await actuator.resize(0, observed)
-    assert await place.size("inferenceservices") == 0
+    assert await place.size("engines") == 0
     await actuator.resize(4, await settled(actuator, lambda s: s.desired == 0))
-    assert await place.size("inferenceservices") == 4
+    assert await place.size("engines") == 4

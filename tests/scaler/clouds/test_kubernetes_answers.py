@@ -20,7 +20,7 @@ from tests.servers.spoiling import GONE, Ahead, Lane, Mangle, same_pool_or_fair,
 STRANGE: Final[tuple[Any, ...]] = (GONE, None, {}, 10**30)
 ABOUT = {
     "deployment": "/apis/apps/",
-    "service": "/apis/serving.kserve.io/",
+    "service": "/apis/serving.example.com/",
     "karpenter": "/apis/karpenter.sh/",
     "buffer": "/apis/autoscaling.x-k8s.io/",
 }
@@ -60,8 +60,8 @@ async def test_malformed_response_never_reports_a_smaller_pool(kind: str, tmp_pa
         specs = {
             "deployment": Kubernetes(name="llm", cluster=cluster, watch_pods=False),
             "service": Kubernetes(
-                api_version="serving.kserve.io/v1beta1",
-                object_kind="InferenceService",
+                api_version="serving.example.com/v1beta1",
+                object_kind="Engine",
                 name="llm",
                 cluster=cluster,
                 watch_pods=False,
@@ -70,7 +70,7 @@ async def test_malformed_response_never_reports_a_smaller_pool(kind: str, tmp_pa
             "buffer": CapacityBuffer(name="room", tier="warm_node", cluster=cluster),
         }
         await put_deployment(fake, "llm", 2)
-        await fake.put("inferenceservices", "llm", {"spec": {"predictor": {"min": 2}}, "status": {"replicas": 2}})
+        await fake.put("engines", "llm", {"spec": {"predictor": {"min": 2}}, "status": {"replicas": 2}})
         await fake.put("nodepools", "spot", {"spec": {"replicas": 2, "limits": {"nodes": "5"}}})
         for number in range(2):
             await fake.put("nodes", f"node-{number}", node("us-a"))

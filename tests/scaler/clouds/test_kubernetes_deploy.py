@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import yaml
 
-from scaler.clouds.kubernetes.actions import buffers, following, karpenter, sizing, workloads
+from scaler.clouds.kubernetes.actions import (
+    buffers,
+    config_maps,
+    custom_resources,
+    following,
+    karpenter,
+    leases,
+    sizing,
+)
 from scaler.clouds.kubernetes.objects import ScalableKind
+from scaler.clouds.kubernetes.permissions import Action
 from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.config.load import load
 from tests.servers.kube_real import manifests
@@ -69,10 +79,19 @@ def test_shipped_roles_grant_exactly_the_needed_actions() -> None:
     assert granted == {(action.verb, action.group, action.resource) for action in actions}
 
 
-def test_shipped_role_of_workloads_grants_exactly_the_needed_actions() -> None:
-    (rules,) = [manifest["rules"] for manifest in manifests("kubernetes-workloads") if manifest["kind"] == "Role"]
+@pytest.mark.parametrize(
+    ("manifest", "actions"),
+    [
+        ("kubernetes-workloads", [*custom_resources("llm"), *config_maps("llm")]),
+        ("kubernetes-leases", leases("llm")),
+    ],
+    ids=["workloads", "leases"],
+)
+def test_shipped_role_of_a_setting_grants_exactly_the_needed_actions(manifest: str, actions: list[Action]) -> None:
+    (rules,) = [made["rules"] for made in manifests(manifest) if made["kind"] == "Role"]
     granted = {(v, g, r) for rule in rules for v in rule["verbs"] for g in rule["apiGroups"] for r in rule["resources"]}
-    assert granted == {(action.verb, action.group, action.resource) for action in workloads("llm")}
+    assert granted == {(action.verb, action.group, action.resource) for action in actions}
+    assert {action.manifest for action in actions} == {f"{manifest}.yaml"}
 
 
 def test_shipped_placeholders_are_the_pool_of_the_example() -> None:

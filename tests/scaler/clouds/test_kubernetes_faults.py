@@ -371,12 +371,12 @@ async def test_cluster_scoped_kind_is_resized(place: FakePlace, opened: Open) ->
 
 
 async def test_omitted_readiness_is_zero_if_another_object_reports_it(place: FakePlace, opened: Open) -> None:
-    await place.add_service({"replicas": 2})
+    await place.add_engine({"replicas": 2})
     scaled = {"spec": {"predictor": {"min": 1}}, "status": {"readyReplicas": 1}}
-    await place.fake.put("inferenceservices", "other", scaled)
-    version = "serving.kserve.io/v1beta1"
-    await settled(await opened("other", "InferenceService", version), lambda s: s.ready == 1)
-    assert (await settled(await opened("llm", "InferenceService", version), lambda s: s.desired == 2)).ready == 0
+    await place.fake.put("engines", "other", scaled)
+    version = "serving.example.com/v1beta1"
+    await settled(await opened("other", "Engine", version), lambda s: s.ready == 1)
+    assert (await settled(await opened("llm", "Engine", version), lambda s: s.desired == 2)).ready == 0
 
 
 # --- writes and their writers

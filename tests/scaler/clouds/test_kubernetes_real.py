@@ -241,7 +241,8 @@ def calls(place: RealPlace) -> list[tuple[Call, int]]:
     return logged
 
 
-SHIPPED = [m for name in ("kubernetes", "kubernetes-nodes", "placeholders") for m in manifests(name)]
+FILES = ("kubernetes", "kubernetes-nodes", "kubernetes-kserve", "placeholders")
+SHIPPED = [manifest for file in FILES for manifest in manifests(file)]
 
 
 @pytest.mark.parametrize("manifest", SHIPPED, ids=lambda m: f"{m['kind']}-{m['metadata']['name']}")

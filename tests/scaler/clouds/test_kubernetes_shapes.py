@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ from policies.model import PoolName, WorkloadName
 from scaler.actuators.capacity_buffer import provided_replicas
 from scaler.actuators.karpenter_node_pool import nodes_limit
 from scaler.adapters import open_pool
-from scaler.clouds.kubernetes import custom_resources, events, node_claims, nodes, objects, pods
+from scaler.clouds.kubernetes import custom_resources, events, kserve, node_claims, nodes, objects, pods
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.drain_settings import Drain
 from scaler.clouds.kubernetes.objects import ScalableKind
 from scaler.clouds.kubernetes.other_autoscalers import targets
+from scaler.config.kinds.kserve import KServe
 from scaler.config.kinds.kubernetes import CapacityBuffer, KarpenterNodePool, Kubernetes
-from scaler.ports import PortError, Unavailable
+from scaler.ports import Misconfigured, PortError, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
 from tests.fakes import ManualClock
 from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
@@ -49,6 +51,18 @@ def buffer(body: Mapping[str, Any]) -> object:
     return nodes_limit(parsed), ready
 
 
+def kserve_object(spec: KServe, body: Mapping[str, Any]) -> object:
+    """Read all that a pool reads of an object; a size or child of another kind is refused."""
+    parent = custom_resources.parse_object(body, 0.0)
+    failed, _ = kserve.missing_replicas(parent, 3, 2)
+    assert failed in {0, 2, 3}
+    kserve.reason_not_ready(parent)
+    try:
+        return kserve.component_of(spec, parent)
+    except Misconfigured as e:
+        return str(e)
+
+
 DEPLOYMENT = ScalableKind("apps/v1", "Deployment", "deployments", namespaced=True)
 OTHER = ScalableKind("x.io/v1", "Thing", "things", namespaced=True)
 COUNTS = {"replicas": 2, "readyReplicas": 2, "conditions": [FAILING]}
@@ -60,6 +74,29 @@ GROWS = {**PLACED, "message": "1/3 virtual pods required new capacity, 1 failed"
 OF_BUFFER = {"spec": {"replicas": 3, "limits": {"nodes": "5"}}, "status": {"replicas": 2, "conditions": [GROWS]}}
 SCALER = {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "x"}}
 
+NOT_READY = {
+    "type": "Ready",
+    "status": "False",
+    "reason": "r",
+    "message": "m",
+    "lastTransitionTime": "2026-01-01T00:00:00Z",
+}
+FAILED = {"transitionStatus": "BlockedByFailedLoad", "lastFailureInfo": {"reason": "r", "message": "m", "time": "2026"}}
+PREDICTOR = {
+    "spec": {"predictor": {"minReplicas": 2, "maxReplicas": 2}},
+    "status": {"deploymentMode": "Standard", "modelStatus": FAILED, "conditions": [NOT_READY], "observedGeneration": 1},
+}
+DECODE = {
+    "spec": {"replicas": 2, "prefill": {"replicas": 1, "worker": {}}},
+    "status": {
+        "workloads": {"primary": {"kind": "Deployment", "name": "x-kserve"}},
+        "conditions": [NOT_READY],
+        "observedGeneration": 1,
+    },
+}
+LLM_SERVICE = KServe(name="x", object_kind="LLMInferenceService")
+OF_CLASS = {"generation": 1, "annotations": {"serving.kserve.io/autoscalerClass": "none"}}
+
 CASES: dict[str, tuple[Callable[[Mapping[str, Any]], object], dict[str, Any]]] = {
     "pod": (lambda body: pods.parse(body, 0.0), whole(ready_pod("x", "n"), **OWNED)),
     "node": (nodes.parse, whole({**node("us-a"), "spec": TAINTED, "status": CONDITIONS})),
@@ -69,6 +106,9 @@ CASES: dict[str, tuple[Callable[[Mapping[str, Any]], object], dict[str, Any]]] =
     "custom": (lambda body: objects.parse(OTHER, body, 0.0), whole(SIZED, **FIELDS)),
     "scale": (lambda body: objects.scale_of("get", body), whole(SCALE)),
     "buffer": (buffer, whole(OF_BUFFER, generation=1)),
+    "predictor": (partial(kserve_object, KServe(name="x")), whole(PREDICTOR, **OF_CLASS, **FIELDS)),
+    "llm service": (partial(kserve_object, LLM_SERVICE), whole(DECODE, generation=1)),
+    "prefill": (partial(kserve_object, replace(LLM_SERVICE, component="prefill")), whole(DECODE, generation=1)),
     "autoscaler": (lambda body: targets([dict(body)]), whole({"spec": SCALER})),
 }
 

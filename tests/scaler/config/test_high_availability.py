@@ -9,6 +9,8 @@ import pytest
 
 from policies.model import WorkloadName
 from scaler.config.load import load
+from scaler.config.postgresql_server import TABLE
+from scaler.extras import missing_packages
 from scaler.leases.shard_map import ShardMap, shard_map
 from tests.scaler.config.test_limits_config import problems_of
 
@@ -37,6 +39,13 @@ def placed(folder: Path, *documents: str, daemon: str = "daemon: {}\n") -> Shard
     return shard_map(load([folder]), SHARDS)
 
 
+SERVER = "server: {host: db, database: forescale, username: forescale}"
+
+
+def belongs_to(kind: str) -> str:
+    return f"belongs to kind: {kind}; remove it, or set kind: {kind}"
+
+
 @pytest.mark.parametrize(
     ("lease", "path", "rule"),
     [
@@ -46,13 +55,42 @@ def placed(folder: Path, *documents: str, daemon: str = "daemon: {}\n") -> Shard
             "daemon.ha.lease.duration_s",
             "must be above 14, the sum of renew_s and the deadline_s of workload a",
         ),
-        ("kind: etcd", "daemon.ha.lease.kind", "must be kubernetes"),
+        ("kind: etcd", "daemon.ha.lease.kind", "must be one of kubernetes, postgresql"),
+        (
+            "kind: postgresql",
+            "daemon.ha.lease.server",
+            "is required with kind: postgresql. Set its host, database and username",
+        ),
+        (f"namespace: llm, kind: postgresql, {SERVER}", "daemon.ha.lease.namespace", belongs_to("kubernetes")),
+        (SERVER, "daemon.ha.lease.server", belongs_to("postgresql")),
+        ("table: other", "daemon.ha.lease.table", belongs_to("postgresql")),
+        (
+            f"kind: postgresql, table: 'a; b', {SERVER}",
+            "daemon.ha.lease.table",
+            f"must be {TABLE.words}, such as forescale_leases",
+        ),
     ],
 )
 def test_lease_leaves_time_for_renewals_and_writes(tmp_path: Path, lease: str, path: str, rule: str) -> None:
     daemon = f"daemon: {{ha: {{lease: {{{lease}}}}}}}\n"
     problems = problems_of(tmp_path, daemon, document("a", deployment("a"), more="deadline_s: 9"))
     assert [(p.path, p.rule) for p in problems] == [(path, rule)]
+
+
+@pytest.mark.parametrize("store", ["{}", f"{{directory: shared, {SERVER}}}"])
+def test_snapshots_have_one_store(tmp_path: Path, store: str) -> None:
+    daemon = f"daemon: {{snapshots: {store}}}\n"
+    problems = problems_of(tmp_path, daemon, document("a", deployment("a")))
+    assert [(p.path, p.rule) for p in problems] == [("daemon.snapshots", "requires either directory or server")]
+
+
+@pytest.mark.parametrize(
+    ("more", "extras"), [("", {"kubernetes"}), (f"kind: postgresql, {SERVER}", {"kubernetes", "postgresql"})]
+)
+def test_store_of_leases_needs_its_extra(tmp_path: Path, more: str, extras: set[str]) -> None:
+    documents = (f"daemon: {{ha: {{lease: {{{more}}}}}}}\n", document("a", deployment("a")))
+    (tmp_path / "c.yaml").write_text("---\n".join(documents))
+    assert missing_packages(load([tmp_path])).keys() - {"sim"} == extras
 
 
 def test_workloads_that_share_a_lock_are_in_one_shard(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ AZURE = {"subscription_id": "00000000-0000-0000-0000-00000000000a"}
 TIER = {"tier": "warm_node", "serves": "first", "lead_time_s": 10}
 GCP = {"project": {"id": "my-project"}, "location": "us-central1"}
 VERTEX = {"endpoint": "123", "deployed_model": "7", **GCP}
+LLM_SERVICE = {"kind": "kserve", "object_kind": "LLMInferenceService", "name": "llm"}
 TPU = {"cluster": "c", "slice_zone": "us-west4-a", "machine_type": "ct5lp-hightpu-4t", "topology": "4x4", **GCP}
 KUBECONFIG = """\
 current-context: prod
@@ -89,6 +90,7 @@ SAME: dict[str, tuple[Settings, Settings]] = {
         {"kind": "kubernetes", "api_version": "karpenter.sh/v1", "object_kind": "NodePool", "name": "n",
          "namespace": "any"},
     ),
+    "kserve": ({"kind": "kserve", "name": "llm"}, {"kind": "kubernetes", "name": "llm-predictor"}),
     "kubernetes": (
         {"kind": "kubernetes", "name": "llm"},
         {"kind": "kubernetes", "name": "llm", "namespace": "default", "api_version": "apps/v1beta2",
@@ -133,6 +135,8 @@ DIFFERENT: dict[str, tuple[Settings, Settings]] = {
     "instant fleets of one launch template": (
         {"kind": "ec2_instant_fleet", "launch_template": "llm", "subnets": ["subnet-0123456789abcdef0"]},
     ) * 2,
+    "decode and prefill": (LLM_SERVICE, {**LLM_SERVICE, "component": "prefill"}),
+    "two kinds of KServe": (SAME["kserve"][0], LLM_SERVICE),
     "two models of an endpoint": (
         SAME["vertex_endpoint"][0], {**SAME["vertex_endpoint"][1], "deployed_model": "8"},
     ),
@@ -214,6 +218,30 @@ def test_shipped_examples_have_hashable_targets(monkeypatch: pytest.MonkeyPatch)
         for workload in load([file]).workloads.values():
             for name, pool in workload.spec.pools.items():
                 assert len({*pool.targets(workload.name, name)}) >= 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {**LLM_SERVICE, "version": "v1alpha1"},
+        {"kind": "kubernetes", "name": "llm", "api_version": "serving.kserve.io/v1alpha1",
+         "object_kind": "LLMInferenceService"},
+        {"kind": "kubernetes", "name": "llm-kserve"},
+        {"kind": "kubernetes", "name": "llm-kserve-mn", "api_version": "leaderworkerset.x-k8s.io/v1",
+         "object_kind": "LeaderWorkerSet"},
+    ],
+)  # fmt: skip
+def test_llm_service_and_each_of_its_children_are_one_target(tmp_path: Path, other: Settings) -> None:
+    (tmp_path / "a.yaml").write_text(document("a", {"one": LLM_SERVICE, "other": other}))
+    assert [p.path for p in problems(tmp_path)] == ["pools.other"]
+
+
+def test_prefill_of_an_inference_service_is_rejected(tmp_path: Path) -> None:
+    pool = {**SAME["kserve"][0], "component": "prefill"}
+    (tmp_path / "a.yaml").write_text(document("a", {"gpus": pool}))
+    (problem,) = problems(tmp_path)
+    assert problem.path == "pools.gpus.component"
+    assert problem.rule == "must be main for an InferenceService, which has no prefill workload"
 
 
 def test_cluster_without_kubeconfig_is_identified_by_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

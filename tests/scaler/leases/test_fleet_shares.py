@@ -132,6 +132,25 @@ def test_giver_without_an_answer_uses_the_smaller_share() -> None:
     assert a.usable(1).gpus == 4
 
 
+def test_late_report_without_ordered_versions_gives_nothing_back() -> None:
+    """A poll of a database that began before a write ends after it."""
+    store = Store()
+    a = Daemon("a", store)
+    for shard in range(SHARDS):
+        a.hold(shard, 2)
+    a.exchange()
+    before = replace(store.record, version="e7c1") if store.record else None
+    a.hold(0, 4, need=20)
+    a.exchange()
+    after = replace(store.record, version="03ab") if store.record else None
+    a.shares = a.shares.observe(after)
+    assert a.usable(1).gpus == 2
+    a.shares = a.shares.observe(before, is_reported=True)
+    assert a.usable(1).gpus == 2
+    a.shares = a.shares.observe(before)
+    assert a.usable(1).gpus == 4, "a database that lost a write"
+
+
 def test_holder_of_an_older_epoch_uses_nothing() -> None:
     store = Store()
     a, b = Daemon("a", store), Daemon("b", store)

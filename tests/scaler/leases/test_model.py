@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TypeVar
 
 import pytest
@@ -156,51 +157,83 @@ def test_one_lease_has_one_writer_in_every_interleaving() -> None:
 SHARDS, STEPS = 3, 2
 
 
+WORLDS: list[World] = []
+NUMBERS: dict[World, int] = {}
+"""Each lease's world as a number: fleets of three are many, and their leases are few."""
+
+
 @dataclass(frozen=True)
 class Fleet:
-    """The leases of three shards, as the store and as two daemons know them, at a time."""
+    """The leases of three shards at a time, as the store and as two daemons know them: numbers of `WORLDS`."""
 
-    store: tuple[Record | None, ...]
-    daemons: tuple[tuple[Lease, ...], tuple[Lease, ...]]
+    shards: tuple[int, ...]
     at: int = 0
 
 
-def fleet_of(shards: list[World], at: int) -> Fleet:
-    """Return the fleet of worlds of one lease each."""
-    normals = [normal(shard) for shard in shards]
-    first, second = (tuple(shard.daemons[i].lease for shard in normals) for i in (0, 1))
-    return Fleet(tuple(shard.store for shard in normals), (first, second), at)
+def number(world: World) -> int:
+    """Return the number of a lease's world."""
+    world = normal(world)
+    if world not in NUMBERS:
+        NUMBERS[world] = len(WORLDS)
+        WORLDS.append(world)
+    return NUMBERS[world]
 
 
-def worlds(fleet: Fleet) -> list[World]:
-    """Return each shard of a fleet as a world of one lease."""
-    return [World(store, (Daemon(a), Daemon(b))) for store, a, b in zip(fleet.store, *fleet.daemons, strict=True)]
+@cache
+def holder(shard: int, i: int) -> str:
+    """Return the holder of a lease as a daemon that has just read it knows."""
+    world = WORLDS[shard]
+    return world.daemons[i].lease.observe(world.store, 0).holder(0)
+
+
+@cache
+def wanted(me: str, members: tuple[str, ...], holders: tuple[str, ...]) -> frozenset[int]:
+    """Return the shards that a daemon is to hold."""
+    return frozenset(n for n, member in assign(SHARDS, members, dict(enumerate(holders))).items() if member == me)
+
+
+@cache
+def next_world(shard: int, i: int, is_wanted: bool, answered: bool) -> int:
+    """Return a lease after a daemon has read it, and has renewed, taken or released it.
+
+    Without an answer the store has its write, and the daemon does not know that.
+    """
+    world = WORLDS[shard]
+    store, lease = world.store, world.daemons[i].lease.observe(world.store, 0)
+    released = None if is_wanted else lease.release(0)
+    kept, claim = released or (lease, lease.claim(0) if is_wanted else None)
+    if claim is not None and (stored := put(store, claim)) is not None:
+        store = stored
+        if answered:
+            kept = kept.observe(stored, 0) if released else kept.accept(claim, stored, 0)
+    pair = list(world.daemons)
+    pair[i] = Daemon(kept)
+    return number(World(store, (pair[0], pair[1])))
+
+
+@cache
+def later_world(shard: int) -> int:
+    """Return a lease one step of time later."""
+    return number(later(WORLDS[shard]))
+
+
+@cache
+def check(shard: int) -> None:
+    """Check that a shard has one writer."""
+    daemons = WORLDS[shard].daemons
+    for one, two in (daemons, daemons[::-1]):
+        assert not one.lease.may_write(0, WRITE) or two.lease.valid_for_s(0) <= 0
 
 
 def one_round(fleet: Fleet, i: int, members: tuple[str, ...], answered: bool) -> Fleet:
-    """Return the fleet after a daemon, which sees these members, has read, renewed, taken and released leases.
+    """Return the fleet after a daemon, which sees these members, has read, renewed, taken and released leases."""
+    own = wanted("ab"[i], members, tuple(holder(shard, i) for shard in fleet.shards))
+    return Fleet(tuple(next_world(shard, i, n in own, answered) for n, shard in enumerate(fleet.shards)), fleet.at)
 
-    Without an answer the store has its writes, and the daemon does not know that.
-    """
-    shards = worlds(fleet)
-    read = [world.daemons[i].lease.observe(world.store, 0) for world in shards]
-    me = read[0].identity
-    wanted = {
-        n for n, m in assign(SHARDS, members, {n: lease.holder(0) for n, lease in enumerate(read)}).items() if m == me
-    }
-    after: list[World] = []
-    for n, (world, lease) in enumerate(zip(shards, read, strict=True)):
-        released = None if n in wanted else lease.release(0)
-        kept, claim = released or (lease, lease.claim(0) if n in wanted else None)
-        store = world.store
-        if claim is not None and (stored := put(store, claim)) is not None:
-            store = stored
-            if answered:
-                kept = kept.observe(stored, 0) if released else kept.accept(claim, stored, 0)
-        pair = list(world.daemons)
-        pair[i] = Daemon(kept)
-        after.append(World(store, (pair[0], pair[1])))
-    return fleet_of(after, fleet.at)
+
+def aged_fleet(fleet: Fleet, at: int) -> Fleet:
+    """Return a fleet one step of time later."""
+    return Fleet(tuple(map(later_world, fleet.shards)), at)
 
 
 def three_shards(fleet: Fleet) -> Iterator[Fleet]:
@@ -208,11 +241,10 @@ def three_shards(fleet: Fleet) -> Iterator[Fleet]:
 
     A daemon may believe at any time that the other one is gone, or has come back.
     """
-    for world in worlds(fleet):
-        for one, two in (world.daemons, world.daemons[::-1]):
-            assert not one.lease.may_write(0, WRITE) or two.lease.valid_for_s(0) <= 0
+    for shard in fleet.shards:
+        check(shard)
     if fleet.at < STEPS:
-        yield fleet_of([later(world) for world in worlds(fleet)], fleet.at + 1)
+        yield aged_fleet(fleet, fleet.at + 1)
     for i, me in enumerate("ab"):
         for members in ((me,), ("a", "b")):
             for answered in (True, False):
@@ -222,12 +254,12 @@ def three_shards(fleet: Fleet) -> Iterator[Fleet]:
 @pytest.mark.slow
 def test_three_shards_have_one_writer_each_and_are_shared() -> None:
     """In `STEPS` of time; the search above has no bound of time. After faults, both daemons get their shares."""
-    leases = [tuple(Lease(me, DURATION) for _ in range(SHARDS)) for me in "ab"]
-    seen = search(Fleet((None,) * SHARDS, (leases[0], leases[1])), three_shards, 200_000)
+    new = number(World(None, (started("a"), started("b"))))
+    seen = search(Fleet((new,) * SHARDS), three_shards, 200_000)
     for settled in [fleet for fleet in seen if fleet.at == STEPS][::25]:
         for _ in range(DURATION + 1):
             for i in (0, 1, 0, 1):
                 settled = one_round(settled, i, ("a", "b"), answered=True)  # noqa: PLW2901 - the rounds follow
-            settled = fleet_of([later(world) for world in worlds(settled)], STEPS)  # noqa: PLW2901
-        holders = sorted(record.holder for record in settled.store if record)
+            settled = aged_fleet(settled, STEPS)  # noqa: PLW2901
+        holders = sorted(r.holder for shard in settled.shards if (r := WORLDS[shard].store))
         assert holders in (["a", "a", "b"], ["a", "b", "b"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from policies.model.limits import BlastRadius
@@ -18,7 +18,7 @@ from scaler.leases.shard_leases import ShardLeases
 from scaler.leases.shard_map import shard_map
 from scaler.leases.share_keeper import GRACE_S, ShareKeeper
 from scaler.leases.store import LeaseNames, Observe
-from scaler.ports import Conflict, Unavailable
+from scaler.ports import Conflict, Permit, Unavailable
 from scaler.quota_ledger import QuotaLedger
 from tests.fakes import ManualClock
 from tests.scaler.test_quota_ledger import Member
@@ -52,6 +52,9 @@ class MemoryStore:
 
     async def delete(self, name: str, version: str) -> None:
         self.record = None
+
+    async def permits(self) -> Sequence[Permit]:
+        return []
 
     def watch(self, observe: Observe) -> None:
         """Report nothing: the keepers read at a conflict."""
@@ -203,6 +206,7 @@ async def test_unread_taken_workload_shrinks_no_other() -> None:
     pair.b.renew()
     pair.b.adopt(chat)
     for _ in range(3):
+        await chat.tick(20)
         await batch.tick(20)
         assert quota(batch) == 6
         await pair.b.keeper.exchange()

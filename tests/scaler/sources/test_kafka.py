@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socketserver
+import ssl
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -19,6 +23,7 @@ from scaler.ports import Misconfigured, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
 from tests.servers.certificate import self_signed
 from tests.servers.kafka import KafkaMock, kafka_mock
+from tests.servers.kafka_login import kafka_gateway
 from tests.servers.tcp_fault import free_port
 
 pytestmark = pytest.mark.slow
@@ -77,17 +82,64 @@ async def test_failed_connection_has_its_reason() -> None:
 
 async def test_certificate_is_verified(tmp_path: Path) -> None:
     context, ca_file = self_signed(tmp_path)
+    with hanging_up(context) as address:
+        with pytest.raises(Misconfigured, match=r"certificate verify failed.*check tls"):
+            await read(address, deadline_s=2.0, tls=Tls())
+        with pytest.raises(Unavailable):
+            await read(address, deadline_s=2.0, tls=Tls(ca_file=ca_file))
 
-    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.transport.abort()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    with pytest.raises(Misconfigured, match=r"certificate verify failed.*check tls"):
-        await read(address, deadline_s=2.0, tls=Tls())
-    with pytest.raises(Unavailable):
-        await read(address, deadline_s=2.0, tls=Tls(ca_file=ca_file))
-    server.close()
+@contextmanager
+def hanging_up(context: ssl.SSLContext) -> Iterator[str]:
+    """Yield the address of a server that closes each connection after the TLS handshake.
+
+    It has threads of its own: librdkafka may be in a handshake when the test's event loop ends.
+    """
+
+    class HangUp(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.settimeout(5.0)
+            with suppress(OSError):
+                context.wrap_socket(self.request, server_side=True).close()
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), HangUp) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+
+
+async def test_login_over_tls(mock: KafkaMock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context, ca_file = self_signed(tmp_path)
+    (tmp_path / "other").mkdir()
+    _, other_ca = self_signed(tmp_path / "other")
+    monkeypatch.setenv("KAFKA_PASSWORD", "hunter2-but-longer")
+    await asyncio.to_thread(mock.commit, "llm", "prompts", {0: 4, 1: 5})
+    password = Secret(env="KAFKA_PASSWORD")
+    good: dict[str, Any] = {
+        "mechanism": "PLAIN",
+        "username": "forescale",
+        "password": password,
+        "tls": Tls(ca_file=ca_file),
+    }
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"username": "nobody"}, "check tls, mechanism, username and password"),
+        ({"mechanism": "SCRAM-SHA-512"}, "check tls, mechanism, username and password"),
+        ({"tls": Tls(ca_file=other_ca)}, r"certificate verify failed.*check tls"),
+    ]
+    async with kafka_gateway(mock.address, context, "forescale", "hunter2-but-longer") as address:
+        lag = await read(address, **good)
+        assert isinstance(lag, Fresh)
+        assert (lag.value, lag.missing) == (6, "")
+        for change, reason in refused:
+            with pytest.raises(Misconfigured, match=reason) as error:
+                await read(address, **{**good, **change})
+            assert "hunter2" not in str(error.value)
+        monkeypatch.setenv("KAFKA_PASSWORD", "wrong-and-longer")
+        with pytest.raises(Misconfigured, match="check tls, mechanism, username and password") as error:
+            await read(address, **good)
+        assert "wrong-and" not in str(error.value)
 
 
 async def test_password_is_never_shown(mock: KafkaMock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,3 +124,32 @@ async def test_certificate_is_verified(tmp_path: Path) -> None:
             await read(admin, list_key="prompts", tls=Tls())
         with pytest.raises(Misconfigured, match=r"absent\.pem cannot be used: No such file"):
             await read(admin, list_key="prompts", tls=Tls(ca_file="/absent.pem"))
+
+
+async def test_user_of_an_acl_signs_in_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, ca_file = self_signed(tmp_path)
+    (tmp_path / "other").mkdir()
+    _, other_ca = self_signed(tmp_path / "other")
+    monkeypatch.setenv("REDIS_PASSWORD", "hunter2-but-longer")
+    login = {"username": "scaler", "password": PASSWORD, "tls": Tls(ca_file=ca_file)}
+    async with redis_server(tls=tmp_path) as admin:
+        await admin.acl_setuser(
+            "scaler", enabled=True, passwords=["+hunter2-but-longer"], keys=["prompts"], commands=["+llen"]
+        )
+        await admin.acl_setuser("default", enabled=True, nopass=True, keys=["*"], commands=["-llen"])
+        await admin.rpush("prompts", "hello")
+        assert values(await read(admin, list_key="prompts", **login)) == {"visible": 1}
+        refused: list[tuple[dict[str, Any], str]] = [
+            ({"list_key": "secrets"}, "(?i)no permissions"),
+            ({"username": None, "password": None}, "(?i)no permissions"),
+            ({"username": "nobody"}, "check username and password"),
+            ({"tls": Tls(ca_file=other_ca)}, r"set tls\.ca_file"),
+        ]
+        for change, reason in refused:
+            with pytest.raises(Misconfigured, match=reason) as error:
+                await read(admin, **{"list_key": "prompts", **login, **change})
+            assert "hunter2" not in str(error.value)
+        monkeypatch.setenv("REDIS_PASSWORD", "wrong-and-longer")
+        with pytest.raises(Misconfigured, match="check username and password") as error:
+            await read(admin, list_key="prompts", **login)
+        assert "wrong-and" not in str(error.value)

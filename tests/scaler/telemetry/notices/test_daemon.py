@@ -117,3 +117,7 @@ def test_extras_of_the_daemon_are_checked(tmp_path: Path, monkeypatch: pytest.Mo
     assert missing_packages(load([file])) == {"kubernetes": [], "notices": [], "otel": []}
     file.write_text(workload)
     assert missing_packages(load([file])) == {"kubernetes": []}
+    for setting in ("ha: {}", "kubernetes_workloads: {namespaces: [llm]}"):
+        on_aws = workload.replace("kind: kubernetes, name: vllm, namespace: llm", "kind: asg, group: vllm")
+        file.write_text(f"daemon:\n  {setting}\n---\n{on_aws}")
+        assert missing_packages(load([file])) == {"aws": [], "kubernetes": []}

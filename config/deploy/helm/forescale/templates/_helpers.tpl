@@ -44,6 +44,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ default (printf "%s-journal" (include "forescale.fullname" .)) .Values.persistence.existingClaim }}
 {{- end }}
 
+{{- define "forescale.snapshotDirectory" -}}
+{{ required "snapshots.existingClaim: requires daemon.snapshots.directory, where the claim is mounted" (dig "snapshots" "directory" "" .Values.daemon) }}
+{{- end }}
+
 {{- define "forescale.image" -}}
 {{- with .Values.image }}
 {{- if .digest -}}
@@ -133,6 +137,9 @@ securityContext:
 volumeMounts:
   - {name: {{ $prefix }}config, mountPath: /etc/forescale, readOnly: true}
   - {name: {{ $prefix }}journal, mountPath: /var/lib/forescale}
+  {{- if .Values.snapshots.existingClaim }}
+  - {name: {{ $prefix }}snapshots, mountPath: {{ include "forescale.snapshotDirectory" . | quote }}}
+  {{- end }}
   {{- range .Values.secrets }}
   - {name: {{ $prefix }}{{ .name }}, mountPath: {{ .path | quote }}, readOnly: true}
   {{- end }}
@@ -148,6 +155,10 @@ volumeMounts:
   persistentVolumeClaim: {claimName: {{ include "forescale.claimName" . }}}
 {{- else }}
   emptyDir: {sizeLimit: {{ .Values.persistence.size }}}
+{{- end }}
+{{- with .Values.snapshots.existingClaim }}
+- name: {{ $prefix }}snapshots
+  persistentVolumeClaim: {claimName: {{ . }}}
 {{- end }}
 {{- range .Values.secrets }}
 - name: {{ $prefix }}{{ .name }}

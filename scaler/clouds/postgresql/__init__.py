@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, and the leases and snapshots that daemons keep in a database."""

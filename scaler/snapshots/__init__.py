@@ -1,0 +1,1 @@
+"""Snapshots of what workloads have learned, with which another daemon continues."""

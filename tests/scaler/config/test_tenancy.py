@@ -1,0 +1,76 @@
+"""The rules for workloads of a namespace that the daemon does not trust."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+
+from policies.model import PoolName
+from scaler.clouds.kubernetes.cluster import KubeCluster
+from scaler.config.custom_resource import KIND
+from scaler.config.daemon import KubernetesWorkloads
+from scaler.config.definition import Definition, Origin, workload_of
+from scaler.config.problems import ConfigError
+from scaler.config.tenancy import POOLS, SOURCES
+from scaler.registry import REGISTRIES
+
+REFUSED: Final = {
+    "pool": {
+        *("aks_agent_pool", "vmss", "vmss_standby_pool"),  # the daemon's cloud identity
+        *("asg", "asg_warm_pool", "ec2_fleet", "ec2_instant_fleet", "eks_node_group"),
+        *("cloud_run_service", "cloud_run_worker_pool", "gce_mig", "gce_mig_standby", "gke_node_pool"),
+        *("gke_tpu_slices", "sagemaker_inference_component", "sagemaker_variant", "vertex_endpoint"),
+        "karpenter_node_pool",  # cluster-scoped
+        "vllm_sleep",  # writes to any server that the daemon reaches
+        "embedded",  # has no object of a namespace
+    },
+    "source": {"azure_monitor", "cloud_monitoring", "cloudwatch", "embedded", "pubsub", "service_bus", "sqs"},
+}
+"""Kinds that a workload of such a namespace may not have."""
+
+
+@pytest.mark.parametrize(("noun", "accepted"), [("pool", POOLS), ("source", SOURCES)])
+def test_each_registered_kind_is_accepted_or_refused_on_purpose(noun: str, accepted: frozenset[str]) -> None:
+    """Add a new kind to `POOLS` or `SOURCES` of `scaler.config.tenancy`, or to `REFUSED`."""
+    assert not accepted & REFUSED[noun]
+    assert accepted | REFUSED[noun] == set(REGISTRIES[noun])
+
+
+WEST: Final = KubeCluster(context="west")
+GPUS: Final = {"kind": "kubernetes", "name": "llama"}
+
+
+def pool_in_namespace(pool: dict[str, Any]) -> Any:
+    """Return a pool of a custom resource in namespace `llm` of cluster `west`. Raises `ConfigError`."""
+    content = {
+        "max_replicas": 4,
+        "sources": {"engines": {"kind": "prometheus", "url": "http://prometheus:9090", "preset": "vllm"}},
+        "policies": {"busy": {"kind": "concurrency", "target_per_replica": 4}},
+        "pools": {"main": GPUS, "checked": pool},
+    }
+    settings = KubernetesWorkloads(namespaces=("llm",), cluster=WEST)
+    workload = workload_of(Definition("uid", Origin(KIND, "llm", "chat"), content, "", 1), settings)
+    return workload.spec.pools[PoolName("checked")]
+
+
+@pytest.mark.parametrize("kind", sorted(POOLS))
+def test_a_pool_is_in_the_namespace_and_cluster_of_its_workload(kind: str) -> None:
+    serves = {"serves": "main"} if kind == "capacity_buffer" else {}
+    pool = {"kind": kind, "name": "room", **serves}
+    opened = pool_in_namespace(pool)
+    assert (opened.namespace, opened.cluster) == ("llm", WEST)
+    with pytest.raises(ConfigError, match=r'pools\.checked\.namespace = "kube-system": must be llm'):
+        pool_in_namespace({**pool, "namespace": "kube-system"})
+    with pytest.raises(ConfigError, match=r"pools\.checked\.cluster: must be absent in namespace llm"):
+        pool_in_namespace({**pool, "cluster": {"context": "east"}})
+
+
+@pytest.mark.parametrize("kind", ["kubernetes", "published"])
+def test_a_pool_of_a_kind_that_may_be_cluster_scoped_is_refused(kind: str) -> None:
+    """The namespace of a cluster-scoped object is ignored, so that it would be no limit."""
+    node_pool = {"kind": kind, "name": "h100", "api_version": "karpenter.sh/v1", "object_kind": "NodePool"}
+    with pytest.raises(ConfigError, match=r'pools\.checked\.object_kind = "NodePool": must be one of Deployment'):
+        pool_in_namespace(node_pool)
+    groups = {"api_version": "leaderworkerset.x-k8s.io/v1", "object_kind": "LeaderWorkerSet"}
+    assert pool_in_namespace({**node_pool, **groups}).object_kind == "LeaderWorkerSet"
