@@ -102,12 +102,15 @@ async def test_limit_of_the_fleet_holds_across_daemons_and_unused_shares_flow(
             await until(lambda: opened.sizes()[-1][growing] == GPUS - SHARDS + 1, WITHIN_S, b)
             opened.demand.idle.clear()
             await until(lambda: all(any(is_held_back(t) for t in d.ticks()) for d in (a, b)), WITHIN_S, b)
+
+            async def are_published() -> bool:
+                assert await asyncio.to_thread(main, ["shards", str(tmp_path / "a"), "--json"]) == 0
+                shares = [member["share"]["gpus"] for member in json.loads(capsys.readouterr().out)["members"]]
+                return sum(s["granted"] for s in shares) == sum(s["used"] for s in shares) == GPUS
+
+            await until(are_published, WITHIN_S, b)
             assert max(sum(sizes.values()) for sizes in opened.sizes()) == GPUS
             opened.check_epochs()
-            assert await asyncio.to_thread(main, ["shards", str(tmp_path / "a"), "--json"]) == 0
-            printed = json.loads(capsys.readouterr().out)
-            assert sum(member["share"]["gpus"]["granted"] for member in printed["members"]) == GPUS
-            assert sum(member["share"]["gpus"]["used"] for member in printed["members"]) == GPUS
 
 
 def is_held_back(tick: Tick) -> bool:
