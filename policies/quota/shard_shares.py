@@ -3,7 +3,7 @@
 Each daemon divides by the same amounts and rules, so that daemons with the same view reach the same result:
 
 1. A shard has what its workloads use: sizes that stand are counted, also beyond the limit.
-2. What is free meets minimums first, then needs in the order of priority. Equal needs get even parts, in whole
+2. The free part meets minimums first, then needs in the order of priority. Equal needs get even parts, in whole
    replicas.
 3. The rest is divided evenly between all shards, so that they can grow without a request.
 

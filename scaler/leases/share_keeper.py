@@ -265,7 +265,7 @@ class ShareKeeper:
         return ShardUse(most, most, 0, (*_needs(claims), ()))
 
     def _reported_claims(self, view: ShardView) -> dict[tuple[int, WorkloadName], ResourceClaim]:
-        """Return the claims of the shards as their holders last reported them, by shard and priority."""
+        """Return the claims of the shards by priority, as their holders last reported them."""
         claims: dict[tuple[int, WorkloadName], ResourceClaim] = {}
         for shard, use in self.shares.charges(view).items():
             share, locks = self.shares.shares.get(shard), self._leases.map.fingerprints.get(shard)

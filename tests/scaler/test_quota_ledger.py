@@ -113,6 +113,12 @@ async def test_unread_pool_of_another_workload_counts_in_full() -> None:
     assert await shared.tick_both(40, 0) == (40, 1)
 
 
+async def test_unread_workload_shrinks_no_other() -> None:
+    shared = Shared(FleetLimits(max_gpus=60), (1, 20))
+    shared.chat.actuator.status_error = Unavailable("API down")
+    assert (await shared.rounds(24, 1, 20))[-1] == (1, 20)
+
+
 async def test_unread_pool_of_the_same_workload_counts_in_full() -> None:
     pools = {name: {"kind": "embedded", "price_usd_per_hour": 2.0} for name in ("main", "spare")}
     pools["spare"] |= {"tier": "awake_spare", "serves": "main"}

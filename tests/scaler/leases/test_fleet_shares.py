@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from policies.quota.shard_shares import Amounts, ShardNeed, divide
+from policies.model import Grant, Quota
+from policies.quota.resource_claims import Amount, ResourceClaim
+from policies.quota.shard_shares import Amounts, HeldShare, ShardNeed, divide, within_share
 from scaler.leases.fleet_shares import FleetShares, Limits, OwnShard, ShardUse, ShardView, Share, decode, encode
 from scaler.leases.protocol import Claim, Record
 from tests.laws import law
@@ -38,6 +40,17 @@ def test_parts_follow_use_need_and_priority() -> None:
     assert divide(10, {0: 4, 1: 4}, {0: need(4, 9), 1: need(4, 9, priority=5)}) == {0: 4, 1: 6}
     assert divide(12, {0: 0, 1: 0}, {0: need(0, 8, 0, 8), 1: need(0, 8, 0, 8)}) == {0: 8, 1: 4}  # whole replicas
     assert divide(10, {0: 9, 1: 6}, {0: need(9, 20), 1: need(6, 20)}) == {0: 9, 1: 6}  # sizes that stand
+
+
+def test_limit_neither_grows_nor_shrinks_a_workload_while_sizes_are_unknown() -> None:
+    claim = ResourceClaim(0, 5, Amount(5, 1, 9, 1), Amount(0, 0, 0, 0))
+    most = []
+    for limit in (3, 9):
+        for is_known in (True, False):
+            share = HeldShare(0, Amounts(8), Amounts(5), is_known)
+            quota = within_share(Grant(gpus=Quota(limit, "")), claim, share, 1).gpus
+            most.append(None if quota is None else quota.most)
+    assert most == [3, 5, 8, 5]
 
 
 class Store:

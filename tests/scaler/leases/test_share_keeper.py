@@ -215,6 +215,13 @@ async def test_unread_taken_workload_shrinks_no_other() -> None:
     assert [need.held for need in share.use.needs[0]] == [6], "as the last holder reported, not the maximum"
 
 
+async def test_shard_that_was_never_read_needs_its_minimum_only() -> None:
+    pair = Pair(FleetLimits(max_gpus=12))
+    await pair.a.keeper.exchange()
+    (share,) = decode(pair.store.record.note if pair.store.record else "").values()
+    assert [(need.held, need.need) for need in share.use.needs[0]] == [(50, 1)]
+
+
 def quota(member: Member) -> float | None:
     """Return the GPUs that a workload might hold at its last tick."""
     gpus = member.ticks[-1].observation.grant.gpus
