@@ -169,6 +169,7 @@ class App:
             self.coordinator = Coordinator(spec, store, self, self.health)
             self.metrics.registry.register(ShardCollector(self.coordinator))
             self.health.held_shards = self.coordinator.held
+            self.ledger.shares, self._resources.calls.part = self.coordinator.shares, self.coordinator.shares.part
             self._tails = self.past.tails(self.config.workloads.values(), self.clock.now())
             self._tails_until = self.clock.now() + 2 * spec.lease.duration_s
             return
@@ -279,8 +280,7 @@ class App:
         """Return the workloads that this daemon runs."""
         if self.coordinator is None:
             return config.workloads
-        runs = self.coordinator.runs
-        return {name: w for name, w in config.workloads.items() if runs(w, config.daemon.fleet)}
+        return {name: w for name, w in config.workloads.items() if self.coordinator.runs(w)}
 
     def running(self) -> Collection[WorkloadName]:
         return self.controllers.keys()

@@ -9,20 +9,32 @@ capacity. The decision is reserved before it is carried out; `record` then corre
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
-from policies.model import Absent, Decision, Grant, Observation, PoolName, Result, Tick, WorkloadName
+from policies.guard.blast_radius import removable
+from policies.model import Absent, Decision, Grant, Observation, PoolName, Result, RuleId, Tick, WorkloadName
 from policies.model.spec import WorkloadSpec
 from policies.model.tick import PUBLISHED
 from policies.quota import fleet_quota, resource_claims
 from policies.quota.fleet_quota import FleetLimits
-from policies.quota.resource_claims import ResourceClaim, ResourceClaims
+from policies.quota.resource_claims import NO_GROUP, ResourceClaim, ResourceClaims
+from policies.quota.shard_shares import HeldShare, ShardNeed, within_share
 
 REMOVED: Final = frozenset({Result.UNCHANGED, Result.ACCEPTED, Result.UNAVAILABLE})
 """Results after which a removal counts: the platform applied it, or may have."""
 NEVER: Final = float("-inf")
+
+
+class Shares(Protocol):
+    """The shares of the fleet's limits that this daemon holds, of several daemons."""
+
+    def shard(self, workload: WorkloadName) -> int:
+        """Return a workload's shard."""
+
+    def held_share(self, shard: int) -> HeldShare:
+        """Return the share of a shard, and what is used of it."""
 
 
 @dataclass(slots=True)
@@ -31,13 +43,16 @@ class LedgerEntry:
 
     It has its pools' last observed or decided sizes, and its need in replicas. `absent` are the pools whose size the
     last tick could not observe. `published` are the observed sizes of the pools whose last decided size another
-    autoscaler was to apply, and `applied_removals` the replicas that it removed since.
+    autoscaler was to apply, and `applied_removals` the replicas that it removed since. `blocked`: whether the fleet's
+    blast radius prevented a removal.
     """
 
     spec: WorkloadSpec
     sizes: dict[PoolName, int] = field(default_factory=dict)
+    measured_at: dict[PoolName, float] = field(default_factory=dict)
     absent: set[PoolName] = field(default_factory=set)
     need: float | None = None
+    blocked: bool = False
     decided_at: float = NEVER
     published: dict[PoolName, int] = field(default_factory=dict)
     applied_removals: int = 0
@@ -53,6 +68,11 @@ class LedgerEntry:
             if not isinstance(status, Absent):
                 known = self.sizes.get(name, 0) if status.measured_at <= self.decided_at else 0
                 self.sizes[name] = max(known, status.value.desired)
+                self.measured_at[name] = status.measured_at
+
+    def is_measured_since(self, at: float) -> bool:
+        """Return whether all sizes were measured at that time or later."""
+        return all(self.measured_at.get(name, NEVER) >= at for name in self.spec.pools)
 
     def claim(self) -> ResourceClaim:
         known = self.sizes.keys() >= self.spec.pools.keys()
@@ -72,6 +92,9 @@ class QuotaLedger:
         self._removed: dict[tuple[float, WorkloadName], int] = {}
         self._sizes: deque[tuple[float, int]] = deque()
         self._stepped_s = 0.0
+        self._remote: dict[WorkloadName, int] = {}
+        self.shares: Shares | None = None
+        """The shares of the limits that this daemon holds; None where it counts all workloads itself."""
 
     @property
     def limits(self) -> FleetLimits:
@@ -80,13 +103,16 @@ class QuotaLedger:
     def set_limits(self, limits: FleetLimits) -> None:
         """Replace the fleet's limits."""
         self._limits = limits
-        self._claims = ResourceClaims(
-            {name: entry.claim() for name, entry in self._entries.items()} if limits.limits else {}
-        )
+        self._claims, self._remote = ResourceClaims(), {}
+        for name in self._entries:
+            self._claim(name)
 
     def register(self, name: WorkloadName, spec: WorkloadSpec) -> None:
         """Add a workload, or replace its specification."""
         self._entries.setdefault(name, LedgerEntry(spec)).spec = spec
+        if self.shares is not None:
+            shard = self.shares.shard(name)
+            self._drop_remote([remote for remote, of in self._remote.items() if of == shard])
         self._claim(name)
 
     def forget(self, name: WorkloadName) -> None:
@@ -108,7 +134,11 @@ class QuotaLedger:
         since = observation.at - self.limits.blast_radius.window_s
         self._removed = {(at, name): n for (at, name), n in self._removed.items() if at >= since}
         largest = self._largest_since(since, observation.at)
-        return fleet_quota.grant(self.limits, name, self._claims, sum(self._removed.values()), largest)
+        granted = fleet_quota.grant(self.limits, name, self._claims, sum(self._removed.values()), largest)
+        if self.shares is None:
+            return granted
+        share = self.shares.held_share(self.shares.shard(name))
+        return within_share(granted, self._claims[name], share, max(pool.quantum for pool in entry.spec.pools.values()))
 
     def reserve(self, name: WorkloadName, decision: Decision) -> None:
         """Count a decision before it is written.
@@ -121,6 +151,7 @@ class QuotaLedger:
         self._set_removed(name, decision.at, removed + entry.applied_removals)
         entry.sizes |= {pool: max(target, entry.sizes[pool]) for pool, target in decision.targets.items()}
         entry.need, entry.decided_at = resource_claims.need(entry.spec, decision), decision.at
+        entry.blocked = any(step.rule == RuleId.FLEET_BLAST_RADIUS for step in decision.steps)
         self._claim(name)
 
     def record(self, tick: Tick) -> None:
@@ -142,7 +173,8 @@ class QuotaLedger:
 
     def _claim(self, name: WorkloadName) -> None:
         if self.limits.limits:
-            self._claims.set(name, self._entries[name].claim())
+            shard = NO_GROUP if self.shares is None else self.shares.shard(name)
+            self._claims.set(name, self._entries[name].claim(), shard)
 
     def _largest_since(self, since: float, at: float) -> int:
         """Return the fleet's largest size in replicas since then, by a monotonic queue.
@@ -172,13 +204,64 @@ class QuotaLedger:
             return
         for entry in self._entries.values():
             entry.decided_at += step_s
+            entry.measured_at = {pool: at + step_s for pool, at in entry.measured_at.items()}
         self._removed = {(at + step_s, name): n for (at, name), n in self._removed.items()}
         self._sizes = deque((at + step_s, size) for at, size in self._sizes)
 
     def held(self) -> Mapping[str, float]:
         """Return the GPUs and USD per hour that the fleet holds.
 
-        Only workloads whose sizes are known count.
+        Only workloads whose sizes are known count. Those of other daemons count as these last reported them.
         """
-        known = [claim for entry in self._entries.values() if not (claim := entry.claim()).unread]
+        claims = [entry.claim() for entry in self._entries.values()] + [self._claims[name] for name in self._remote]
+        known = [claim for claim in claims if not claim.unread]
         return {"gpus": sum(c.gpus.held for c in known), "usd_per_hour": sum(c.usd_per_hour.held for c in known)}
+
+    # --- shares of several daemons
+
+    def set_remote(self, claims: Mapping[tuple[int, WorkloadName], ResourceClaim]) -> None:
+        """Replace the claims of shards without workloads here, as their holders last reported them.
+
+        The claims of a shard whose workloads are here are ignored: it would count twice.
+        """
+        shards = set() if self.shares is None else {self.shares.shard(name) for name in self._entries}
+        remote = {name: shard for shard, name in claims if shard not in shards}
+        self._drop_remote(self._remote.keys() - remote.keys())
+        for name, shard in remote.items():
+            self._claims.set(name, claims[shard, name])
+        self._remote = remote
+
+    def _drop_remote(self, names: Collection[WorkloadName]) -> None:
+        for name in names:
+            del self._remote[name]
+            self._claims.drop(name)
+
+    def claim_of(self, name: WorkloadName, since: float) -> ResourceClaim | None:
+        """Return a workload's claim.
+
+        Returns None where it is not run here, or a size was not measured since then.
+        """
+        entry = self._entries.get(name)
+        return entry.claim() if entry is not None and entry.is_measured_since(since) else None
+
+    def shard_amounts(self, shard: int) -> tuple[int, float, float]:
+        """Return the number of a shard's workloads here, and their GPUs and USD per hour."""
+        return self._claims.held(shard)
+
+    def removed(self, names: Collection[WorkloadName]) -> int:
+        """Return the replicas of some workloads that were removed within the window."""
+        return sum(n for (_, name), n in self._removed.items() if name in names)
+
+    def removals(self, names: Collection[WorkloadName]) -> ShardNeed:
+        """Return the replicas removed within the window, and those to be removed."""
+        blocked = [entry for n in names if (entry := self._entries.get(n)) is not None and entry.blocked]
+        quanta = [max(pool.quantum for pool in entry.spec.pools.values()) for entry in blocked]
+        sizes = [sum(entry.sizes.values()) for entry in blocked]
+        wanted = sum(max(q, n - (e.need or 0.0)) for e, n, q in zip(blocked, sizes, quanta, strict=True))
+        removed = self.removed(names)
+        return ShardNeed(0, removed, 0.0, removed + wanted, max(quanta, default=1))
+
+    def removal_limit(self, at: float) -> float | None:
+        """Return the replicas that the fleet may remove within the window; None without a limit."""
+        radius = self.limits.blast_radius
+        return None if radius.share >= 1.0 else removable(radius, self._largest_since(at - radius.window_s, at), 0)

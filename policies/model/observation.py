@@ -84,7 +84,8 @@ class Grant:
     - `gpus`, `usd_per_hour`: the maximum that it may hold. A workload that holds more must shrink.
     - `removable`: the replicas that it may remove; `removed`: those that all workloads removed within the blast
       radius's window. A pool whose quantum is larger than `removable` may remove one quantum less `removed`: with a
-      quantum of 8, 1 removable and 0 removed, 8 replicas.
+      quantum of 8, 1 removable and 0 removed, 8 replicas. With several daemons, `removed` prevents that unless this
+      daemon's share covers the quantum.
     """
 
     gpus: Quota | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from policies.guard.budget import EPSILON, gpus, usd_per_hour
 from policies.model import Decision, PoolName, RuleId, WorkloadName
 from policies.model.pool import Pool
 from policies.model.spec import WorkloadSpec
+
+NO_GROUP: Final = -1
+"""Group of a claim that belongs to none."""
 
 
 class Amount(NamedTuple):
@@ -48,8 +51,9 @@ def claim(
 ) -> ResourceClaim:
     """Return a workload's claim on the shared limits.
 
-    `sizes` are its pools' sizes; None where one was never read, so that it counts as its maximum. `needed` is in
-    replicas; None where it is not known, so that it needs what it holds. `read` are the sizes of the pools that could
+    `sizes` are its pools' sizes; None where one was never read, so that it counts as its maximum and needs its minimum:
+    no other workload grows into the maximum, and none shrinks for it. `needed` is in replicas; None where it is not
+    known, so that it needs what it holds. `read` are the sizes of the pools that could
     be read in this tick; None where all could.
     """
     current = spec.max_replicas if sizes is None else sum(sizes.values())
@@ -100,7 +104,8 @@ def _amount(
     maximum = math.inf if budget is None else budget
     if sizes is None:
         held = min(maximum, spec.max_replicas * max(units))
-        return Amount(held, minimum_claim(spec, unit), held, max(units))
+        minimum = minimum_claim(spec, unit)
+        return Amount(held, minimum, minimum, max(units))
     held = sum(size * unit(spec.pools[name]) for name, size in sizes.items())
     current = sum(sizes.values())
     mean = held / current if current else min(units)
@@ -137,20 +142,23 @@ class ResourceClaims:
         self._claims: dict[WorkloadName, ResourceClaim] = {}
         self._row_of: dict[WorkloadName, int] = {}
         self._rows: NDArray[np.float64] = np.empty((0, 7))
+        self._groups: NDArray[np.int64] = np.empty(0, np.int64)
         for name, initial in (claims or {}).items():
             self.set(name, initial)
 
     def __getitem__(self, name: WorkloadName) -> ResourceClaim:
         return self._claims[name]
 
-    def set(self, name: WorkloadName, new: ResourceClaim) -> None:
-        """Add or replace the claim of a workload."""
+    def set(self, name: WorkloadName, new: ResourceClaim, group: int = NO_GROUP) -> None:
+        """Add or replace the claim of a workload, which belongs to a group for `held`."""
         if name not in self._row_of:
             self._row_of[name] = len(self._row_of)
             self._rows = np.vstack((self._rows, np.zeros(7)))
+            self._groups = np.append(self._groups, NO_GROUP)
         else:
             self.replicas -= 0 if self._claims[name].unread else self._claims[name].replicas
         self._claims[name] = new
+        self._groups[self._row_of[name]] = group
         self._rows[self._row_of[name]] = new.priority, *new.gpus[:3], *new.usd_per_hour[:3]
         self.replicas += 0 if new.unread else new.replicas
         (self.unread.add if new.unread else self.unread.discard)(name)
@@ -161,9 +169,15 @@ class ResourceClaims:
             self.replicas -= 0 if self._claims[name].unread else self._claims[name].replicas
             self.unread.discard(name)
             self._rows = np.delete(self._rows, self._row_of[name], axis=0)
+            self._groups = np.delete(self._groups, self._row_of[name])
             del self._claims[name]
             self._row_of = {n: i for i, n in enumerate(n for n in self._row_of if n != name)}
 
     def others(self, name: WorkloadName) -> NDArray[np.float64]:
         """Return the others' columns: priority, then held, minimum, need of GPUs and of USD/h."""
         return np.delete(self._rows, self._row_of[name], axis=0).T
+
+    def held(self, group: int) -> tuple[int, float, float]:
+        """Return the number of a group's workloads, and the GPUs and USD per hour that they hold."""
+        rows = self._rows[self._groups == group]
+        return len(rows), float(rows[:, 1].sum()), float(rows[:, 4].sum())

@@ -7,6 +7,7 @@ SDKs' own retries are off, because nested retries multiply.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Final, TypeVar
 
@@ -112,6 +113,11 @@ class Channel:
         """Wait for a token of the budget. Raises `Throttled` where the wait exceeds the deadline."""
         waited_s = 0.0
         while wait_s := self._bucket.wait_s(self._clock.now(), write=write):
+            if math.isinf(wait_s):
+                problem = "this daemon holds no valid lease of a shard with workloads"
+                raise Unavailable(
+                    f"{operation}: {problem}, so no part of the rate limit for {self.api.name} is its own"
+                )
             if waited_s + wait_s > limit_s:
                 rate = f"{self.api.per_s:g} calls/s, burst {self.api.burst}"
                 raise Throttled(f"{operation}: the daemon's rate limit for {self.api.name} is reached ({rate})", wait_s)

@@ -10,9 +10,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from policies.quota.fleet_quota import FleetLimits
+from policies.quota.shard_shares import NAMES, limited_units
 from scaler.app import make_clock
 from scaler.config.high_availability import HighAvailability
 from scaler.config.load import Config, load
+from scaler.leases.fleet_shares import Share, decode
 from scaler.leases.opening import open_store
 from scaler.leases.protocol import Record
 from scaler.leases.shard_map import shard_map
@@ -28,7 +31,8 @@ def command(args: argparse.Namespace) -> int:
     if spec is None:
         raise Misconfigured("daemon.ha is not set: one daemon runs all workloads, without shards")
     records = asyncio.run(_records(spec, config))
-    shards, members = _shards(spec, config, records), _members(spec, records)
+    shards = _shards(spec, config, records)
+    members = _members(spec, config, records, shards)
     if args.json:
         print(json.dumps({"shards": shards, "members": members}, indent=2))
     else:
@@ -59,12 +63,34 @@ def _shard(number: int, record: Record | None, workloads: list[str]) -> dict[str
     }
 
 
-def _members(spec: HighAvailability, records: Mapping[str, Record]) -> list[dict[str, str]]:
+def _members(
+    spec: HighAvailability, config: Config, records: Mapping[str, Record], shards: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
     names = LeaseNames.of(spec)
-    return [{"member": r.holder, "renewed": r.renewed} for n, r in sorted(records.items()) if names.is_member(n)]
+    record = records.get(names.fleet())
+    shares = decode(record.note) if record else {}
+    members: list[dict[str, Any]] = []
+    for name, member in sorted(records.items()):
+        if names.is_member(name):
+            own = [shares[s["shard"]] for s in shards if s["holder"] == member.holder and s["shard"] in shares]
+            members.append(
+                {"member": member.holder, "renewed": member.renewed, "share": _share(config.daemon.fleet, own)}
+            )
+    return members
 
 
-def lines(shards: list[dict[str, Any]], members: list[dict[str, str]]) -> Iterator[str]:
+def _share(fleet: FleetLimits, shares: list[Share]) -> dict[str, dict[str, float]]:
+    """Return the amounts of each limited unit that a daemon was granted, and uses."""
+    return {
+        unit: {
+            "granted": sum(getattr(share.granted, unit) for share in shares),
+            "used": sum(getattr(share.use.used, unit) for share in shares),
+        }
+        for unit in limited_units(fleet)
+    }
+
+
+def lines(shards: list[dict[str, Any]], members: list[dict[str, Any]]) -> Iterator[str]:
     """Yield the table of shards, and the daemons with the number of their shards."""
     width = max([len("no holder"), *(len(shard["holder"]) for shard in shards)])
     yield f"{'shard':>5}  {'epoch':>7}  {'holder':<{width}}  workloads"
@@ -77,4 +103,7 @@ def lines(shards: list[dict[str, Any]], members: list[dict[str, str]]) -> Iterat
         held = sum(shard["holder"] == member["member"] for shard in shards)
         shards_text = f"{held} shard{'s' * (held != 1)}"
         renewed = member["renewed"] or "unknown"
-        yield f"{printable(member['member'])}: {shards_text}, renewed {printable(renewed)} by its clock"
+        share = "".join(
+            f", {amount['used']:g} of {amount['granted']:g} {NAMES[unit]}" for unit, amount in member["share"].items()
+        )
+        yield f"{printable(member['member'])}: {shards_text}, renewed {printable(renewed)} by its clock{share}"

@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final, Protocol
 
 from policies.model import WorkloadName
-from policies.quota.fleet_quota import FleetLimits
 from scaler.clock import lease_clock_s
 from scaler.config.high_availability import HighAvailability
 from scaler.config.load import Config, Workload
 from scaler.leases.protocol import Lease, Record
 from scaler.leases.shard_leases import SETTLE_S, ShardLeases, note_of
 from scaler.leases.shard_map import locks_of, shard_map
+from scaler.leases.share_keeper import Fleet, ShareKeeper
 from scaler.leases.store import LeaseNames, LeaseStore
 from scaler.ports import Conflict, PortError
 from scaler.supervised_tasks import Tasks
@@ -38,11 +38,9 @@ AGREEMENT: Final = "configuration of the daemons"
 """Name of the agreement between the daemons' configurations in ``/healthz``."""
 
 
-class Runner(Protocol):
+class Runner(Fleet, Protocol):
     """The part of the app that runs workloads."""
 
-    @property
-    def config(self) -> Config: ...
     def running(self) -> Collection[WorkloadName]:
         """Return the workloads with a controller."""
 
@@ -66,6 +64,7 @@ class Coordinator:
     ) -> None:
         self.spec = spec
         self.leases = ShardLeases(new_identity(), LeaseNames.of(spec), spec.shards, spec.lease.duration_s)
+        self.shares = ShareKeeper(self.leases, store, runner, spec.lease.renew_s, now)
         self._store = store
         self._runner = runner
         self._health = health
@@ -86,16 +85,17 @@ class Coordinator:
         self._tasks = [
             tasks.start("lease renewal", self._renew_forever),
             tasks.start("shard assignment", self._apply_forever),
+            tasks.start("fleet shares", lambda: self.shares.keep_forever(self._health)),
         ]
 
-    def runs(self, workload: Workload, fleet: FleetLimits) -> bool:
+    def runs(self, workload: Workload) -> bool:
         """Return whether this daemon runs a workload, as it is configured."""
         shard = self.leases.map.shards.get(workload.name)
         return (
             workload.name in self.leases.cleared
             and shard is not None
             and self.leases.shards[shard].held is not None
-            and self.leases.map.locks.get(workload.name) == locks_of(workload, fleet)
+            and self.leases.map.locks.get(workload.name) == locks_of(workload)
         )
 
     def fence(self, workload: WorkloadName) -> WorkloadFence:
@@ -342,6 +342,9 @@ class Coordinator:
     # --- state
 
     def _observe(self, name: str, record: Record | None) -> None:
+        if name == self.leases.names.fleet():
+            self.shares.observe(record, is_reported=True)
+            return
         before = self.held()
         if self.leases.observe(name, record, self._now()):
             self._wake.set()
@@ -392,9 +395,6 @@ class WorkloadFence:
 
 
 def new_identity() -> str:
-    """Return an identity that no process has had.
-
-    A restarted daemon so does not hold its predecessor's leases.
-    """
+    """Return an identity that no process has had, so that a restart holds no old leases."""
     host = re.sub(r"[^a-z0-9-]", "-", socket.gethostname().lower()).strip("-")[:60]
     return f"{host or 'host'}-{uuid.uuid4().hex[:8]}"

@@ -14,13 +14,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policies.model import WorkloadName
-from policies.model.pool import Target
-from policies.quota.fleet_quota import FleetLimits
 from scaler.config.load import Config, Workload
 from scaler.leases.shares import shard_of
 
-FLEET: Final = Target("fleet", (), "daemon.fleet")
-"""Lock of all workloads under limits of the fleet: one daemon counts what they use together."""
 EMPTY: Final = ""
 """Fingerprint of a shard without workloads."""
 
@@ -39,7 +35,7 @@ class ShardMap:
 
 def shard_map(config: Config, shards: int) -> ShardMap:
     """Return the shard map of a configuration."""
-    locks = {name: locks_of(workload, config.daemon.fleet) for name, workload in config.workloads.items()}
+    locks = {name: locks_of(workload) for name, workload in config.workloads.items()}
     units = _units(locks)
     placed = {name: shard_of(min(unit), shards) for name, unit in units.items()}
     contents: defaultdict[int, set[str]] = defaultdict(set)
@@ -48,11 +44,9 @@ def shard_map(config: Config, shards: int) -> ShardMap:
     return ShardMap(placed, locks, {shard: _fingerprint(content) for shard, content in contents.items()})
 
 
-def locks_of(workload: Workload, fleet: FleetLimits) -> frozenset[str]:
+def locks_of(workload: Workload) -> frozenset[str]:
     """Return the locks of a workload as texts."""
     locks = {lock for pool, spec in workload.spec.pools.items() for lock in spec.locks(workload.name, pool)}
-    if fleet.limits:
-        locks.add(FLEET)
     return frozenset("\t".join((lock.what, *lock.scope, lock.name)) for lock in locks)
 
 

@@ -41,6 +41,9 @@ class LeaseNames:
     def member(self, identity: str) -> str:
         return f"{self.prefix}-member-{identity}"
 
+    def fleet(self) -> str:
+        return f"{self.prefix}-fleet"
+
     def is_member(self, name: str) -> bool:
         return name.startswith(f"{self.prefix}-member-")
 

@@ -22,6 +22,13 @@ class ShardCollector(Collector):
             "Number of times that each shard's lease has changed hands; only the shards that this daemon holds.",
             labels=("shard",),
         )
+        labels = ("shard", "of")
+        granted = GaugeMetricFamily("forescale_shard_granted", "A shard's share of the fleet's limits.", labels=labels)
+        used = GaugeMetricFamily("forescale_shard_used", "The part of the share that is used.", labels=labels)
         for shard, epoch in sorted(self._coordinator.held().items()):
             epochs.add_metric((str(shard),), epoch)
-        yield epochs
+            share = self._coordinator.shares.held_share(shard)
+            for unit in self._coordinator.shares.limited_units():
+                granted.add_metric((str(shard), unit), getattr(share.granted, unit))
+                used.add_metric((str(shard), unit), getattr(share.used, unit))
+        yield from (epochs, granted, used)

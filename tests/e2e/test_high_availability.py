@@ -15,13 +15,17 @@ from pathlib import Path
 
 import pytest
 
+from policies.model import Tick
 from scaler.cli import main
 from tests.servers.control_plane import why_not
 from tests.servers.daemon import until
-from tests.servers.daemons import DURATION_S, SHARDS, WITHIN_S, held, now_s, rig
+from tests.servers.daemons import DURATION_S, SHARDS, WITHIN_S, held, holds, now_s, rig
 from tests.servers.postgresql import INITDB, postgres
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not())]
+
+GPUS = 13
+"""Limit of the fleet. Each of the four workloads begins with one."""
 
 
 async def test_shares_and_handover_at_a_shutdown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,3 +86,34 @@ async def test_paused_daemon_writes_nothing_when_it_continues(tmp_path: Path) ->
         again = await held(a)
         assert all(epoch > before.get(shard, -1) for shard, epoch in again.items())
         opened.check_laws()
+
+
+async def test_limit_of_the_fleet_holds_across_daemons_and_unused_shares_flow(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """First one workload needs ever more, so that it gets the shares of all shards; then all do."""
+    async with rig(tmp_path, max_gpus=GPUS) as opened:
+        opened.demand.idle = set(opened.names)
+        async with opened.run("a") as a, opened.run("b") as b:
+            await holds(a, SHARDS // 2)
+            await holds(b, SHARDS // 2)
+            growing = opened.names[0]
+            opened.demand.idle.remove(growing)
+            await until(lambda: opened.sizes()[-1][growing] == GPUS - SHARDS + 1, WITHIN_S, b)
+            opened.demand.idle.clear()
+            await until(lambda: all(any(is_held_back(t) for t in d.ticks()) for d in (a, b)), WITHIN_S, b)
+
+            async def are_published() -> bool:
+                assert await asyncio.to_thread(main, ["shards", str(tmp_path / "a"), "--json"]) == 0
+                shares = [member["share"]["gpus"] for member in json.loads(capsys.readouterr().out)["members"]]
+                return sum(s["granted"] for s in shares) == sum(s["used"] for s in shares) == GPUS
+
+            await until(are_published, WITHIN_S, b)
+            assert max(sum(sizes.values()) for sizes in opened.sizes()) == GPUS
+            opened.check_epochs()
+
+
+def is_held_back(tick: Tick) -> bool:
+    """Return whether a workload needs more than its shard's share of the limit."""
+    reasons = [step.reason for step in tick.decision.steps if "daemon.fleet.max_gpus" in step.reason]
+    return (tick.decision.demand or 0) > GPUS and any("in the share of shard" in reason for reason in reasons)

@@ -43,8 +43,8 @@ class Member:
         self.actuators = {PoolName(pool): FakeActuator(clock, size) for pool in self.workload.spec.pools}
         self.actuator = self.actuators[MAIN]
         self.ticks: list[Tick] = []
-        setup = Setup(self.workload, {"queue": self.source}, self.actuators, ledger=ledger)
-        self.controller = Controller(setup, clock, History(), self.ticks.append)
+        self.setup = Setup(self.workload, {"queue": self.source}, self.actuators, ledger=ledger)
+        self.controller = Controller(self.setup, clock, History(), self.ticks.append)
 
     async def tick(self, need: float) -> int:
         """Run a tick that needs `need` replicas, and return the requested size."""
@@ -111,6 +111,12 @@ async def test_unread_pool_of_another_workload_counts_in_full() -> None:
     shared.batch.actuator.status_error = None
     await shared.tick_both(40, 0)
     assert await shared.tick_both(40, 0) == (40, 1)
+
+
+async def test_unread_workload_shrinks_no_other() -> None:
+    shared = Shared(FleetLimits(max_gpus=60), (1, 20))
+    shared.chat.actuator.status_error = Unavailable("API down")
+    assert (await shared.rounds(24, 1, 20))[-1] == (1, 20)
 
 
 async def test_unread_pool_of_the_same_workload_counts_in_full() -> None:

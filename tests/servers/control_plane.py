@@ -43,9 +43,13 @@ AUDIT: Final = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
     "omitStages": ["RequestReceived"],
-    "rules": [{"level": "None", "userGroups": ["system:masters"]}, {"level": "Metadata"}],
+    "rules": [
+        {"level": "None", "userGroups": ["system:masters"]},
+        {"level": "Request", "verbs": ["patch"], "resources": [{"group": "ha.example.com"}]},
+        {"level": "Metadata"},
+    ],
 }
-"""Every call is logged except the admin's."""
+"""Every call is logged except the admin's, and the sizes of the objects that two daemons share."""
 
 
 def why_not() -> str:

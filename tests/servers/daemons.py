@@ -53,17 +53,19 @@ class Write:
     target: str
     epoch: int
     at: float
+    size: int
 
 
 class Demand:
-    """A source whose value grows, so that each tick resizes."""
+    """A source whose value grows, so that each tick resizes; that of a workload in `idle` is 1."""
 
     def __init__(self) -> None:
         self.reads = 0
+        self.idle: set[str] = set()
 
-    async def answer(self, _: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.Response:
         self.reads += 1
-        return web.json_response({"running": self.reads})
+        return web.json_response({"running": 1 if request.match_info["name"] in self.idle else self.reads})
 
 
 class Rig:
@@ -72,10 +74,14 @@ class Rig:
     The objects are of a custom kind that no controller follows, so that no pod has to start.
     """
 
-    def __init__(self, kube: KubeNamespace, url: str, folder: Path, database: str = "") -> None:
+    def __init__(
+        self, kube: KubeNamespace, demand: Demand, url: str, folder: Path, database: str, max_gpus: int | None
+    ) -> None:
         self.kube = kube
+        self.demand = demand
         self.url = url
         self.folder = folder
+        self.max_gpus = max_gpus
         self.database = database
         self.names: tuple[str, ...] = ()
 
@@ -123,6 +129,7 @@ class Rig:
             "journal": {"directory": str(self.folder / f"journal-{account}")},
             "snapshots": {"directory": str(self.folder / "snapshots"), "interval_s": 1.0},
             "ha": {"shards": SHARDS, "lease": {**lease, "duration_s": DURATION_S, "renew_s": 2.0}},
+            "fleet": {"max_gpus": self.max_gpus if account != "candidates" else None},
         }
         (config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": settings}))
         for name in names:
@@ -132,7 +139,9 @@ class Rig:
                 "max_replicas": 100_000,
                 "interval_s": 2.0,
                 "deadline_s": 1.5,
-                "sources": {"engines": {"kind": "http_json", "url": self.url, "values": {"running": "/running"}}},
+                "sources": {
+                    "engines": {"kind": "http_json", "url": self.url + name, "values": {"running": "/running"}}
+                },
                 "policies": {"running": {"kind": "metric", "quantity": "running", "target": 1}},
                 "pools": {"gpus": {"kind": "kubernetes", **engine, "watch_pods": False, "cluster": cluster}},
                 "tolerance": 0.0,
@@ -189,13 +198,25 @@ class Rig:
             return None
         (manager,) = parse_qs(urlsplit(event["requestURI"]).query)["fieldManager"]
         at = datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp()
-        return Write(user.rpartition(":")[2], target["name"], int(manager.removeprefix("forescale-epoch-")), at)
+        size = event["requestObject"]["spec"]["replicas"]
+        return Write(user.rpartition(":")[2], target["name"], int(manager.removeprefix("forescale-epoch-")), at, size)
+
+    def sizes(self) -> list[dict[str, int]]:
+        """Return the sizes of all objects before the first write and after each one."""
+        sizes = [dict.fromkeys(self.names, 1)]
+        for write in self.writes():
+            sizes.append(sizes[-1] | {write.target: write.size})
+        return sizes
 
     def check_laws(self) -> None:
-        """Check that each target has one writer in each epoch, and that no write of an older epoch follows."""
+        """Check the epochs of all writes, and that each target was written."""
+        assert {write.target for write in self.writes()} == set(self.names)
+        self.check_epochs()
+
+    def check_epochs(self) -> None:
+        """Check that each target has one writer in each epoch, and that epochs never fall."""
         for name in self.names:
             own = [w for w in self.writes() if w.target == name]
-            assert own, f"{name} was never written"
             epochs = [w.epoch for w in own]
             assert epochs == sorted(epochs), f"{name}: a write of an older epoch follows: {epochs}"
             for first, second in pairwise(own):
@@ -219,15 +240,18 @@ async def holds(d: Daemon, shards: int) -> None:
 
 
 @asynccontextmanager
-async def rig(folder: Path, database: str = "") -> AsyncIterator[Rig]:
-    """Create the namespace, and a source of demand. The leases are in the database at this URL, if there is one."""
+async def rig(folder: Path, database: str = "", max_gpus: int | None = None) -> AsyncIterator[Rig]:
+    """Create the namespace, and a source of demand.
+
+    The leases are in the database at this URL, if there is one. `max_gpus` limits all workloads together.
+    """
     demand = Demand()
     app = web.Application()
-    app.router.add_get("/", demand.answer)
+    app.router.add_get("/{name}", demand.answer)
     async with AsyncExitStack() as stack:
         kube = await stack.enter_async_context(kube_namespace())
         port = await stack.enter_async_context(listening(app))
-        opened = Rig(kube, f"http://127.0.0.1:{port}/", folder, database)
+        opened = Rig(kube, demand, f"http://127.0.0.1:{port}/", folder, database, max_gpus)
         await opened.prepare()
         yield opened
 

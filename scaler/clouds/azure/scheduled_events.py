@@ -24,7 +24,7 @@ from scaler.clouds.rest import session
 from scaler.clouds.singleflight import running
 from scaler.ports import Clock, Context, PortError, Unavailable
 
-API: Final = Api("azure/scheduled_events", per_s=2.0, burst=5)
+API: Final = Api("azure/scheduled_events", per_s=2.0, burst=5, is_divided=False)
 """Rate limit for one machine. Azure recommends one call a second."""
 POLL_S: Final = 1.0
 """Time between polls: a spot machine goes at most 30 s after its notice. Seconds."""

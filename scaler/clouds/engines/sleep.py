@@ -20,7 +20,7 @@ from scaler.clouds.http_answers import decode_json, http_errors, read_body
 from scaler.clouds.response_validation import one_line, unavailable_if_malformed
 from scaler.ports import Clock, Context, Misconfigured, PortError, Throttled, Unavailable
 
-API: Final = Api("vllm", per_s=200.0, burst=800)
+API: Final = Api("vllm", per_s=200.0, burst=800, is_divided=False)
 """An engine serves these calls from its own process; the budget bounds a defect of this daemon."""
 SLEEP_LIMIT_S: Final = 120.0
 """Time limit of falling asleep, which copies the weights to host memory: 11 s for 16 GB on an H100. Seconds."""

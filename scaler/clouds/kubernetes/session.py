@@ -34,8 +34,11 @@ CALLS: Final = 32
 
 It prevents thousands of workloads from overloading a recovering API server.
 """
-API: Final = Api("kubernetes", per_s=200.0, burst=800)
-"""A start with hundreds of workloads reads each of them once; API servers throttle before this rate hurts them."""
+API: Final = Api("kubernetes", per_s=200.0, burst=800, is_divided=False)
+"""A start with hundreds of workloads reads each of them once; API servers throttle before this rate hurts them.
+
+Each daemon has all of it: it needs the API to take its first lease.
+"""
 RENEW_S: Final = 30.0
 """Minimum time between two reloads of refused credentials: a kubeconfig's plugin starts a program. Seconds."""
 LOAD_S: Final = 20.0

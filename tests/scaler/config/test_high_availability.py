@@ -106,10 +106,11 @@ def test_workloads_that_share_a_lock_are_in_one_shard(tmp_path: Path) -> None:
     assert len(Counter(shards.values())) > 20
 
 
-def test_fleet_limits_put_all_workloads_in_one_shard(tmp_path: Path) -> None:
+def test_fleet_limits_leave_the_workloads_in_their_shards(tmp_path: Path) -> None:
     documents = [document(f"d{n}", deployment(f"d{n}")) for n in range(10)]
-    assert len(set(placed(tmp_path, *documents).shards.values())) > 1
-    assert len(set(placed(tmp_path, *documents, daemon="daemon: {fleet: {max_gpus: 100}}\n").shards.values())) == 1
+    limited = placed(tmp_path, *documents, daemon="daemon: {fleet: {max_gpus: 100}}\n")
+    assert limited.shards == placed(tmp_path, *documents).shards
+    assert len(set(limited.shards.values())) > 1
 
 
 def test_a_lock_that_moves_changes_the_fingerprints_of_both_shards(tmp_path: Path) -> None:
