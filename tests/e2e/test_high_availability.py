@@ -106,7 +106,7 @@ async def test_limit_of_the_fleet_holds_across_daemons_and_unused_shares_flow(
             async def are_published() -> bool:
                 assert await asyncio.to_thread(main, ["shards", str(tmp_path / "a"), "--json"]) == 0
                 shares = [member["share"]["gpus"] for member in json.loads(capsys.readouterr().out)["members"]]
-                return sum(s["granted"] for s in shares) == sum(s["used"] for s in shares) == GPUS
+                return bool(sum(s["granted"] for s in shares) == sum(s["used"] for s in shares) == GPUS)
 
             await until(are_published, WITHIN_S, b)
             assert max(sum(sizes.values()) for sizes in opened.sizes()) == GPUS

@@ -224,8 +224,8 @@ async def test_shard_that_was_never_read_needs_its_minimum_only() -> None:
 
 def quota(member: Member) -> float | None:
     """Return the GPUs that a workload might hold at its last tick."""
-    gpus = member.ticks[-1].observation.grant.gpus
-    return None if gpus is None else gpus.most
+    grant = member.ticks[-1].observation.grant
+    return None if grant is None or grant.gpus is None else grant.gpus.most
 
 
 async def test_removals_within_the_window_span_daemons() -> None:
