@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST_ARGS ?=
-# Most tests wait for their own servers: run more workers than there are cores, but not so many that tests time out.
+# Most tests wait for their own servers: run more workers than there are cores, but not so many that tests time out. In
+# the order of the folders, the long end-to-end files are not the last ones.
 WORKERS ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Without bytecode every test worker would compile all tests again.
@@ -34,7 +35,7 @@ run: $(VENV)/.run  ## Run the daemon on the embedded cloud; the dashboard's addr
 	@$(BIN)/forescale run config/quickstart $(ARGS)
 
 test: $(VENV)/.dev  ## Run every test (PYTEST_ARGS='-k name' narrows)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 check: lint types contracts  ## Lint, types, import contracts and the fast tests: under two minutes, before every commit
 	FORESCALE_QUICK_TESTS=1 $(BIN)/python -m pytest -q -n 4 -m 'not slow' $(PYTEST_ARGS)
