@@ -47,7 +47,7 @@ def test_text_has_the_plan_its_risk_and_its_sources(folder: Path, capsys: pytest
         "Each week under the plan of the weeks before it",
         "Mean load by hour of the week (UTC)",
         "units.csv:",
-        "agreement, checked 2026-11-02",
+        "2026-11-02",
         "Limits of this plan",
     ):
         assert part in out
