@@ -18,6 +18,7 @@ from scaler.clouds.aws.native_scaling import NativeScaling, ScalableTarget, Targ
 from scaler.clouds.aws.resizer import AwsActuator
 from scaler.clouds.lock_queue import LockQueue, lock_queue
 from scaler.clouds.response_validation import machine_count
+from scaler.clouds.size_request import SizeRequest
 from scaler.ports import Conflict, Misconfigured, PortError, Unavailable
 
 if TYPE_CHECKING:
@@ -58,20 +59,6 @@ class Described:
         return 0 if self.state in NOT_SERVING else min(self.desired, self.current)
 
 
-@dataclass(slots=True)
-class Request:
-    """The last size that this process requested, until SageMaker provides or refuses it.
-
-    `accepted`: SageMaker confirmed it, in the response or in a later read. `seen`: an update was seen in progress.
-    """
-
-    before: int
-    replicas: int
-    at: float
-    accepted: bool = False
-    seen: bool = False
-
-
 class SageMakerResizer(AwsActuator):
     """The actuator's port. `pool` names it in the queue of its endpoint."""
 
@@ -84,7 +71,7 @@ class SageMakerResizer(AwsActuator):
         self._max_replicas = spec.max_replicas
         self._name = pool
         self._arn = "*"
-        self._request: Request | None = None
+        self._request: SizeRequest | None = None
         self._failed: Shortfall | None = None
         self._failed_sizes: frozenset[int] = frozenset()
         self._is_broken = False
@@ -160,7 +147,7 @@ class SageMakerResizer(AwsActuator):
         elif request is not None:
             self._follow_request(request, described)
 
-    def _follow_request(self, request: Request, described: Described) -> None:
+    def _follow_request(self, request: SizeRequest, described: Described) -> None:
         if not request.accepted and described.desired != request.before:  # this write, or an earlier unanswered one
             request.replicas, request.accepted, self._failed = described.desired, True, None
         before, replicas = request.before, request.replicas
@@ -205,7 +192,7 @@ class SageMakerResizer(AwsActuator):
 
     async def _request_size(self, present: int, replicas: int) -> None:
         self._writes.request(present, [replicas])
-        unanswered, request = self._request, Request(present, replicas, self._context.clock.now())
+        unanswered, request = self._request, SizeRequest(present, replicas, self._context.clock.now())
         self._request = request
         try:
             arn = await self._write(replicas)

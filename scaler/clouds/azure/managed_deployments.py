@@ -21,6 +21,7 @@ from scaler.clouds.foreign_writes import ForeignWriteDetector
 from scaler.clouds.lock_queue import LockQueue
 from scaler.clouds.response_validation import machine_count
 from scaler.clouds.rest import Body
+from scaler.clouds.size_request import SizeRequest
 from scaler.ports import Conflict, Context, Misconfigured, OutOfCapacity, OutOfQuota, Permit, PortError, Unavailable
 
 SHOWN_S: Final = 30.0
@@ -64,20 +65,6 @@ class Deployment:
         return str((self.properties.get("properties") or {}).get("AzureAsyncOperationUri") or "")
 
 
-@dataclass(slots=True)
-class Request:
-    """The last size that this process requested, until Azure provides or refuses it.
-
-    `accepted`: Azure confirmed it, in the response or in a later read. `seen`: an operation was seen in progress.
-    """
-
-    before: int
-    replicas: int
-    at: float
-    accepted: bool = False
-    seen: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class Clients:
     """The clients of a managed deployment. `name` is the pool's name in the queue of its lock."""
@@ -107,7 +94,7 @@ class ManagedDeployment(ABC):
         self._name = clients.name
         self._operation = Operation(clients.arm, self._clock, self.operation_action)
         self._writes = ForeignWriteDetector(self._clock, spec.other_writer_yield_s, what)
-        self._request: Request | None = None
+        self._request: SizeRequest | None = None
         self._failed: Shortfall | None = None
         self._failed_sizes: frozenset[int] = frozenset()
         self._retriable: PortError | None = None
@@ -205,7 +192,7 @@ class ManagedDeployment(ABC):
     async def _write(self, deployment: Deployment, replicas: int) -> None:
         self._writes.request(deployment.capacity, [replicas])
         self._operation.follow_url("")
-        unanswered, request = self._request, Request(deployment.capacity, replicas, self._clock.now())
+        unanswered, request = self._request, SizeRequest(deployment.capacity, replicas, self._clock.now())
         self._request = request
         body = {"sku": {**deployment.sku, "capacity": replicas}}
         version = str(deployment.body.get("etag") or "")
