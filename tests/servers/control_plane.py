@@ -21,6 +21,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +38,8 @@ WRITES: Final = 16
 CONTROLLERS: Final = "deployment,replicaset,statefulset,garbagecollector,namespace"
 FRONT_PROXY: Final = "front-proxy-client"
 """Name in the certificate that the API server shows to servers of aggregated APIs."""
+SPAWNER: Final = ThreadPoolExecutor(1)
+"""Starts processes: `--pdeathsig` ends one with the thread that started it, and an event loop's threads end with it."""
 HPA_SYNC_S: Final = 1
 HPA_STABILIZATION_S: Final = 2
 AUDIT: Final = {
@@ -229,7 +232,8 @@ class ControlPlane:
         dies_with_us = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
         with (self.folder / f"{name}.out").open("ab") as log:
             arguments = [*dies_with_us, *map(str, command)]
-            self._processes[name] = subprocess.Popen(arguments, stdout=log, stderr=subprocess.STDOUT)
+            start = functools.partial(subprocess.Popen, arguments, stdout=log, stderr=subprocess.STDOUT)
+            self._processes[name] = SPAWNER.submit(start).result()
 
     def _end(self, name: str) -> None:
         process = self._processes.pop(name, None)
