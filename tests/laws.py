@@ -12,7 +12,10 @@ QUICK: Final = "FORESCALE_QUICK_TESTS" in os.environ
 
 
 def law(examples: int) -> settings:
-    """Of a law that `examples` examples are to try, the same ones each time: a build fails by its own change only."""
+    """Of a law that `examples` examples are to try, the same ones in each process that imported the same modules.
+
+    Hypothesis draws some values from the constants of imported modules: another order of tests may find what is new.
+    """
     return settings(
         max_examples=max(5, examples // 5) if QUICK else examples,
         deadline=None,

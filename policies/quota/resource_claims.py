@@ -51,10 +51,10 @@ def claim(
 ) -> ResourceClaim:
     """Return a workload's claim on the shared limits.
 
-    `sizes` are its pools' sizes; None where one was never read, so that it counts as its maximum and needs its minimum:
-    no other workload grows into the maximum, and none shrinks for it. `needed` is in replicas; None where it is not
-    known, so that it needs what it holds. `read` are the sizes of the pools that could
-    be read in this tick; None where all could.
+    `sizes` are its pools' sizes; None where one was never read, so that it counts as its maximum, within its budget,
+    and needs its minimum: no other workload grows into the maximum, and none shrinks for it. `needed` is in replicas;
+    None where it is not known, so that it needs what it holds. `read` are the sizes of the pools that could be read in
+    this tick; None where all could.
     """
     current = spec.max_replicas if sizes is None else sum(sizes.values())
     replicas = current if needed is None else math.ceil(needed - EPSILON)

@@ -42,7 +42,7 @@ class Member:
     spec: WorkloadSpec
     sizes: dict[PoolName, int]
     history: History = field(default_factory=lambda: History(7200.0))
-    running: tuple[Observation, Decision, int] | None = None
+    running: Running | None = None
     ticks: list[Tick] = field(default_factory=list)
 
     @property
@@ -52,6 +52,10 @@ class Member:
     def gpus(self) -> float:
         return sum(n * gpus(self.spec.pools[p]) for p, n in self.sizes.items())
 
+    def gpus_over_budget(self) -> float:
+        budget = self.spec.budget.gpus
+        return 0.0 if budget is None else max(0.0, self.gpus() - budget)
+
     def usd(self) -> float:
         return sum(n * usd_per_hour(self.spec.pools[p]) for p, n in self.sizes.items())
 
@@ -59,7 +63,9 @@ class Member:
 @dataclass
 class Change:
     """The effect of one write: its time, the fleet's requested replicas then, the number of removed ones,
-    the quantum of the pool if only one shrank (else 1), and the fleet's GPUs and USD per hour before and after."""
+    the quantum of the pool if only one shrank (else 1), and the fleet's GPUs and USD per hour before and after.
+
+    `unread_excess` are the GPUs beyond their own budget of workloads that were not read yet at the decision."""
 
     at: float
     requested: int
@@ -67,6 +73,17 @@ class Change:
     quantum: int
     before: tuple[float, float]
     after: tuple[float, float]
+    unread_excess: float
+
+
+@dataclass
+class Running:
+    """A tick that decided, and has not written yet."""
+
+    observation: Observation
+    decision: Decision
+    requested: int
+    unread_excess: float
 
 
 @dataclass(repr=False)
@@ -88,7 +105,7 @@ class FleetLife:
 
     def requested(self) -> int:
         """Return the replicas that exist or that running ticks are about to request."""
-        targets = {m.name: m.running[1].targets if m.running else {} for m in self.members}
+        targets = {m.name: m.running.decision.targets if m.running else {} for m in self.members}
         return sum(max(n, targets[m.name].get(p, 0)) for m in self.members for p, n in m.sizes.items())
 
     def begin(self, member: Member, dice: Dice) -> None:
@@ -103,12 +120,15 @@ class FleetLife:
         observation = replace(observation, grant=self.ledger.grant(member.name, observation))
         decision = decide(member.spec, member.history, observation)
         self.ledger.reserve(member.name, decision)
-        member.running = observation, decision, self.requested()
+        excess = sum(m.gpus_over_budget() for m in self.members if m is not member and not (m.running or m.ticks))
+        member.running = Running(observation, decision, 0, excess)
+        member.running.requested = self.requested()
 
     def end(self, member: Member, dice: Dice) -> None:
         """Write, and record the outcome."""
         assert member.running is not None
-        (observation, decision, requested), member.running = member.running, None
+        run, member.running = member.running, None
+        observation, decision = run.observation, run.decision
         before, held = self.totals(), sum(member.sizes.values())
         outcomes = tuple(self._write(member, pool, target, dice) for pool, target in decision.targets.items())
         tick = Tick("abc", observation, decision, outcomes, len(member.history), 0.0, 0.0)
@@ -119,7 +139,8 @@ class FleetLife:
             removed = held - sum(member.sizes.values())
             shrank = [o.pool for o in outcomes if o.after < o.before]
             quantum = member.spec.pools[shrank[0]].quantum if len(shrank) == 1 else 1
-            self.changes.append(Change(decision.at, requested, removed, quantum, before, self.totals()))
+            after = self.totals()
+            self.changes.append(Change(decision.at, run.requested, removed, quantum, before, after, run.unread_excess))
 
     def _write(self, member: Member, pool: PoolName, target: int, dice: Dice) -> Outcome:
         before = member.sizes[pool]
