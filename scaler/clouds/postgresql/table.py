@@ -16,8 +16,8 @@ from scaler.ports import PortError
 
 COMMANDS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
 MISSING_TABLE: Final = "42P01"
-CREATED_MEANWHILE: Final = frozenset({"23505", "42P07"})
-"""States of a `CREATE TABLE` that another daemon was faster with: a duplicate type, or a duplicate table."""
+CREATED_MEANWHILE: Final = frozenset({"23505", "42710", "42P07"})
+"""States of a `CREATE TABLE` that another daemon was faster with: a duplicate row in the catalog, type, or table."""
 OTHER_COLUMNS: Final = "the table has other columns: drop it, or set another table"
 REMEDIES: Final = {
     "25006": "it is a replica, or its user may only read: set host to the primary",

@@ -89,10 +89,12 @@ async def blocked(url: str) -> int:
     return pid
 
 
-async def test_several_daemons_may_create_the_table(url: str, table: str) -> None:
-    async with store_of(url, table) as one, store_of(url, table) as two:
-        writes = (store.put(f"forescale-shard-{n}", claim("a")) for n, store in enumerate((one, two)))
-        assert len(await asyncio.gather(*writes)) == len(await one.list()) == 2
+async def test_several_daemons_may_create_the_table(url: str) -> None:
+    """The server has several errors for a table that was created meanwhile, the rarest in one of a hundred tries."""
+    for table in itertools.islice(TABLES, 40):
+        async with store_of(url, table) as one, store_of(url, table) as two, store_of(url, table) as three:
+            writes = (store.put(f"forescale-shard-{n}", claim("a")) for n, store in enumerate((one, two, three)))
+            assert len(await asyncio.gather(*writes)) == len(await one.list()) == 3
 
 
 async def test_documented_grants_are_enough_and_needed(url: str, table: str) -> None:
