@@ -4,9 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST_ARGS ?=
-# Most tests wait for their own servers: run more workers than there are cores, but not so many that tests time out. In
-# the order of the folders, the long end-to-end files are not the last ones.
-WORKERS ?= 3
+# Tests wait for their own servers half of the time: three workers use 54 % of two cores. In the order of the folders,
+# the long end-to-end files are not the last ones.
+WORKERS ?= 5
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Without bytecode every test worker would compile all tests again.
 unexport PYTHONDONTWRITEBYTECODE

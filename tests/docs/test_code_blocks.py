@@ -7,7 +7,8 @@ HTML comments before a block say how. A reader of the site does not see them:
 - ``<!-- not run: needs an AWS account -->``: no machine can run the block, for this reason.
 
 The commands of a page run in order in one folder, which is also their home: they find no credentials. A daemon that
-would run until Ctrl-C runs for `DAEMON_S`, on a free port and without writes. A search has the budget `BUDGET`.
+would run until Ctrl-C runs for `DAEMON_S`, on a free port and without writes. A search has the budget `BUDGET`, and a
+comparison one replication.
 """
 
 from __future__ import annotations
@@ -205,6 +206,7 @@ def execute(command: str, folder: Path) -> None:
     if words[0] == "make":  # CI runs the targets
         command += f" --dry-run -C {ROOT}"
     command = re.sub(r"--budget \S+", f"--budget {BUDGET}", command)
+    command = re.sub(r"--replications \S+", "--replications 1", command)
     if words[:2] == ["forescale", "run"] and not {"--for", "--once"} & set(words):
         command = command.replace("run", f"run --for {DAEMON_S} --dry-run {DAEMON_FILE}", 1)
     environment = {
