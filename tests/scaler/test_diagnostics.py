@@ -39,7 +39,7 @@ def load_config(tmp_path: Path, queue: str, url: str) -> Config:
     document: dict[str, Any] = {
         "workload": "llm",
         "max_replicas": 4,
-        "deadline_s": 2,
+        "deadline_s": 10,
         "sources": {
             "there": {"kind": "sqs", "queue_url": queue, "account": account},
             "gone": {"kind": "sqs", "queue_url": queue + "-gone", "account": account},

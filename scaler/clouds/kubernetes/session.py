@@ -248,7 +248,7 @@ def port_error(what: str, response: KubeResponse) -> PortError:
     if response.status == 401:
         return Misconfigured(f"{text}: the API server rejects the daemon's credentials")
     if response.status == 403:
-        return Misconfigured(f"{text}: grant it in a Role with the rules in config/deploy/kubernetes.yaml")
+        return Misconfigured(f"{text}: grant it in a Role; docs/reference/permissions.md has the rules of each kind")
     if response.status == 429:
         return Throttled(text, response.retry_after_s)
     if response.status == 409:
