@@ -1,7 +1,7 @@
 """A real Kubernetes control plane on loopback: etcd, kube-apiserver and kube-controller-manager, without a node.
 
 The binaries come from $KUBEBUILDER_ASSETS (the envtest convention); etcd may also be on the PATH. Besides the admin it
-has the user `scaler`, who has no permission until a Role is bound. Starting takes some seconds: `shared()` is
+has the user `scaler`, who has no permission until a Role is bound. Starting takes some seconds: `shared_plane()` is
 one for the whole test process, and tests keep apart by namespaces.
 """
 
@@ -70,6 +70,7 @@ class ControlPlane:
 
     def __init__(self, *, hpas: bool = False) -> None:
         self.hpas = hpas
+        self.users = 0
         self.folder = Path(tempfile.mkdtemp(prefix="control-plane-"))
         self.port = free_port()
         self.certificate = self.folder / "tls.crt"
@@ -105,6 +106,16 @@ class ControlPlane:
 
     def thaw(self, name: str = "apiserver") -> None:
         os.kill(self._processes[name].pid, signal.SIGCONT)
+
+    def pause(self) -> None:
+        for name in self._processes:
+            self.freeze(name)
+
+    def resume(self) -> None:
+        """Continue after `pause`, and wait until the API server answers."""
+        for name in self._processes:
+            self.thaw(name)
+        self._wait("/readyz")
 
     def kill_apiserver(self) -> None:
         self._processes["apiserver"].kill()
@@ -282,9 +293,26 @@ async def control_plane() -> AsyncIterator[ControlPlane]:
             await asyncio.to_thread(plane.stop)
 
 
+@asynccontextmanager
+async def shared_plane() -> AsyncIterator[ControlPlane]:
+    """Use the control plane of this test process, which stops when the process ends.
+
+    Its processes are paused while no test uses it: idle ones take a twentieth of a core.
+    """
+    plane = _shared()
+    if plane.users == 0:
+        await asyncio.to_thread(plane.resume)
+    plane.users += 1
+    try:
+        yield plane
+    finally:
+        plane.users -= 1
+        if plane.users == 0:
+            plane.pause()
+
+
 @functools.cache
-def shared() -> ControlPlane:
-    """Return the control plane of this test process, which stops when the process ends."""
+def _shared() -> ControlPlane:
     plane = ControlPlane()
     plane.start()
     atexit.register(plane.stop)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import yaml
 
-from tests.servers.control_plane import SCALER, ControlPlane, shared
+from tests.servers.control_plane import SCALER, ControlPlane, shared_plane
 from tests.servers.kubelet import Kubelet, kubelet
 from tests.servers.tcp_fault import TcpProxy, tcp_proxy
 
@@ -188,9 +188,9 @@ async def kube_namespace(
     plane: ControlPlane | None = None, ready: int | None = 2, replicas: int = 2
 ) -> AsyncIterator[KubeNamespace]:
     """Create a namespace with Deployment `llm`. At most `ready` of the namespace's pods become ready."""
-    plane = plane or shared()
     namespace = f"test-{next(NUMBERS)}"
     async with AsyncExitStack() as stack:
+        plane = plane or await stack.enter_async_context(shared_plane())
         proxy = await stack.enter_async_context(tcp_proxy("127.0.0.1", plane.port))
         nodes = await stack.enter_async_context(kubelet(plane, namespace, ready))
         opened = KubeNamespace(plane, namespace, proxy, nodes)
