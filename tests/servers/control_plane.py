@@ -243,8 +243,8 @@ class ControlPlane:
         dies_with_us = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
         with (self.folder / f"{name}.out").open("ab") as log:
             arguments = [*dies_with_us, *map(str, command)]
-            start = functools.partial(subprocess.Popen, arguments, stdout=log, stderr=subprocess.STDOUT)
-            self._processes[name] = SPAWNER.submit(start).result()
+            started = SPAWNER.submit(lambda: subprocess.Popen(arguments, stdout=log, stderr=subprocess.STDOUT))
+            self._processes[name] = started.result()
 
     def _end(self, name: str) -> None:
         process = self._processes.pop(name, None)

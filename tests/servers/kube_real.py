@@ -190,7 +190,8 @@ async def kube_namespace(
     """Create a namespace with Deployment `llm`. At most `ready` of the namespace's pods become ready."""
     namespace = f"test-{next(NUMBERS)}"
     async with AsyncExitStack() as stack:
-        plane = plane or await stack.enter_async_context(shared_plane())
+        if plane is None:
+            plane = await stack.enter_async_context(shared_plane())
         proxy = await stack.enter_async_context(tcp_proxy("127.0.0.1", plane.port))
         nodes = await stack.enter_async_context(kubelet(plane, namespace, ready))
         opened = KubeNamespace(plane, namespace, proxy, nodes)
