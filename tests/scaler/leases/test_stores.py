@@ -32,6 +32,8 @@ pytestmark = pytest.mark.slow
 SPEC = HighAvailability()
 SHARD = LeaseNames.of(SPEC).shard(3)
 SEEN_S = 60.0
+RENEW_S = 7.0
+"""Also the limit of a call, which a loaded machine must not reach."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
             proxy = await stack.enter_async_context(tcp_proxy("127.0.0.1", url.port or 0))
             server = PostgreSqlServer(host="127.0.0.1", port=proxy.port, database="postgres", username=USER)
             table = f"leases_{proxy.port}"
-            yield Place(LeaseSettings(kind="postgresql", server=server, table=table), proxy)
+            yield Place(LeaseSettings(kind="postgresql", server=server, table=table, renew_s=RENEW_S), proxy)
 
 
 def claim(holder: str, replaces: str | None = None, note: str = "") -> Claim:
