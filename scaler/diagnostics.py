@@ -44,6 +44,7 @@ SETTING_S: Final = 10.0
 SETTINGS: Final[Mapping[str, str]] = {
     "kubernetes_workloads": "scaler.clouds.kubernetes.daemon_permits:workload_permits",
     "ha": "scaler.leases.opening:lease_permits",
+    "snapshots": "scaler.snapshots.opening:snapshot_permits",
 }
 """Settings of the daemon that need permissions, each with the function that returns its permits."""
 REMEDIES: Final[Mapping[type[PortError], str]] = {

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Final
+from collections.abc import Sequence
 
 from scaler.adapters import import_opener, name_in_errors
 from scaler.config.daemon import DaemonSpec
 from scaler.config.high_availability import DEFAULT_NAME
+from scaler.config.snapshots import SnapshotSettings
 from scaler.leases.coordinator import new_identity
-from scaler.ports import Context
-from scaler.registry import Kind
-from scaler.snapshots.directory import SnapshotDirectory
+from scaler.ports import Context, Permit
 from scaler.snapshots.service import Snapshots
-from scaler.snapshots.store import SnapshotStore
+from scaler.snapshots.store import KINDS, SnapshotStore
 from scaler.telemetry.health import Health
-
-DATABASE: Final = Kind(
-    "scaler.config.snapshots:SnapshotSettings", "scaler.clouds.postgresql.snapshots:open_snapshots", "postgresql"
-)
-"""The store in a database."""
 
 
 async def open_snapshots(daemon: DaemonSpec, context: Context, health: Health) -> Snapshots | None:
@@ -30,10 +23,17 @@ async def open_snapshots(daemon: DaemonSpec, context: Context, health: Health) -
     settings = daemon.snapshots
     if settings is None:
         return None
-    store: SnapshotStore = SnapshotDirectory(Path(settings.directory or ""))
-    if settings.server is not None:
-        with name_in_errors("daemon.snapshots"):
-            open_rows = await import_opener(DATABASE)
-            installation = daemon.ha.name if daemon.ha is not None else DEFAULT_NAME
-            store = await open_rows(settings.server, settings.table, installation, context)
+    store = await _open_store(settings, daemon.ha.name if daemon.ha is not None else DEFAULT_NAME, context)
     return Snapshots(store, new_identity(), settings.interval_s, context.clock, health)
+
+
+async def snapshot_permits(settings: SnapshotSettings, context: Context) -> Sequence[Permit]:
+    """Return the permits to read and write snapshots. Raises port errors."""
+    return await (await _open_store(settings, DEFAULT_NAME, context)).permits()
+
+
+async def _open_store(settings: SnapshotSettings, installation: str, context: Context) -> SnapshotStore:
+    with name_in_errors("daemon.snapshots"):
+        open_kind = await import_opener(KINDS[settings.store])
+        store: SnapshotStore = await open_kind(settings, installation, context)
+    return store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from yarl import URL
 from policies.model import Tick, WorkloadName
 from scaler.config.daemon import DaemonSpec
 from scaler.config.postgresql_server import PostgreSqlServer
-from scaler.config.snapshots import SnapshotSettings
+from scaler.config.snapshots import S3Bucket, SnapshotSettings
 from scaler.ports import PortError
 from scaler.shared_resources import AdapterContext, Resources
 from scaler.snapshots.codec import MAX_CHARS, encode, part_of
@@ -27,6 +27,7 @@ from scaler.telemetry.health import Health
 from tests.fakes import ManualClock
 from tests.scaler.scripted_daemon import World
 from tests.scaler.snapshots.test_codec import LLM, RECORDED
+from tests.servers.aws_buckets import snapshot_bucket
 from tests.servers.postgresql import INITDB, USER, postgres
 
 pytestmark = pytest.mark.slow
@@ -61,10 +62,18 @@ def database() -> Iterator[URL]:
         yield URL(url)
 
 
-@pytest.fixture(params=["directory", "postgresql"])
+@pytest.fixture
+async def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[S3Bucket]:
+    async with snapshot_bucket(monkeypatch, tmp_path) as (_, opened_bucket):
+        yield opened_bucket
+
+
+@pytest.fixture(params=["directory", "postgresql", "s3"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> SnapshotSettings:
     if request.param == "directory":
         return SnapshotSettings(directory=str(tmp_path / "new" / "shared"))
+    if request.param == "s3":
+        return SnapshotSettings(s3=request.getfixturevalue("bucket"))
     url: URL = request.getfixturevalue("database")
     server = PostgreSqlServer(host="127.0.0.1", port=url.port or 0, database="postgres", username=USER)
     return SnapshotSettings(server=server, table=f"snapshots_{abs(hash(tmp_path))}")
