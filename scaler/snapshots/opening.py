@@ -20,19 +20,21 @@ async def open_snapshots(daemon: DaemonSpec, context: Context, health: Health) -
 
     Raises `Misconfigured`.
     """
-    settings = daemon.snapshots
-    if settings is None:
+    if daemon.snapshots is None:
         return None
-    store = await _open_store(settings, daemon.ha.name if daemon.ha is not None else DEFAULT_NAME, context)
-    return Snapshots(store, new_identity(), settings.interval_s, context.clock, health)
+    store = await _open_store(daemon, daemon.snapshots, context)
+    return Snapshots(store, new_identity(), daemon.snapshots.interval_s, context.clock, health)
 
 
-async def snapshot_permits(settings: SnapshotSettings, context: Context) -> Sequence[Permit]:
-    """Return the permits to read and write snapshots. Raises port errors."""
-    return await (await _open_store(settings, DEFAULT_NAME, context)).permits()
+async def snapshot_permits(daemon: DaemonSpec, context: Context) -> Sequence[Permit]:
+    """Return the permits to read and write snapshots; none without any. Raises port errors."""
+    if daemon.snapshots is None:
+        return ()
+    return await (await _open_store(daemon, daemon.snapshots, context)).permits()
 
 
-async def _open_store(settings: SnapshotSettings, installation: str, context: Context) -> SnapshotStore:
+async def _open_store(daemon: DaemonSpec, settings: SnapshotSettings, context: Context) -> SnapshotStore:
+    installation = daemon.ha.name if daemon.ha is not None else DEFAULT_NAME
     with name_in_errors("daemon.snapshots"):
         open_kind = await import_opener(KINDS[settings.store])
         store: SnapshotStore = await open_kind(settings, installation, context)

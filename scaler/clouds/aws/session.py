@@ -171,7 +171,7 @@ class AwsService:
         `about` names the resource. Raises port errors.
         """
         name = f"{self._service}:{GRANTED_AS.get(operation, operation)}"
-        what = f"AWS {self._service}:{operation}" + (f" of {about}" if about else "")
+        what = f"AWS {name}" + (f" of {about}" if about else "")
         send = getattr(self._client, xform_name(operation))
         return await self._channel.call(
             name, lambda: _await_response(what, send(**request)), write=write, repeat=repeat, deadline_s=deadline_s

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.history.ticks import History
@@ -75,6 +75,7 @@ def test_any_flipped_bit_is_refused_with_a_reason(bit: int) -> None:
 
 
 @given(st.text() | st.binary().map(lambda data: data.decode(errors="replace")))
+@settings(deadline=None)
 def test_any_other_text_is_refused(text: str) -> None:
     with pytest.raises(SnapshotError):
         decode(text, LLM)
