@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, Protocol, TypeVar
 
 from policies.model import WorkloadName
-from scaler.ports import Permit
+from scaler.ports import Misconfigured, Permit, Unavailable
 from scaler.snapshots.codec import MAX_CHARS
 from scaler.snapshots.store import SUFFIX, Stored, name_of, owner_of
 
+T = TypeVar("T")
+MAX_OBJECTS: Final = 50_000
+"""Maximum number of listed objects: five times 10,000 workloads."""
 CONCURRENT_READS: Final = 32
 """Maximum number of objects read at a time: each has some 30 kB, and the start of 1,000 workloads reads 1,000."""
 FEW: Final = 8
@@ -23,14 +26,14 @@ class Objects(Protocol):
     async def sizes(self, beginning: str) -> Mapping[str, int]:
         """Return the size in bytes of each object whose name begins so."""
 
-    async def get(self, name: str) -> bytes | None:
-        """Return an object's content; None where there is none."""
+    async def get(self, name: str) -> bytes:
+        """Return an object's content. Raises `Misconfigured` where there is none."""
 
     async def put(self, name: str, content: bytes) -> None:
         """Create or replace an object."""
 
     async def delete(self, name: str) -> None:
-        """Delete an object, if there is one."""
+        """Delete an object. Raises `Misconfigured` where there is none."""
 
     async def permits(self) -> Sequence[Permit]:
         """Return a permit for each needed action, without a write."""
@@ -56,14 +59,28 @@ class SnapshotObjects:
         content: bytes | None = None
         if size <= MAX_CHARS:
             async with self._reads:
-                content = await self._objects.get(name)
+                content = await self._if_there(name, self._objects.get)
         return Stored(*owner_of(name), None if content is None else content.decode(errors="replace"))
 
     async def write(self, workload: WorkloadName, writer: str, text: str) -> None:
         await self._objects.put(name_of(workload, writer), text.encode())
 
     async def delete(self, workload: WorkloadName, writer: str) -> None:
-        await self._objects.delete(name_of(workload, writer))
+        await self._if_there(name_of(workload, writer), self._objects.delete)
 
     async def permits(self) -> Sequence[Permit]:
         return await self._objects.permits()
+
+    async def _if_there(self, name: str, call: Callable[[str], Awaitable[T]]) -> T | None:
+        """Return the result of a call for an object; None where another daemon deleted it meanwhile."""
+        try:
+            return await call(name)
+        except Misconfigured:
+            if name in await self._objects.sizes(name):
+                raise
+            return None
+
+
+def too_many(place: str) -> Unavailable:
+    """Return the error for a list of objects that does not end."""
+    return Unavailable(f"{place} has more than {MAX_OBJECTS} objects. Delete old ones, for example by a lifecycle rule")

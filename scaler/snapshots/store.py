@@ -13,6 +13,8 @@ from scaler.registry import Kind
 SETTINGS: Final = "scaler.config.snapshots:SnapshotSettings"
 KINDS: Final = {
     "directory": Kind(SETTINGS, "scaler.snapshots.directory:open_snapshots"),
+    "azure_blob": Kind(SETTINGS, "scaler.clouds.azure.snapshots:open_snapshots", "azure"),
+    "gcs": Kind(SETTINGS, "scaler.clouds.gcp.snapshots:open_snapshots", "gcp"),
     "s3": Kind(SETTINGS, "scaler.clouds.aws.snapshots:open_snapshots", "aws"),
     "server": Kind(SETTINGS, "scaler.clouds.postgresql.snapshots:open_snapshots", "postgresql"),
 }

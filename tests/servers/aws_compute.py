@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import aiohttp
 from aiohttp import web
-from yarl import URL
 from moto.core.model import OperationModel
+from yarl import URL
 
 from tests.servers import aws_handlers, aws_sagemaker
 from tests.servers.aws_fault import DROPPED

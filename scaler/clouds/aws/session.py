@@ -61,8 +61,8 @@ APIS: Final = {
     "sts": Api("aws/sts", per_s=10.0, burst=20),
 }
 """About half of an account's default limit in one region, since other clients call these APIs too. EC2 grants 20 reads
-a second and 100 at once; CloudWatch 500 a second; S3 3,500 writes a second for each prefix; the other APIs publish no figure; SQS has no limit that this daemon
-reaches."""
+a second and 100 at once; CloudWatch 500 a second; S3 3,500 writes a second for each prefix; the other APIs publish no
+figure; SQS has no limit that this daemon reaches."""
 TRANSIENT: Final = (CredentialRetrievalError, EndpointConnectionError, HTTPClientError, MetadataRetrievalError)
 """Errors of opening a client while the credentials' provider is not up yet. All others are configuration errors."""
 PERMANENT: Final = (

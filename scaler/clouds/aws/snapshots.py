@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError
 
 from scaler.clouds.aws import session
 from scaler.clouds.aws.account import partition
@@ -13,7 +13,7 @@ from scaler.clouds.aws.permissions import check_permissions
 from scaler.clouds.response_validation import one_line, unavailable_if_malformed
 from scaler.config.snapshots import S3Bucket, SnapshotSettings
 from scaler.ports import Context, Misconfigured, Permit, Unavailable
-from scaler.snapshots.objects import SnapshotObjects
+from scaler.snapshots.objects import SnapshotObjects, too_many
 
 MAX_PAGES: Final = 50
 """Maximum pages of a list, each with 1,000 objects."""
@@ -47,19 +47,12 @@ class S3Objects:
             if not page.get("NextContinuationToken"):
                 return sizes
             request["ContinuationToken"] = page["NextContinuationToken"]
-        raise Unavailable(
-            f"AWS s3:ListBucket of {self._spec.bucket}: more than {MAX_PAGES} pages under {self._prefix}."
-            " Delete old objects, for example by a lifecycle rule"
-        )
+        raise too_many(f"s3://{self._spec.bucket}/{self._prefix}")
 
-    async def get(self, name: str) -> bytes | None:
+    async def get(self, name: str) -> bytes:
+        response = await self._call("GetObject", Key=self._prefix + name)
         try:
-            response = await self._call("GetObject", Key=self._prefix + name)
             content: bytes = await response["Body"].read()
-        except Misconfigured as e:
-            if isinstance(e.__cause__, ClientError) and e.__cause__.response["Error"]["Code"] == "NoSuchKey":
-                return None
-            raise
         except BotoCoreError as e:  # the body is shorter than its length, or its checksum differs
             raise Unavailable(f"AWS s3:GetObject of {name}: {type(e).__name__}: {one_line(e)}") from e
         return content

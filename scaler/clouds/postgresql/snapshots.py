@@ -30,9 +30,7 @@ CALL_S: Final = 5.0
 """Time limit of a call. Seconds."""
 
 
-async def open_snapshots(
-    settings: SnapshotSettings, installation: str, context: Context
-) -> PostgreSqlSnapshots:
+async def open_snapshots(settings: SnapshotSettings, installation: str, context: Context) -> PostgreSqlSnapshots:
     """Open the snapshots of an installation, without a call. Raises `Misconfigured`."""
     server, table = settings.server, settings.table
     if server is None:

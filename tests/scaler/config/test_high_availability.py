@@ -81,13 +81,19 @@ def test_lease_leaves_time_for_renewals_and_writes(tmp_path: Path, lease: str, p
 def test_snapshots_have_one_store(tmp_path: Path, store: str) -> None:
     daemon = f"daemon: {{snapshots: {store}}}\n"
     problems = problems_of(tmp_path, daemon, document("a", deployment("a")))
-    rule = "requires exactly one of directory, server and s3"
+    rule = "requires exactly one of directory, server, s3, gcs and azure_blob"
     assert [(p.path, p.rule) for p in problems] == [("daemon.snapshots", rule)]
 
 
 @pytest.mark.parametrize(
     ("store", "extras"),
-    [("directory: shared", set()), (SERVER, {"postgresql"}), ("s3: {bucket: llm}", {"aws"})],
+    [
+        ("directory: shared", set()),
+        (SERVER, {"postgresql"}),
+        ("s3: {bucket: llm}", {"aws"}),
+        ("gcs: {bucket: llm, project: {id: my-project}}", {"gcp"}),
+        ("azure_blob: {account_url: 'https://llm.blob.core.windows.net', container: llm}", {"azure"}),
+    ],
 )
 def test_store_of_snapshots_needs_its_extra(tmp_path: Path, store: str, extras: set[str]) -> None:
     documents = (f"daemon: {{snapshots: {{{store}}}}}\n", document("a", deployment("a")))
