@@ -8,6 +8,7 @@ The laws are read from the API server's audit log.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import signal
 from collections.abc import Iterator
@@ -18,8 +19,8 @@ import pytest
 from policies.model import Tick
 from scaler.cli import main
 from tests.servers.control_plane import why_not
-from tests.servers.daemon import until
-from tests.servers.daemons import DURATION_S, SHARDS, WITHIN_S, held, holds, now_s, rig
+from tests.servers.daemon import Daemon, until
+from tests.servers.daemons import DURATION_S, SHARDS, WITHIN_S, Rig, held, holds, now_s, rig
 from tests.servers.postgresql import INITDB, postgres
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not())]
@@ -28,9 +29,23 @@ GPUS = 13
 """Limit of the fleet. Each of the four workloads begins with one."""
 
 
+async def each_answers_for_both(opened: Rig, *daemons: Daemon) -> None:
+    """Return when each daemon lists and shows the workloads of all."""
+
+    async def is_complete(d: Daemon) -> bool:
+        _, text = await d.get("api/workloads")
+        shown = [await d.get(f"api/workloads/{name}") for name in opened.names]
+        listed = {line["workload"] for line in json.loads(text)["workloads"]}
+        return listed == set(opened.names) and all(status == 200 for status, _ in shown)
+
+    for d in daemons:
+        await until(functools.partial(is_complete, d), WITHIN_S, d)
+
+
 async def test_shares_and_handover_at_a_shutdown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with rig(tmp_path) as opened, opened.run("a") as a, opened.run("b") as b:
         await opened.is_shared(a, b)
+        await each_answers_for_both(opened, a, b)
         assert await asyncio.to_thread(main, ["shards", str(tmp_path / "a"), "--json"]) == 0
         printed = json.loads(capsys.readouterr().out)
         assert sorted(w for shard in printed["shards"] for w in shard["workloads"]) == sorted(opened.names)

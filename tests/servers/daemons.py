@@ -28,12 +28,15 @@ from tests.servers.daemon import Daemon, daemon, until
 from tests.servers.kube_real import KubeNamespace, kube_namespace
 from tests.servers.postgresql import USER, execute
 from tests.servers.site import listening
+from tests.servers.tcp_fault import free_port
 
 SHARDS: Final = 4
 DURATION_S: Final = 8.0
 CANDIDATES: Final = tuple(f"llm-{n}" for n in range(64))
 """Names of workloads, of which the rig takes one for each shard."""
 WITHIN_S: Final = 300.0
+HOSTS: Final = {"a": "127.0.0.1", "b": "127.0.0.2", "candidates": "127.0.0.3"}
+"""Addresses of the daemons' servers, which have one port."""
 LEASES: Final = {
     "apiGroups": ["coordination.k8s.io"],
     "resources": ["leases"],
@@ -84,6 +87,7 @@ class Rig:
         self.max_gpus = max_gpus
         self.database = database
         self.names: tuple[str, ...] = ()
+        self.port = free_port()
 
     async def prepare(self) -> None:
         call, path = self.kube.call, self.kube.path
@@ -125,10 +129,14 @@ class Rig:
             server = {"host": "127.0.0.1", "port": URL(self.database).port, "database": "postgres", "username": USER}
             lease = {"kind": "postgresql", "server": server}
         settings = {
-            "listen": "127.0.0.1:0",
+            "listen": f"{HOSTS[account]}:{self.port}",
             "journal": {"directory": str(self.folder / f"journal-{account}")},
             "snapshots": {"directory": str(self.folder / "snapshots"), "interval_s": 1.0},
-            "ha": {"shards": SHARDS, "lease": {**lease, "duration_s": DURATION_S, "renew_s": 2.0}},
+            "ha": {
+                "shards": SHARDS,
+                "peer_url": f"http://{HOSTS[account]}:{self.port}",
+                "lease": {**lease, "duration_s": DURATION_S, "renew_s": 2.0},
+            },
             "fleet": {"max_gpus": self.max_gpus if account != "candidates" else None},
         }
         (config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": settings}))
