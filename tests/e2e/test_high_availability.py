@@ -12,6 +12,8 @@ import functools
 import json
 import signal
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -20,11 +22,12 @@ from policies.model import Tick
 from scaler.cli import main
 from tests.servers.control_plane import why_not
 from tests.servers.daemon import Daemon, until
-from tests.servers.daemons import DURATION_S, SHARDS, WITHIN_S, Rig, held, holds, now_s, rig
+from tests.servers.daemons import ACCOUNTS, DURATION_S, SHARDS, WITHIN_S, Rig, held, holds, now_s, rig
 from tests.servers.postgresql import INITDB, postgres
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not())]
 
+INTERVAL_S = 5.0
 GPUS = 13
 """Limit of the fleet. Each of the four workloads begins with one."""
 
@@ -132,3 +135,30 @@ def is_held_back(tick: Tick) -> bool:
     """Return whether a workload needs more than its shard's share of the limit."""
     reasons = [step.reason for step in tick.decision.steps if "daemon.fleet.max_gpus" in step.reason]
     return (tick.decision.demand or 0) > GPUS and any("in the share of shard" in reason for reason in reasons)
+
+
+async def test_rolling_replacement_loses_no_tick_beyond_one_interval(tmp_path: Path) -> None:
+    """Three daemons under a load that grows with each tick are replaced, one after the other."""
+    async with rig(tmp_path, interval_s=INTERVAL_S) as opened, AsyncExitStack() as stack:
+        daemons = {account: await stack.enter_async_context(opened.run(account)) for account in ACCOUNTS}
+
+        def ticks() -> dict[str, list[float]]:
+            """Return the times of all ticks by workload."""
+            times: dict[str, list[float]] = {name: [] for name in opened.names}
+            for tick in (tick for d in daemons.values() for tick in d.ticks()):
+                times[tick.workload].append(tick.at)
+            return {name: sorted(own) for name, own in times.items()}
+
+        async def all_tick_after(at: float) -> None:
+            await until(lambda: all(own and own[-1] > at for own in ticks().values()), WITHIN_S, daemons["b"])
+
+        await all_tick_after(now_s())
+        for account in ACCOUNTS:
+            assert await daemons[account].stop() == 0
+            daemons[account] = await stack.enter_async_context(opened.run(account))
+            await until(functools.partial(held, daemons[account]), WITHIN_S, daemons[account])
+        await all_tick_after(now_s())
+        for name, times in ticks().items():
+            longest_s = max(later - earlier for earlier, later in pairwise(times))
+            assert longest_s <= 2 * INTERVAL_S, f"{name}: {longest_s:.1f} s between two ticks"
+        opened.check_laws()

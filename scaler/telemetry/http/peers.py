@@ -94,7 +94,7 @@ class Peers:
         """Return whether a URL differs from this daemon's in its host only."""
         try:
             own, other = URL(self.leases.url), URL(url)
-            return bool(other.host) and other == own.with_host(other.host)
+            return other.host is not None and other == own.with_host(other.host)
         except ValueError:
             return False
 
