@@ -55,7 +55,7 @@ async def run(options: RunOptions) -> None:
 
 
 async def _join_peers(app: App, access: AccessControl) -> None:
-    """Publish the configured URL of this daemon, and let its dashboard show the workloads of the others.
+    """Publish the URL of this daemon, and show the workloads of the others.
 
     Raises `Misconfigured`.
     """

@@ -42,7 +42,7 @@ MAX_CONCURRENT: Final = 32
 SETTING_S: Final = 10.0
 """Time limit of the calls for one setting of the daemon. Seconds."""
 SETTINGS: Final[Mapping[str, str]] = {
-    "kubernetes_workloads": "scaler.clouds.kubernetes.daemon_permits:workload_permits",
+    "kubernetes_workloads": "scaler.kubernetes_workloads:workload_permits",
     "ha": "scaler.leases.opening:lease_permits",
     "snapshots": "scaler.snapshots.opening:snapshot_permits",
 }

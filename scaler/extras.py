@@ -11,6 +11,7 @@ from scaler.config.load import Config
 from scaler.leases.store import KINDS as LEASES
 from scaler.registry import POOLS, SOURCES, Kind, kind_of
 from scaler.snapshots.store import KINDS as SNAPSHOTS
+from scaler.snapshots.store import OBJECTS
 
 DISTRIBUTION: Final = "forescale"
 SIMULATOR: Final = "sim"
@@ -35,7 +36,7 @@ def missing_packages(config: Config) -> dict[str, list[str]]:
 def _daemon_extras(spec: DaemonSpec) -> set[str]:
     """Return the extras that settings of the daemon need."""
     leases = set() if spec.ha is None else {LEASES[spec.ha.lease.kind].extra}
-    snapshots = set() if spec.snapshots is None else {SNAPSHOTS[spec.snapshots.store].extra} - {""}
+    snapshots = set() if spec.snapshots is None else {(SNAPSHOTS | OBJECTS)[spec.snapshots.store].extra} - {""}
     needed = {
         "kubernetes": spec.kubernetes_workloads is not None,
         "notices": bool(spec.notices.destinations),

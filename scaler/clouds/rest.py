@@ -37,7 +37,10 @@ MIN_LIFE_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class RestResponse:
-    """A response of an API: status, JSON object, headers, and the `content` of an accepted raw request."""
+    """A response of an API: status, JSON object, headers.
+
+    `content` is that of an accepted raw request.
+    """
 
     status: int
     body: Body

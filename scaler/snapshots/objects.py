@@ -7,13 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, Protocol, TypeVar
 
 from policies.model import WorkloadName
-from scaler.ports import Misconfigured, Permit, Unavailable
+from scaler.ports import Misconfigured, Permit
 from scaler.snapshots.codec import MAX_CHARS
 from scaler.snapshots.store import SUFFIX, Stored, name_of, owner_of
 
 T = TypeVar("T")
-MAX_OBJECTS: Final = 50_000
-"""Maximum number of listed objects: five times 10,000 workloads."""
 CONCURRENT_READS: Final = 32
 """Maximum number of objects read at a time: each has some 30 kB, and the start of 1,000 workloads reads 1,000."""
 FEW: Final = 8
@@ -79,8 +77,3 @@ class SnapshotObjects:
             if name in await self._objects.sizes(name):
                 raise
             return None
-
-
-def too_many(place: str) -> Unavailable:
-    """Return the error for a list of objects that does not end."""
-    return Unavailable(f"{place} has more than {MAX_OBJECTS} objects. Delete old ones, for example by a lifecycle rule")

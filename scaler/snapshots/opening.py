@@ -10,8 +10,9 @@ from scaler.config.high_availability import DEFAULT_NAME
 from scaler.config.snapshots import SnapshotSettings
 from scaler.leases.coordinator import new_identity
 from scaler.ports import Context, Permit
+from scaler.snapshots.objects import SnapshotObjects
 from scaler.snapshots.service import Snapshots
-from scaler.snapshots.store import KINDS, SnapshotStore
+from scaler.snapshots.store import KINDS, OBJECTS, SnapshotStore
 from scaler.telemetry.health import Health
 
 
@@ -36,6 +37,9 @@ async def snapshot_permits(daemon: DaemonSpec, context: Context) -> Sequence[Per
 async def _open_store(daemon: DaemonSpec, settings: SnapshotSettings, context: Context) -> SnapshotStore:
     installation = daemon.ha.name if daemon.ha is not None else DEFAULT_NAME
     with name_in_errors("daemon.snapshots"):
+        if settings.store in OBJECTS:
+            open_objects = await import_opener(OBJECTS[settings.store])
+            return SnapshotObjects(await open_objects(getattr(settings, settings.store), installation, context))
         open_kind = await import_opener(KINDS[settings.store])
         store: SnapshotStore = await open_kind(settings, installation, context)
     return store

@@ -179,7 +179,10 @@ class Snapshots:
         self._health.report(PART, problem)
 
     async def _write_one(self, workload: WorkloadName, *, is_stored: bool) -> str:
-        """Compress the new ticks of a workload, and store its snapshot if `is_stored`. Return the problem."""
+        """Compress the new ticks of a workload, and store its snapshot if `is_stored`.
+
+        Return the problem.
+        """
         recording = self._recordings.get(workload)
         if recording is None or not recording.new:
             return ""

@@ -13,12 +13,17 @@ from scaler.registry import Kind
 SETTINGS: Final = "scaler.config.snapshots:SnapshotSettings"
 KINDS: Final = {
     "directory": Kind(SETTINGS, "scaler.snapshots.directory:open_snapshots"),
-    "azure_blob": Kind(SETTINGS, "scaler.clouds.azure.snapshots:open_snapshots", "azure"),
-    "gcs": Kind(SETTINGS, "scaler.clouds.gcp.snapshots:open_snapshots", "gcp"),
-    "s3": Kind(SETTINGS, "scaler.clouds.aws.snapshots:open_snapshots", "aws"),
     "server": Kind(SETTINGS, "scaler.clouds.postgresql.snapshots:open_snapshots", "postgresql"),
 }
 """Stores by their setting. `open` opens that of an installation, without a call."""
+OBJECTS: Final = {
+    "azure_blob": Kind(
+        "scaler.clouds.azure.blob_container:BlobContainer", "scaler.clouds.azure.blobs:open_objects", "azure"
+    ),
+    "gcs": Kind("scaler.clouds.gcp.bucket:GcsBucket", "scaler.clouds.gcp.objects:open_objects", "gcp"),
+    "s3": Kind("scaler.clouds.aws.bucket:S3Bucket", "scaler.clouds.aws.objects:open_objects", "aws"),
+}
+"""Object storage by its setting. `open` opens the objects of an installation, without a call."""
 SUFFIX: Final = ".snapshot"
 
 
@@ -54,7 +59,10 @@ class SnapshotStore(Protocol):
 
 
 def name_of(workload: WorkloadName, writer: str) -> str:
-    """Return the name of a snapshot's file or object. Names of workloads and writers contain no "@" and no "/"."""
+    """Return the name of a snapshot's file or object.
+
+    Names of workloads and writers contain no "@" and no "/".
+    """
     return f"{workload}@{writer}{SUFFIX}"
 
 

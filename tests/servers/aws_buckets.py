@@ -12,7 +12,7 @@ import pytest
 from moto.s3.models import s3_backends
 
 from scaler.clouds.aws.account import AwsAccount
-from scaler.config.snapshots import S3Bucket
+from scaler.clouds.aws.bucket import S3Bucket
 from tests.servers.aws import ACCOUNT, REGION, Aws, aws, isolate
 
 BUCKET: Final = "llm-snapshots"

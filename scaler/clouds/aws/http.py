@@ -23,7 +23,7 @@ MAX_BITS: Final = 1023
 
 @dataclass(frozen=True, slots=True)
 class _ReadBody:
-    """A body already read, with the interface that the SDK expects of a response and of its stream."""
+    """A body already read, with the interface that the SDK expects of it and of its stream."""
 
     body: bytes
 

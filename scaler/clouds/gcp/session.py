@@ -189,9 +189,9 @@ class GcpService:
     async def content(
         self, permission: str, path: str, about: str, *, query: Mapping[str, str], sent: bytes | None = None
     ) -> bytes:
-        """Return the content of a response that is no JSON, to a call that a repetition does not change.
+        """Return the content of a response that is no JSON.
 
-        `sent` is written. Raises port errors.
+        A repetition does not change the call. `sent` is written. Raises port errors.
         """
         request = Request(
             operation=permission,

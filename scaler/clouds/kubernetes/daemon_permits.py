@@ -8,19 +8,16 @@ from scaler.clouds.kubernetes import actions, permissions
 from scaler.clouds.kubernetes import session as kube
 from scaler.clouds.kubernetes.permissions import Action
 from scaler.clouds.kubernetes.session import Session, accepted_body
+from scaler.config.cluster_workloads import KubernetesWorkloads
 from scaler.config.custom_resource import API_VERSION, PLURAL
-from scaler.config.daemon import DaemonSpec
 from scaler.ports import Context, Misconfigured, Permit
 
 
-async def workload_permits(daemon: DaemonSpec, context: Context) -> Sequence[Permit]:
-    """Return the permits to follow the workloads of a cluster; none where that is off.
+async def workload_permits(settings: KubernetesWorkloads, context: Context) -> Sequence[Permit]:
+    """Return the permits to follow the workloads of a cluster.
 
     Raises port errors, and `Misconfigured` where the definition of Workload is not installed.
     """
-    settings = daemon.kubernetes_workloads
-    if settings is None:
-        return ()
     session = await kube.session(context, settings.cluster)
     needed: list[Action] = []
     for listed in settings.namespaces:

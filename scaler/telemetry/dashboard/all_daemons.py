@@ -23,7 +23,10 @@ def split_revision(text: str | None) -> Mapping[str, str]:
 
 
 async def list_of_all(own: dict[str, Any], since: Mapping[str, str], peers: Peers) -> dict[str, Any]:
-    """Return the list of all daemons. A workload that two daemons list, as in a handover, is this daemon's."""
+    """Return the list of all daemons.
+
+    A workload that two daemons list, as in a handover, is this daemon's.
+    """
     names = sorted(peers.urls())
     answers = await asyncio.gather(*(_list(peers, peer, since.get(peer)) for peer in names))
     lines = {line["workload"]: line for line in own["workloads"]}
@@ -70,7 +73,10 @@ async def _list(peers: Peers, peer: str, since: str | None) -> dict[str, Any] | 
 
 
 def shard_table(peers: Peers, now: float) -> dict[str, Any]:
-    """Return who holds each shard, in which epoch, and the live daemons. An epoch is the number of handovers."""
+    """Return the holder and the epoch of each shard, and the live daemons.
+
+    An epoch is the number of handovers.
+    """
     leases = peers.leases
     workloads: dict[int, list[str]] = {}
     for name, shard in leases.map.shards.items():

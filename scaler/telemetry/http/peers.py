@@ -1,4 +1,4 @@
-"""Requests to the other daemons of an installation: any daemon answers for the workloads of all.
+"""Requests to the other daemons of an installation: each answers for all workloads.
 
 Each daemon publishes its URL in its member lease. A request to a peer carries no token. It carries a proof that its
 sender has the token, for this peer, path and minute, so that an address that is no peer learns nothing that it could
@@ -38,7 +38,10 @@ PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def own_url(template: str) -> str:
-    """Return the URL of this daemon, with environment variables in place of ``{NAME}``. Raises `Misconfigured`."""
+    """Return the URL of this daemon, with environment variables in place of ``{NAME}``.
+
+    Raises `Misconfigured`.
+    """
     missing = [name for name in PLACEHOLDER.findall(template) if not os.environ.get(name)]
     if missing:
         raise Misconfigured(f"daemon.ha.peer_url: the environment variable {missing[0]} is not set")
@@ -86,7 +89,10 @@ class Peers:
         self._now = now
 
     def urls(self) -> Mapping[str, str]:
-        """Return the URL of each other live daemon; empty where it published none that can be one of a peer."""
+        """Return the URL of each other live daemon.
+
+        It is empty where the daemon published none that can be one of a peer.
+        """
         urls = self.leases.peer_urls(self._now())
         return {peer: url if self._is_like_own(url) else "" for peer, url in urls.items()}
 

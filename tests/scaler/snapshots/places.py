@@ -11,7 +11,9 @@ from typing import Final
 import pytest
 import yaml
 
-from scaler.config.snapshots import BlobContainer, GcsBucket, SnapshotSettings
+from scaler.clouds.azure.blob_container import BlobContainer
+from scaler.clouds.gcp.bucket import GcsBucket
+from scaler.config.snapshots import SnapshotSettings
 from tests.servers.aws_buckets import snapshot_bucket
 from tests.servers.azure_blob import CONTAINER, blob_server
 from tests.servers.gcp import gcp

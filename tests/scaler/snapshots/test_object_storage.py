@@ -13,9 +13,12 @@ from aiohttp import web
 from policies.model import WorkloadName
 from scaler.clock import SystemClock
 from scaler.clouds.aws.account import AwsAccount
+from scaler.clouds.aws.bucket import S3Bucket
+from scaler.clouds.azure.blob_container import BlobContainer
+from scaler.clouds.gcp.bucket import GcsBucket
 from scaler.config.daemon import DaemonSpec
 from scaler.config.high_availability import HighAvailability
-from scaler.config.snapshots import BlobContainer, GcsBucket, S3Bucket, SnapshotSettings
+from scaler.config.snapshots import SnapshotSettings
 from scaler.diagnostics import check_settings
 from scaler.ports import Misconfigured, Unavailable
 from scaler.shared_resources import AdapterContext, Resources

@@ -1,4 +1,4 @@
-"""Snapshots as blobs of an Azure Storage container, by its REST API."""
+"""The blobs of an installation in an Azure Storage container, by its REST API."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
 from scaler.clouds.api_channel import Channel
+from scaler.clouds.azure.blob_container import BlobContainer
 from scaler.clouds.azure.errors import remedy_of, retry_after_s
 from scaler.clouds.azure.session import APIS, identity
+from scaler.clouds.object_storage import too_many
 from scaler.clouds.response_validation import one_line
 from scaler.clouds.rest import Request, Rest, RestResponse, session
-from scaler.config.snapshots import BlobContainer, SnapshotSettings
 from scaler.ports import Context, Misconfigured, Permit, PortError, Unavailable
-from scaler.snapshots.objects import SnapshotObjects, too_many
 
 SCOPE: Final = "https://storage.azure.com/.default"
 """Scope of the tokens, the same in all clouds."""
@@ -27,15 +27,12 @@ ROLE: Final = "config/deploy/azure-snapshots-role.json"
 NOT_CHECKED: Final = f"cannot be checked without a write; grant it with the role in {ROLE}"
 
 
-async def open_snapshots(settings: SnapshotSettings, installation: str, context: Context) -> SnapshotObjects:
-    """Open the snapshots of an installation, without a call. Raises `Misconfigured`."""
-    spec = settings.azure_blob
-    if spec is None:
-        raise Misconfigured("daemon.snapshots.azure_blob is not set")
+async def open_objects(spec: BlobContainer, installation: str, context: Context) -> Blobs:
+    """Open the blobs of an installation, without a call. Raises `Misconfigured`."""
     http = await session(context, spec.account.ca_file)
     tokens = (await identity(context, spec.account)).tokens(SCOPE)
     channel = Channel(context, APIS["blob"], spec.account_url)
-    return SnapshotObjects(Blobs(Rest(http, tokens, channel, refuse, context.clock), spec, installation, context))
+    return Blobs(Rest(http, tokens, channel, refuse, context.clock), spec, installation, context)
 
 
 class Blobs:
@@ -110,7 +107,7 @@ def refuse(what: str, response: RestResponse, now: float) -> PortError:
 
 
 def _parsed(content: bytes) -> ET.Element:
-    """Return a list of blobs. Raises `Unavailable` for one that is no XML, or that defines entities."""
+    """Return a list of blobs. Raises `Unavailable` for one that is no XML, or has entities."""
     if b"<!" in content:
         raise Unavailable("a list of blobs: malformed response: a document type")
     try:

@@ -1,4 +1,4 @@
-"""Snapshots as objects of an S3 bucket."""
+"""The objects of an installation in an S3 bucket."""
 
 from __future__ import annotations
 
@@ -9,21 +9,19 @@ from botocore.exceptions import BotoCoreError
 
 from scaler.clouds.aws import session
 from scaler.clouds.aws.account import partition
+from scaler.clouds.aws.bucket import S3Bucket
 from scaler.clouds.aws.permissions import check_permissions
+from scaler.clouds.object_storage import too_many
 from scaler.clouds.response_validation import one_line, unavailable_if_malformed
-from scaler.config.snapshots import S3Bucket, SnapshotSettings
-from scaler.ports import Context, Misconfigured, Permit, Unavailable
-from scaler.snapshots.objects import SnapshotObjects, too_many
+from scaler.ports import Context, Permit, Unavailable
 
 MAX_PAGES: Final = 50
 """Maximum pages of a list, each with 1,000 objects."""
 
 
-async def open_snapshots(settings: SnapshotSettings, installation: str, context: Context) -> SnapshotObjects:
-    """Open the snapshots of an installation, without a call. Raises `Misconfigured`."""
-    if settings.s3 is None:
-        raise Misconfigured("daemon.snapshots.s3 is not set")
-    return SnapshotObjects(S3Objects(settings.s3, installation, context))
+async def open_objects(spec: S3Bucket, installation: str, context: Context) -> S3Objects:
+    """Open the objects of an installation, without a call."""
+    return S3Objects(spec, installation, context)
 
 
 class S3Objects:

@@ -1,4 +1,4 @@
-"""Snapshots as objects of a Cloud Storage bucket, by its JSON API."""
+"""The objects of an installation in a Cloud Storage bucket, by its JSON API."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Final
 from urllib.parse import quote
 
 from scaler.clouds.gcp import session
+from scaler.clouds.gcp.bucket import GcsBucket
 from scaler.clouds.gcp.errors import SNAPSHOT_ROLE
+from scaler.clouds.object_storage import too_many
 from scaler.clouds.response_validation import unavailable_if_malformed
-from scaler.config.snapshots import GcsBucket, SnapshotSettings
-from scaler.ports import Context, Misconfigured, Permit
-from scaler.snapshots.objects import SnapshotObjects, too_many
+from scaler.ports import Context, Permit
 
 MAX_PAGES: Final = 50
 """Maximum pages of a list, each with 1,000 objects."""
@@ -19,12 +19,9 @@ PERMISSIONS: Final = tuple(f"storage.objects.{verb}" for verb in ("create", "del
 """Permissions on the bucket. A replaced object is a deleted and a created one."""
 
 
-async def open_snapshots(settings: SnapshotSettings, installation: str, context: Context) -> SnapshotObjects:
-    """Open the snapshots of an installation, without a call. Raises `Misconfigured`."""
-    if settings.gcs is None:
-        raise Misconfigured("daemon.snapshots.gcs is not set")
-    storage = await session.service(context, settings.gcs.project, "storage")
-    return SnapshotObjects(GcsObjects(storage, settings.gcs, installation))
+async def open_objects(spec: GcsBucket, installation: str, context: Context) -> GcsObjects:
+    """Open the objects of an installation, without a call. Raises `Misconfigured`."""
+    return GcsObjects(await session.service(context, spec.project, "storage"), spec, installation)
 
 
 class GcsObjects:
