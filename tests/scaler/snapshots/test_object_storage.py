@@ -47,7 +47,7 @@ async def store_in(settings: SnapshotSettings, installation: str = "forescale") 
     daemon = DaemonSpec(snapshots=settings, ha=HighAvailability(name=installation))
     async with Resources() as resources:
         clock = SystemClock()
-        snapshots = await open_snapshots(daemon, AdapterContext(resources, clock, 10.0), Health({}, clock))
+        snapshots = await open_snapshots(daemon, AdapterContext(resources, clock, 60.0), Health({}, clock))
         assert snapshots is not None
         assert isinstance(snapshots._store, SnapshotObjects)
         yield snapshots._store

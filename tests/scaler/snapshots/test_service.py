@@ -74,7 +74,7 @@ async def settings(
 
 async def opened(settings: SnapshotSettings, resources: Resources, clock: ManualClock) -> Snapshots:
     health = Health({}, clock)
-    snapshots = await open_snapshots(DaemonSpec(snapshots=settings), AdapterContext(resources, clock, 5.0), health)
+    snapshots = await open_snapshots(DaemonSpec(snapshots=settings), AdapterContext(resources, clock, 60.0), health)
     assert snapshots is not None
     return snapshots
 
