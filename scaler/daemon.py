@@ -10,6 +10,7 @@ import contextlib
 
 from scaler.adapters import name_in_errors
 from scaler.app import App, RunOptions, prepared
+from scaler.clouds.rest import session
 from scaler.config.load import load
 from scaler.config.watch import Watcher, snapshot
 from scaler.kubernetes_events import KubernetesEvents
@@ -19,6 +20,7 @@ from scaler.reload import TASK as RELOAD_TASK
 from scaler.reload import Reloader
 from scaler.signal_handlers import loop_signals
 from scaler.telemetry.http.access import AccessControl
+from scaler.telemetry.http.peers import Peers, own_url
 from scaler.telemetry.http.server import application, serve
 
 
@@ -42,6 +44,7 @@ async def run(options: RunOptions) -> None:
             return
         access = AccessControl(config.daemon.server, options.listen or config.daemon.listen)
         http_app = application(app.metrics, app.health, app.dashboard, access)
+        await _join_peers(app, access)
         server, address = await serve(http_app, config.daemon, app.health, app.tasks, options.listen)
         try:
             async with partners(config.daemon.partners, app.publications, app.health, app.context()):
@@ -49,6 +52,20 @@ async def run(options: RunOptions) -> None:
                     await _run(app, reloader, options.for_s)
         finally:
             await server.close()
+
+
+async def _join_peers(app: App, access: AccessControl) -> None:
+    """Publish the URL of this daemon, and show the workloads of the others.
+
+    Raises `Misconfigured`.
+    """
+    spec = app.config.daemon
+    if app.coordinator is None or spec.ha is None or spec.ha.peer_url is None:
+        return
+    leases = app.coordinator.leases
+    leases.url = own_url(spec.ha.peer_url)
+    access.join(leases.identity, leases.url)
+    app.dashboard.peers = Peers(leases, spec.server.token, await session(app.context()))
 
 
 async def _cluster(app: App, watcher: Watcher, *, dry_run: bool) -> ClusterWorkloads | None:

@@ -42,8 +42,9 @@ MAX_CONCURRENT: Final = 32
 SETTING_S: Final = 10.0
 """Time limit of the calls for one setting of the daemon. Seconds."""
 SETTINGS: Final[Mapping[str, str]] = {
-    "kubernetes_workloads": "scaler.clouds.kubernetes.daemon_permits:workload_permits",
+    "kubernetes_workloads": "scaler.kubernetes_workloads:workload_permits",
     "ha": "scaler.leases.opening:lease_permits",
+    "snapshots": "scaler.snapshots.opening:snapshot_permits",
 }
 """Settings of the daemon that need permissions, each with the function that returns its permits."""
 REMEDIES: Final[Mapping[type[PortError], str]] = {
@@ -218,15 +219,15 @@ async def check_settings(daemon: DaemonSpec, clock: Clock) -> list[SettingCheck]
     """Check the permissions of each setting that needs some. Errors stay with their setting."""
     async with Resources() as resources:
         context = AdapterContext(resources, clock, SETTING_S)
-        used = {name: spec for name in SETTINGS if (spec := getattr(daemon, name)) is not None}
-        return list(await asyncio.gather(*(_check_setting(name, spec, context) for name, spec in used.items())))
+        used = [name for name in SETTINGS if getattr(daemon, name) is not None]
+        return list(await asyncio.gather(*(_check_setting(name, daemon, context) for name in used)))
 
 
-async def _check_setting(name: str, spec: object, context: AdapterContext) -> SettingCheck:
+async def _check_setting(name: str, daemon: DaemonSpec, context: AdapterContext) -> SettingCheck:
     try:
         with name_in_errors(f"daemon.{name}"):
             permits_of = import_object(SETTINGS[name])
         async with asyncio.timeout(SETTING_S):
-            return SettingCheck(name, tuple(await permits_of(spec, context)))
+            return SettingCheck(name, tuple(await permits_of(daemon, context)))
     except (TimeoutError, PortError) as e:
         return SettingCheck(name, **_error_fields(e, SETTING_S))

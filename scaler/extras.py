@@ -8,8 +8,10 @@ from typing import Final
 
 from scaler.config.daemon import DaemonSpec
 from scaler.config.load import Config
-from scaler.leases.store import KINDS
+from scaler.leases.store import KINDS as LEASES
 from scaler.registry import POOLS, SOURCES, Kind, kind_of
+from scaler.snapshots.store import KINDS as SNAPSHOTS
+from scaler.snapshots.store import OBJECTS
 
 DISTRIBUTION: Final = "forescale"
 SIMULATOR: Final = "sim"
@@ -33,15 +35,15 @@ def missing_packages(config: Config) -> dict[str, list[str]]:
 
 def _daemon_extras(spec: DaemonSpec) -> set[str]:
     """Return the extras that settings of the daemon need."""
-    leases = set() if spec.ha is None else {KINDS[spec.ha.lease.kind].extra}
+    leases = set() if spec.ha is None else {LEASES[spec.ha.lease.kind].extra}
+    snapshots = set() if spec.snapshots is None else {(SNAPSHOTS | OBJECTS)[spec.snapshots.store].extra} - {""}
     needed = {
         "kubernetes": spec.kubernetes_workloads is not None,
         "notices": bool(spec.notices.destinations),
         "otel": spec.opentelemetry is not None,
-        "postgresql": spec.snapshots is not None and spec.snapshots.server is not None,
     }
     servers = {extra for server, extra in PARTNERS.items() if getattr(spec.partners, server) is not None}
-    return servers | leases | {extra for extra, is_needed in needed.items() if is_needed}
+    return servers | leases | snapshots | {extra for extra, is_needed in needed.items() if is_needed}
 
 
 def extra_of(kind: Kind) -> str:

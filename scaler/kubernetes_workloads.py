@@ -8,27 +8,29 @@ gets them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from policies.model import Tick, WorkloadName
 from policies.model.spec import WorkloadSpec
 from scaler.config import checks, limits
+from scaler.config.cluster_workloads import KubernetesWorkloads
 from scaler.config.custom_resource import KIND
-from scaler.config.daemon import EmbeddedClock, KubernetesWorkloads
+from scaler.config.daemon import DaemonSpec, EmbeddedClock
 from scaler.config.definition import Definition, Origin, workload_of
 from scaler.config.load import Config, Workload
 from scaler.config.problems import ConfigError
 from scaler.config.resize_claims import Claims
-from scaler.ports import Clock, Context, PortError
+from scaler.ports import Clock, Context, Permit, PortError
 from scaler.registry import import_object
 from scaler.telemetry.log import log
 from scaler.workload_status import VALID, Condition, status_of
 
 FOLLOW: Final = "scaler.clouds.kubernetes.definitions:open_definitions"
+PERMITS: Final = "scaler.clouds.kubernetes.daemon_permits:workload_permits"
 WRITE: Final = "scaler.clouds.kubernetes.status_writer:open_status_writer"
-"""Imported where the daemon's configuration asks for objects: both need the extra kubernetes."""
+"""Imported where the daemon's configuration asks for objects: all need the extra kubernetes."""
 RETRY_S: Final = 60.0
 """Time after which a workload is tried again whose adapters could not be opened. Seconds."""
 FIRST_LIST_S: Final = 20.0
@@ -217,3 +219,14 @@ async def open_workloads(
     has_status = write_status and settings.custom_resources
     writer = await import_object(WRITE)(context, settings.cluster) if has_status else None
     return ClusterWorkloads(settings, context.clock, followers, writer)
+
+
+async def workload_permits(daemon: DaemonSpec, context: Context) -> Sequence[Permit]:
+    """Return the permits to follow the workloads of a cluster; none where that is off.
+
+    Raises port errors.
+    """
+    if daemon.kubernetes_workloads is None:
+        return ()
+    permits: Sequence[Permit] = await import_object(PERMITS)(daemon.kubernetes_workloads, context)
+    return permits

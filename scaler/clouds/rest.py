@@ -37,18 +37,23 @@ MIN_LIFE_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class RestResponse:
-    """A response of an API: status, JSON object, headers."""
+    """A response of an API: status, JSON object, headers.
+
+    `content` is that of an accepted raw request.
+    """
 
     status: int
     body: Body
     headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One call.
 
-    `operation` is named as the permission that grants it; `about` names the resource.
+    `operation` is named as the permission that grants it; `about` names the resource. `content` is sent as it is, in
+    place of a JSON `body`; the response to an `is_raw` request is not JSON.
     """
 
     operation: str
@@ -57,7 +62,9 @@ class Request:
     about: str = ""
     query: Mapping[str, str] | None = None
     body: object = None
+    content: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    is_raw: bool = False
 
     @property
     def description(self) -> str:
@@ -132,10 +139,13 @@ class Rest:
                 request.url,
                 params=request.query,
                 json=request.body,
+                data=request.content,
                 headers=headers,
                 allow_redirects=False,
             ) as http_response:
                 content, status = await read_body(what, http_response, MAX_BODY), http_response.status
+        if request.is_raw and status < 300:
+            return RestResponse(status, {}, http_response.headers, content)
         response = RestResponse(status, await _object(what, status, content), http_response.headers)
         if response.status == 401 and self._tokens.refuse(token):
             raise Unavailable(f"{what}: the token was rejected; the next call requests a new one")

@@ -69,13 +69,16 @@ class TakeOvers(Generic[K, V]):
     async def _give_back(self, keys: Iterable[K]) -> None:
         """Restore targets.
 
-        One that fails is logged and tried again later.
+        One that fails is logged and tried again later. One that a pool takes over meanwhile is remembered anew.
         """
         for key in keys:
+            state = self._found.pop(key)
             try:
-                await self._restore(key, self._found[key])
-            except PortError as e:
+                await self._restore(key, state)
+            except BaseException as e:
+                self._found[key] = state  # also after a new takeover: the first state counts
+                if not isinstance(e, PortError):
+                    raise
                 log.error("native autoscaler not resumed", target=self._name_of(key), error=str(e), remedy=self._remedy)
             else:
-                del self._found[key]
                 log.info("native autoscaler resumed", target=self._name_of(key))

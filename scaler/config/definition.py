@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from policies.model.spec import WorkloadSpec
+from scaler.config.cluster_workloads import KubernetesWorkloads
 from scaler.config.custom_resource import KIND
-from scaler.config.daemon import KubernetesWorkloads
 from scaler.config.derived import Finding
 from scaler.config.document import Document, parse
 from scaler.config.load import Workload, file_rules, workload_in

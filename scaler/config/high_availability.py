@@ -110,6 +110,18 @@ class HighAvailability:
             le=256,
         ),
     ] = 16
+    peer_url: Annotated[
+        str | None,
+        FieldMetadata(
+            "URL by which the other daemons reach this daemon's HTTP server: the dashboard of each then shows the"
+            " workloads of all. {NAME} stands for an environment variable, such as {POD_IP}. Only the host may differ"
+            " between daemons. Default: null, each shows its own.",
+            pattern=Pattern(
+                r"^https?://[^/@\s?#]+:[0-9]{1,5}$", "an http:// or https:// URL with a port, without user and path"
+            ),
+            example="http://{POD_IP}:8080",
+        ),
+    ] = None
     lease: Annotated[LeaseSettings, FieldMetadata("Store and timing of the leases.")] = field(
         default_factory=LeaseSettings
     )

@@ -4,25 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 from policies.model.field_metadata import FieldMetadata
+from scaler.clouds.aws.bucket import S3Bucket
+from scaler.clouds.azure.blob_container import BlobContainer
+from scaler.clouds.gcp.bucket import GcsBucket
 from scaler.config.postgresql_server import TABLE, PostgreSqlServer
+
+STORES: Final = ("directory", "server", "s3", "gcs", "azure_blob")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SnapshotSettings:
-    """Snapshots of what workloads have learned, in a directory or a database."""
+    """Snapshots of what workloads have learned, in a directory, a database or object storage."""
 
     directory: Annotated[
         str | None,
         FieldMetadata(
-            "Directory of the snapshots, such as a volume that all daemons mount. Default: null; set server instead.",
+            "Directory of the snapshots, such as a volume that all daemons mount. Default: null; set another store"
+            " instead.",
             example="/var/lib/forescale-snapshots",
         ),
     ] = None
     server: Annotated[
-        PostgreSqlServer | None, FieldMetadata("Database of the snapshots. Default: null; set directory instead.")
+        PostgreSqlServer | None, FieldMetadata("Database of the snapshots. Default: null; set another store instead.")
+    ] = None
+    s3: Annotated[
+        S3Bucket | None, FieldMetadata("S3 bucket of the snapshots. Default: null; set another store instead.")
+    ] = None
+    gcs: Annotated[
+        GcsBucket | None,
+        FieldMetadata("Cloud Storage bucket of the snapshots. Default: null; set another store instead."),
+    ] = None
+    azure_blob: Annotated[
+        BlobContainer | None,
+        FieldMetadata("Azure Blob container of the snapshots. Default: null; set another store instead."),
     ] = None
     table: Annotated[
         str,
@@ -42,6 +59,11 @@ class SnapshotSettings:
         ),
     ] = 60.0
 
+    @property
+    def store(self) -> str:
+        """The setting of the store."""
+        return next(store for store in STORES if getattr(self, store) is not None)
+
     def problems(self) -> Iterator[tuple[str, str]]:
-        if (self.directory is None) == (self.server is None):
-            yield "", "requires either directory or server"
+        if sum(getattr(self, store) is not None for store in STORES) != 1:
+            yield "", f"requires exactly one of {', '.join(STORES[:-1])} and {STORES[-1]}"

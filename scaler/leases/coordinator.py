@@ -16,7 +16,7 @@ from scaler.clock import lease_clock_s
 from scaler.config.high_availability import HighAvailability
 from scaler.config.load import Config, Workload
 from scaler.leases.protocol import Lease, Record
-from scaler.leases.shard_leases import SETTLE_S, ShardLeases, note_of
+from scaler.leases.shard_leases import SETTLE_S, ShardLeases
 from scaler.leases.shard_map import locks_of, shard_map
 from scaler.leases.share_keeper import Fleet, ShareKeeper
 from scaler.leases.store import LeaseNames, LeaseStore
@@ -157,9 +157,9 @@ class Coordinator:
         member, next_map = self.leases.member, self._next_map
         valid_until = self._now() + member.valid_for_s(self._now())
         if next_map is self.leases.map or self._has_moved():
-            problem = await self._renew(name, note_of(self.leases.map))
+            problem = await self._renew(name, self.leases.note(self.leases.map))
         else:
-            problem = await self._claim(name, note := note_of(next_map))
+            problem = await self._claim(name, note := self.leases.note(next_map))
             if self.leases.member.held is not None and self.leases.live_members(self._now()).get(identity) == note:
                 self.leases.map = next_map
                 self._apply.set()

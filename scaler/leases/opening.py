@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scaler.adapters import import_opener, name_in_errors
+from scaler.config.daemon import DaemonSpec
 from scaler.config.high_availability import HighAvailability
 from scaler.leases.store import KINDS, LeaseStore
 from scaler.ports import Clock, Context, Misconfigured, Permit
@@ -19,8 +20,11 @@ async def open_store(spec: HighAvailability, resources: Resources, clock: Clock)
     return store
 
 
-async def lease_permits(spec: HighAvailability, context: Context) -> Sequence[Permit]:
-    """Return the permits to share workloads by leases. Raises port errors."""
+async def lease_permits(daemon: DaemonSpec, context: Context) -> Sequence[Permit]:
+    """Return the permits to share workloads by leases; none without any. Raises port errors."""
+    spec = daemon.ha
+    if spec is None:
+        return ()
     open_leases = await import_opener(KINDS[spec.lease.kind])
     store: LeaseStore = await open_leases(spec, context)
     return await store.permits()

@@ -15,6 +15,8 @@ from scaler.leases.shard_map import EMPTY, ShardMap
 from scaler.leases.shares import assign
 from scaler.leases.store import LeaseNames
 
+URL: Final = "url"
+"""Key of the member's URL in its note. The other keys are numbers of shards."""
 SETTLE_S: Final = 1.0
 """Time that a new member waits for others before it takes free shards: daemons that start together share at once."""
 
@@ -37,6 +39,8 @@ class ShardLeases:
         self.suspended = True
         """Whether this member was absent, and has not compared its map with those of the others since."""
         self.joined_at: float | None = None
+        self.url = ""
+        """URL by which other daemons reach this one's HTTP server; empty for none."""
 
     def lease(self, name: str) -> Lease | None:
         """Return a lease by its name; None for one that belongs to no shard and no member."""
@@ -88,6 +92,14 @@ class ShardLeases:
             if holder != RELEASED and lease.observed is not None and lease.observed.record is not None:
                 live[holder] = lease.observed.record.note
         return live
+
+    def note(self, shard_map: ShardMap) -> str:
+        """Return the text of this member's lease, which publishes a shard map and the URL."""
+        return note_of(shard_map, self.url)
+
+    def peer_urls(self, now: float) -> Mapping[str, str]:
+        """Return the URL that each other live member has published; empty for none."""
+        return {m: text_in(note, URL) for m, note in self.live_members(now).items() if m != self.identity}
 
     def assigned(self, now: float) -> set[int]:
         """Return the shards that this daemon is to hold."""
@@ -144,17 +156,20 @@ def _essence(lease: Lease) -> tuple[object, ...]:
     return (lease.observed is None, lease.held is None) + ((record.holder, record.note) if record else ())
 
 
-def note_of(shard_map: ShardMap) -> str:
-    """Return the text that publishes a shard map in a member's lease."""
-    return json.dumps(
-        {str(shard): text for shard, text in sorted(shard_map.fingerprints.items())}, separators=(",", ":")
-    )
+def note_of(shard_map: ShardMap, url: str = "") -> str:
+    """Return the text that publishes a shard map, and a URL, in a member's lease."""
+    texts = {str(shard): text for shard, text in sorted(shard_map.fingerprints.items())}
+    return json.dumps(texts | ({URL: url} if url else {}), separators=(",", ":"))
 
 
 def fingerprint_in(note: str, shard: int) -> str:
     """Return a shard's fingerprint in a member's note. A malformed note agrees with none."""
+    return text_in(note, str(shard), EMPTY, "malformed")
+
+
+def text_in(note: str, key: str, absent: str = "", malformed: str = "") -> str:
+    """Return a text in a member's note."""
     try:
-        fingerprints = json.loads(note or "{}")
-        return str(fingerprints.get(str(shard), EMPTY))
+        return str(json.loads(note or "{}").get(key, absent))
     except (ValueError, AttributeError):
-        return "malformed"
+        return malformed

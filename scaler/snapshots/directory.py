@@ -14,19 +14,25 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from policies.model import WorkloadName
-from scaler.ports import Unavailable
+from scaler.config.snapshots import SnapshotSettings
+from scaler.ports import Context, Permit, Unavailable
 from scaler.snapshots.codec import MAX_CHARS
-from scaler.snapshots.store import Stored
+from scaler.snapshots.store import SUFFIX, Stored, name_of, owner_of
 from scaler.supervised_tasks import in_daemon_thread
 
 T = TypeVar("T")
 CALL_S: Final = 5.0
 """Time limit of a call. Seconds."""
-SUFFIX: Final = ".snapshot"
+ACCESS: Final = (("read", os.R_OK | os.X_OK), ("write to", os.W_OK | os.X_OK))
+
+
+async def open_snapshots(settings: SnapshotSettings, _installation: str, _context: Context) -> SnapshotDirectory:
+    """Open the configured directory."""
+    return SnapshotDirectory(Path(settings.directory or ""))
 
 
 class SnapshotDirectory:
-    """The store's port. Names of workloads and writers contain no "@" and no "/"."""
+    """The store's port."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -43,13 +49,17 @@ class SnapshotDirectory:
     async def delete(self, workload: WorkloadName, writer: str) -> None:
         await self._call("delete in", lambda: self._file(workload, writer).unlink(missing_ok=True))
 
+    async def permits(self) -> Sequence[Permit]:
+        place = await self._call("read", lambda: _existing(self._directory))
+        return [Permit(f"{verb} {place}", os.access(place, mode)) for verb, mode in ACCESS]
+
     def _file(self, workload: WorkloadName, writer: str) -> Path:
-        return self._directory / f"{workload}@{writer}{SUFFIX}"
+        return self._directory / name_of(workload, writer)
 
     async def _call(self, verb: str, call: Callable[[], T]) -> T:
         what = f"cannot {verb} {self._directory}"
         try:
-            async with asyncio.timeout(CALL_S), self._turn:
+            async with self._turn, asyncio.timeout(CALL_S):
                 if self._last is not None and not self._last.done():
                     raise Unavailable(f"{what}: an earlier call hangs. Check the volume")
                 self._last = running = in_daemon_thread("snapshots", call)
@@ -72,17 +82,22 @@ def _files(directory: Path, workloads: set[WorkloadName]) -> list[Path]:
     if not directory.exists():
         return []
     files = (file for file in directory.iterdir() if file.suffix == SUFFIX)
-    return sorted(file for file in files if file.name.partition("@")[0] in workloads)
+    return sorted(file for file in files if owner_of(file.name)[0] in workloads)
+
+
+def _existing(directory: Path) -> Path:
+    """Return the directory, or the nearest one above it that exists. Raises `OSError`."""
+    return next(path for path in (directory.absolute(), *directory.absolute().parents) if path.is_dir())
 
 
 def _stored(file: Path) -> Stored:
     """Return a file's snapshot, without content where that is too long or gone."""
-    workload, _, writer = file.name.removesuffix(SUFFIX).partition("@")
+    workload, writer = owner_of(file.name)
     content: bytes | None = None
     with contextlib.suppress(FileNotFoundError), file.open("rb") as f:
         content = f.read(MAX_CHARS + 1)
     is_whole = content is not None and len(content) <= MAX_CHARS
-    return Stored(WorkloadName(workload), writer, content.decode(errors="replace") if content and is_whole else None)
+    return Stored(workload, writer, content.decode(errors="replace") if content and is_whole else None)
 
 
 def _replace(file: Path, text: str) -> None:

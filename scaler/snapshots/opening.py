@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Final
+from collections.abc import Sequence
 
 from scaler.adapters import import_opener, name_in_errors
 from scaler.config.daemon import DaemonSpec
 from scaler.config.high_availability import DEFAULT_NAME
+from scaler.config.snapshots import SnapshotSettings
 from scaler.leases.coordinator import new_identity
-from scaler.ports import Context
-from scaler.registry import Kind
-from scaler.snapshots.directory import SnapshotDirectory
+from scaler.ports import Context, Permit
+from scaler.snapshots.objects import SnapshotObjects
 from scaler.snapshots.service import Snapshots
-from scaler.snapshots.store import SnapshotStore
+from scaler.snapshots.store import KINDS, OBJECTS, SnapshotStore
 from scaler.telemetry.health import Health
-
-DATABASE: Final = Kind(
-    "scaler.config.snapshots:SnapshotSettings", "scaler.clouds.postgresql.snapshots:open_snapshots", "postgresql"
-)
-"""The store in a database."""
 
 
 async def open_snapshots(daemon: DaemonSpec, context: Context, health: Health) -> Snapshots | None:
@@ -27,13 +21,25 @@ async def open_snapshots(daemon: DaemonSpec, context: Context, health: Health) -
 
     Raises `Misconfigured`.
     """
-    settings = daemon.snapshots
-    if settings is None:
+    if daemon.snapshots is None:
         return None
-    store: SnapshotStore = SnapshotDirectory(Path(settings.directory or ""))
-    if settings.server is not None:
-        with name_in_errors("daemon.snapshots"):
-            open_rows = await import_opener(DATABASE)
-            installation = daemon.ha.name if daemon.ha is not None else DEFAULT_NAME
-            store = await open_rows(settings.server, settings.table, installation, context)
-    return Snapshots(store, new_identity(), settings.interval_s, context.clock, health)
+    store = await _open_store(daemon, daemon.snapshots, context)
+    return Snapshots(store, new_identity(), daemon.snapshots.interval_s, context.clock, health)
+
+
+async def snapshot_permits(daemon: DaemonSpec, context: Context) -> Sequence[Permit]:
+    """Return the permits to read and write snapshots; none without any. Raises port errors."""
+    if daemon.snapshots is None:
+        return ()
+    return await (await _open_store(daemon, daemon.snapshots, context)).permits()
+
+
+async def _open_store(daemon: DaemonSpec, settings: SnapshotSettings, context: Context) -> SnapshotStore:
+    installation = daemon.ha.name if daemon.ha is not None else DEFAULT_NAME
+    with name_in_errors("daemon.snapshots"):
+        if settings.store in OBJECTS:
+            open_objects = await import_opener(OBJECTS[settings.store])
+            return SnapshotObjects(await open_objects(getattr(settings, settings.store), installation, context))
+        open_kind = await import_opener(KINDS[settings.store])
+        store: SnapshotStore = await open_kind(settings, installation, context)
+    return store

@@ -8,9 +8,12 @@ The laws are read from the API server's audit log.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import signal
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -18,19 +21,34 @@ import pytest
 from policies.model import Tick
 from scaler.cli import main
 from tests.servers.control_plane import why_not
-from tests.servers.daemon import until
-from tests.servers.daemons import DURATION_S, SHARDS, WITHIN_S, held, holds, now_s, rig
+from tests.servers.daemon import Daemon, until
+from tests.servers.daemons import ACCOUNTS, DURATION_S, SHARDS, WITHIN_S, Rig, held, holds, now_s, rig
 from tests.servers.postgresql import INITDB, postgres
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not())]
 
+INTERVAL_S = 5.0
 GPUS = 13
 """Limit of the fleet. Each of the four workloads begins with one."""
+
+
+async def each_answers_for_both(opened: Rig, *daemons: Daemon) -> None:
+    """Return when each daemon lists and shows the workloads of all."""
+
+    async def is_complete(d: Daemon) -> bool:
+        _, text = await d.get("api/workloads")
+        shown = [await d.get(f"api/workloads/{name}") for name in opened.names]
+        listed = {line["workload"] for line in json.loads(text)["workloads"]}
+        return listed == set(opened.names) and all(status == 200 for status, _ in shown)
+
+    for d in daemons:
+        await until(functools.partial(is_complete, d), WITHIN_S, d)
 
 
 async def test_shares_and_handover_at_a_shutdown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with rig(tmp_path) as opened, opened.run("a") as a, opened.run("b") as b:
         await opened.is_shared(a, b)
+        await each_answers_for_both(opened, a, b)
         assert await asyncio.to_thread(main, ["shards", str(tmp_path / "a"), "--json"]) == 0
         printed = json.loads(capsys.readouterr().out)
         assert sorted(w for shard in printed["shards"] for w in shard["workloads"]) == sorted(opened.names)
@@ -117,3 +135,35 @@ def is_held_back(tick: Tick) -> bool:
     """Return whether a workload needs more than its shard's share of the limit."""
     reasons = [step.reason for step in tick.decision.steps if "daemon.fleet.max_gpus" in step.reason]
     return (tick.decision.demand or 0) > GPUS and any("in the share of shard" in reason for reason in reasons)
+
+
+async def holds_some(d: Daemon) -> bool:
+    """Return whether a daemon holds a shard."""
+    return bool(await held(d))
+
+
+async def test_rolling_replacement_loses_no_tick_beyond_one_interval(tmp_path: Path) -> None:
+    """Three daemons under a load that grows with each tick are replaced, one after the other."""
+    async with rig(tmp_path, interval_s=INTERVAL_S) as opened, AsyncExitStack() as stack:
+        daemons = {account: await stack.enter_async_context(opened.run(account)) for account in ACCOUNTS}
+
+        def ticks() -> dict[str, list[float]]:
+            """Return the times of all ticks by workload."""
+            times: dict[str, list[float]] = {name: [] for name in opened.names}
+            for tick in (tick for d in daemons.values() for tick in d.ticks()):
+                times[tick.workload].append(tick.at)
+            return {name: sorted(own) for name, own in times.items()}
+
+        async def all_tick_after(at: float) -> None:
+            await until(lambda: all(own and own[-1] > at for own in ticks().values()), WITHIN_S, daemons["b"])
+
+        await all_tick_after(now_s())
+        for account in ACCOUNTS:
+            assert await daemons[account].stop() == 0
+            daemons[account] = await stack.enter_async_context(opened.run(account))
+            await until(functools.partial(holds_some, daemons[account]), WITHIN_S, daemons[account])
+        await all_tick_after(now_s())
+        for name, times in ticks().items():
+            longest_s = max(later - earlier for earlier, later in pairwise(times))
+            assert longest_s <= 2 * INTERVAL_S, f"{name}: {longest_s:.1f} s between two ticks"
+        opened.check_laws()

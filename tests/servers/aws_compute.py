@@ -15,6 +15,7 @@ from typing import Any, Final
 import aiohttp
 from aiohttp import web
 from moto.core.model import OperationModel
+from yarl import URL
 
 from tests.servers import aws_handlers, aws_sagemaker
 from tests.servers.aws_fault import DROPPED
@@ -121,7 +122,7 @@ async def forward(http: aiohttp.ClientSession, upstream: str, request: web.Reque
     headers = {k: v for k, v in request.headers.items() if k.lower() not in DROPPED}
     try:
         async with http.request(
-            request.method, upstream + request.path_qs, data=body, headers=headers
+            request.method, URL(upstream + request.raw_path, encoded=True), data=body, headers=headers
         ) as upstream_response:
             headers_kept = {k: v for k, v in upstream_response.headers.items() if k.lower() not in DROPPED}
             return web.Response(

@@ -15,6 +15,7 @@ from typing import Final
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
 
 from tests.servers.site import listening
 
@@ -78,7 +79,7 @@ async def front(upstream: str) -> AsyncIterator[Front]:
                 return answer if isinstance(answer, web.Response) else await answer
             headers = {k: v for k, v in request.headers.items() if k.lower() not in DROPPED}
             async with http.request(
-                request.method, upstream + request.path_qs, data=body, headers=headers
+                request.method, URL(upstream + request.raw_path, encoded=True), data=body, headers=headers
             ) as upstream_response:
                 headers_kept = {k: v for k, v in upstream_response.headers.items() if k.lower() not in DROPPED}
                 content = await upstream_response.read()
@@ -98,7 +99,7 @@ async def front(upstream: str) -> AsyncIterator[Front]:
 def refusal(
     status: int, code: str, message: str, *, query_code: str = "", headers: dict[str, str] | None = None
 ) -> Responder:
-    """Return an error in the service's own protocol: JSON for SQS and CloudWatch, XML for STS.
+    """Return an error in the service's own protocol: JSON for SQS and CloudWatch, XML for S3 and STS.
 
     `query_code` is the code of the older query protocol, which AWS sends together with the new one.
     """
@@ -112,6 +113,9 @@ def refusal(
                 error = f"<Type>Sender</Type><Code>{code}</Code><Message>{message}</Message>"
                 body = f"<ErrorResponse><Error>{error}</Error></ErrorResponse>".encode()
                 more["content-type"] = "text/xml"
+            case "s3":
+                body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+                more["content-type"] = "application/xml"
             case _:
                 body = json.dumps({"__type": f"com.amazonaws.{call.service}#{code}", "message": message}).encode()
                 more["content-type"] = "application/x-amz-json-1.0"

@@ -28,12 +28,16 @@ from tests.servers.daemon import Daemon, daemon, until
 from tests.servers.kube_real import KubeNamespace, kube_namespace
 from tests.servers.postgresql import USER, execute
 from tests.servers.site import listening
+from tests.servers.tcp_fault import free_port
 
 SHARDS: Final = 4
 DURATION_S: Final = 8.0
 CANDIDATES: Final = tuple(f"llm-{n}" for n in range(64))
 """Names of workloads, of which the rig takes one for each shard."""
 WITHIN_S: Final = 300.0
+ACCOUNTS: Final = ("a", "b", "c")
+HOSTS: Final = {"a": "127.0.0.1", "b": "127.0.0.2", "c": "127.0.0.3", "candidates": "127.0.0.4"}
+"""Addresses of the daemons' servers, which have one port."""
 LEASES: Final = {
     "apiGroups": ["coordination.k8s.io"],
     "resources": ["leases"],
@@ -69,14 +73,22 @@ class Demand:
 
 
 class Rig:
-    """A namespace with a workload for each shard, its object, and service accounts for two daemons.
+    """A namespace with a workload for each shard, its object, and service accounts for three daemons.
 
     The objects are of a custom kind that no controller follows, so that no pod has to start.
     """
 
     def __init__(
-        self, kube: KubeNamespace, demand: Demand, url: str, folder: Path, database: str, max_gpus: int | None
+        self,
+        kube: KubeNamespace,
+        demand: Demand,
+        url: str,
+        folder: Path,
+        database: str,
+        max_gpus: int | None,
+        interval_s: float,
     ) -> None:
+        self.interval_s = interval_s
         self.kube = kube
         self.demand = demand
         self.url = url
@@ -84,13 +96,14 @@ class Rig:
         self.max_gpus = max_gpus
         self.database = database
         self.names: tuple[str, ...] = ()
+        self.port = free_port()
 
     async def prepare(self) -> None:
         call, path = self.kube.call, self.kube.path
         await self.kube.kind("engines", "Engine", API, ".spec.replicas")
         role = {"metadata": {"name": "leases"}, "rules": [LEASES, ENGINES, SCALES]}
         await call("POST", path("roles", api=RBAC), role)
-        for account in ("a", "b"):
+        for account in ACCOUNTS:
             await call("POST", path("serviceaccounts", api="api/v1"), {"metadata": {"name": account}})
             for granted in ("forescale", "leases"):
                 binding = {
@@ -125,10 +138,14 @@ class Rig:
             server = {"host": "127.0.0.1", "port": URL(self.database).port, "database": "postgres", "username": USER}
             lease = {"kind": "postgresql", "server": server}
         settings = {
-            "listen": "127.0.0.1:0",
+            "listen": f"{HOSTS[account]}:{self.port}",
             "journal": {"directory": str(self.folder / f"journal-{account}")},
             "snapshots": {"directory": str(self.folder / "snapshots"), "interval_s": 1.0},
-            "ha": {"shards": SHARDS, "lease": {**lease, "duration_s": DURATION_S, "renew_s": 2.0}},
+            "ha": {
+                "shards": SHARDS,
+                "peer_url": f"http://{HOSTS[account]}:{self.port}",
+                "lease": {**lease, "duration_s": DURATION_S, "renew_s": 2.0},
+            },
             "fleet": {"max_gpus": self.max_gpus if account != "candidates" else None},
         }
         (config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": settings}))
@@ -137,7 +154,7 @@ class Rig:
             document = {
                 "workload": name,
                 "max_replicas": 100_000,
-                "interval_s": 2.0,
+                "interval_s": self.interval_s,
                 "deadline_s": 1.5,
                 "sources": {
                     "engines": {"kind": "http_json", "url": self.url + name, "values": {"running": "/running"}}
@@ -240,7 +257,9 @@ async def holds(d: Daemon, shards: int) -> None:
 
 
 @asynccontextmanager
-async def rig(folder: Path, database: str = "", max_gpus: int | None = None) -> AsyncIterator[Rig]:
+async def rig(
+    folder: Path, database: str = "", max_gpus: int | None = None, interval_s: float = 2.0
+) -> AsyncIterator[Rig]:
     """Create the namespace, and a source of demand.
 
     The leases are in the database at this URL, if there is one. `max_gpus` limits all workloads together.
@@ -251,7 +270,7 @@ async def rig(folder: Path, database: str = "", max_gpus: int | None = None) -> 
     async with AsyncExitStack() as stack:
         kube = await stack.enter_async_context(kube_namespace())
         port = await stack.enter_async_context(listening(app))
-        opened = Rig(kube, demand, f"http://127.0.0.1:{port}/", folder, database, max_gpus)
+        opened = Rig(kube, demand, f"http://127.0.0.1:{port}/", folder, database, max_gpus, interval_s)
         await opened.prepare()
         yield opened
 

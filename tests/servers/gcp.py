@@ -26,6 +26,7 @@ from tests.servers.gcp_container import Container, status
 from tests.servers.gcp_monitoring import Monitoring
 from tests.servers.gcp_pubsub import PubSub, pubsub
 from tests.servers.gcp_run import Run
+from tests.servers.gcp_storage import Storage
 from tests.servers.gcp_vertex import Vertex
 from tests.servers.site import listening
 from tests.servers.spoiling import Mangle, mangled
@@ -68,6 +69,7 @@ class Gcp:
     def __post_init__(self) -> None:
         self.container = Container(self.compute)
         self.run = Run(self.monitoring)
+        self.storage = Storage()
         self.rest: TcpProxy
         self.grpc: TcpProxy
         self.pubsub: PubSub
@@ -82,6 +84,7 @@ class Gcp:
             monitoring=url,
             run=url,
             resource_manager=url,
+            storage=url,
             pubsub=f"127.0.0.1:{self.grpc.port}",
         )
         folder = self.folder
@@ -158,6 +161,11 @@ class Gcp:
         permissions = (await request.json())["permissions"]
         return web.json_response({"permissions": [p for p in permissions if self.granted is None or p in self.granted]})
 
+    async def test_bucket_permissions(self, request: web.Request) -> web.Response:
+        permissions = request.query.getall("permissions")
+        granted = [p for p in permissions if self.granted is None or p in self.granted]
+        return web.json_response({"kind": "storage#testIamPermissionsResponse", "permissions": granted})
+
     def app(self) -> web.Application:
         app, read, write = (
             web.Application(),
@@ -193,6 +201,13 @@ class Gcp:
         add("GET", "/v3/projects/{project}/timeSeries", series)
         promql = self.route("monitoring.timeSeries.list", self.monitoring.promql)
         add("GET", "/v1/projects/{project}/location/global/prometheus/api/v1/query", promql)
+        objects, storage = "/storage/v1/b/{bucket}/o", self.storage
+        add("GET", objects, self.route("storage.objects.list", storage.list))
+        add("POST", f"/upload{objects}", self.route("storage.objects.create", storage.insert, write=True))
+        add("GET", f"{objects}/{{name}}", self.route("storage.objects.get", storage.get))
+        add("DELETE", f"{objects}/{{name}}", self.route("storage.objects.delete", storage.delete, write=True))
+        path = "/storage/v1/b/{bucket}/iam/testPermissions"
+        add("GET", path, self.route("testIamPermissions", self.test_bucket_permissions))
         path = "/v1/projects/{project}:testIamPermissions"
         add("POST", path, self.route("testIamPermissions", self.test_permissions))
         return app

@@ -20,13 +20,16 @@ from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, Por
 MISCONFIGURED: Final = frozenset(
     {
         "AccessDenied",
+        "AllAccessDisabled",
         "AuthFailure",
+        "AuthorizationHeaderMalformed",  # of a bucket in another region
         "Client",  # EKS's name for a request that no retry fixes
         "ExpiredToken",  # the SDK renews its own tokens: this one was pasted, or the clock is wrong
         "IDPRejectedClaim",
         "IncompleteSignature",
         "InvalidAccessKeyId",
         "InvalidAddress",
+        "InvalidBucketName",
         "InvalidClientTokenId",
         "InvalidFleetId",
         "InvalidIdentityToken",
@@ -38,10 +41,13 @@ MISCONFIGURED: Final = frozenset(
         "InvalidSignature",
         "Malformed",  # of EC2's InvalidFleetId.Malformed and its like
         "MissingAuthenticationToken",
+        "NoSuchBucket",
+        "NoSuchKey",
         "NonExistentQueue",
         "NotAuthorized",
         "NotFound",  # of EC2's InvalidFleetId.NotFound and its like
         "OptInRequired",
+        "PermanentRedirect",  # the bucket is in another region
         "QueueDoesNotExist",
         "RequestExpired",
         "SignatureDoesNotMatch",

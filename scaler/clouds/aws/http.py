@@ -6,7 +6,7 @@ The SDK's parsers return these values.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from aiobotocore.awsrequest import AioAWSResponse
 from aiobotocore.httpsession import AIOHTTPSession
@@ -23,12 +23,16 @@ MAX_BITS: Final = 1023
 
 @dataclass(frozen=True, slots=True)
 class _ReadBody:
-    """A body already read, with the interface that the SDK expects."""
+    """A body already read, with the interface that the SDK expects of it and of its stream."""
 
-    content: bytes
+    body: bytes
 
-    async def read(self) -> bytes:
-        return self.content
+    @property
+    def content(self) -> Self:
+        return self
+
+    async def read(self, _amount: int = -1) -> bytes:
+        return self.body
 
 
 class BoundedSession(AIOHTTPSession):

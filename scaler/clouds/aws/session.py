@@ -46,7 +46,7 @@ CONNECTIONS: Final = 50
 """Connections per client. 2,000 queues every 15 s make 133 calls a second of some 20 ms each: 3 at a time."""
 MAX_PAGES: Final = 50
 """Maximum pages of one list: more than any pool has, so that a repeated page token does not block a tick."""
-GRANTED_AS: Final = {"DeleteMessageBatch": "DeleteMessage"}
+GRANTED_AS: Final = {"DeleteMessageBatch": "DeleteMessage", "ListObjectsV2": "ListBucket"}
 """Operations that IAM grants under another name."""
 APIS: Final = {
     "application-autoscaling": Api("aws/application-autoscaling", per_s=5.0, burst=25),
@@ -55,13 +55,14 @@ APIS: Final = {
     "ec2": Api("aws/ec2", per_s=10.0, burst=50),
     "eks": Api("aws/eks", per_s=5.0, burst=25),
     "iam": Api("aws/iam", per_s=2.0, burst=10),
+    "s3": Api("aws/s3", per_s=1500.0, burst=3000),
     "sagemaker": Api("aws/sagemaker", per_s=5.0, burst=25),
     "sqs": Api("aws/sqs", per_s=1000.0, burst=2000),
     "sts": Api("aws/sts", per_s=10.0, burst=20),
 }
 """About half of an account's default limit in one region, since other clients call these APIs too. EC2 grants 20 reads
-a second and 100 at once; CloudWatch 500 a second; the other APIs publish no figure; SQS has no limit that this daemon
-reaches."""
+a second and 100 at once; CloudWatch 500 a second; S3 3,500 writes a second for each prefix; the other APIs publish no
+figure; SQS has no limit that this daemon reaches."""
 TRANSIENT: Final = (CredentialRetrievalError, EndpointConnectionError, HTTPClientError, MetadataRetrievalError)
 """Errors of opening a client while the credentials' provider is not up yet. All others are configuration errors."""
 PERMANENT: Final = (
@@ -170,7 +171,7 @@ class AwsService:
         `about` names the resource. Raises port errors.
         """
         name = f"{self._service}:{GRANTED_AS.get(operation, operation)}"
-        what = f"AWS {self._service}:{operation}" + (f" of {about}" if about else "")
+        what = f"AWS {name}" + (f" of {about}" if about else "")
         send = getattr(self._client, xform_name(operation))
         return await self._channel.call(
             name, lambda: _await_response(what, send(**request)), write=write, repeat=repeat, deadline_s=deadline_s

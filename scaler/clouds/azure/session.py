@@ -42,13 +42,14 @@ APIS: Final = {
     "Microsoft.Insights": Api("azure/insights", per_s=1.0, burst=20),
     "Microsoft.MachineLearningServices": Api("azure/machine_learning", per_s=5.0, burst=50),
     "Microsoft.StandbyPool": Api("azure/standby_pool", per_s=1.0, burst=20),
+    "blob": Api("azure/blob", per_s=1000.0, burst=2000),
     "metrics": Api("azure/metrics", per_s=10.0, burst=50),
     "service_bus": Api("azure/service_bus", per_s=5.0, burst=20),
 }
 """About half of a subscription's limits, since other clients call these APIs too. AKS grants 60 calls at once and one a
 second; Compute counts by kind of call, and reads of a scale set's machines are the most expensive; Resource Manager
-grants 250 reads at once and 25 a second. A read of Service Bus's counts costs its namespace 10 of its 1,000 credits a
-second."""
+grants 250 reads at once and 25 a second. A storage account serves 20,000 requests a second. A read of Service Bus's
+counts costs its namespace 10 of its 1,000 credits a second."""
 AKS_PUT: Final = Api("azure/aks_put", per_s=1 / 60, burst=20)
 """Writes of one agent pool: 20 at once, then one a minute."""
 VERSIONS: Final = {

@@ -21,6 +21,7 @@ from scaler.clouds.rest import RestResponse
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Throttled, Unavailable
 
 ROLE: Final = "config/deploy/gcp-role.yaml"
+SNAPSHOT_ROLE: Final = "config/deploy/gcp-snapshots-role.yaml"
 CAPACITY: Final = frozenset(
     {
         "GCE_STOCKOUT",
@@ -208,7 +209,9 @@ def port_error(what: str, failure: GcpFailure, status: int = 0, retry_after_s: f
     if failure.codes & THROTTLES and not failure.codes & CONFLICTS:
         return Throttled(text, retry_after_s)
     if "PERMISSION_DENIED" in failure.codes or (status == 403 and not failure.codes & (QUOTA | CAPACITY)):
-        return Misconfigured(f"{text}: grant {what.split(maxsplit=1)[0]} with the role in {ROLE}")
+        permission = what.split(maxsplit=1)[0]
+        role = SNAPSHOT_ROLE if permission.startswith("storage.") else ROLE
+        return Misconfigured(f"{text}: grant {permission} with the role in {role}")
     for codes, remedy in REMEDIES:
         if failure.codes & codes:
             return remedy(text)

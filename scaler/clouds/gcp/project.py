@@ -36,6 +36,9 @@ class GcpEndpoints:
         str, FieldMetadata("URL of the Resource Manager API, which only `check --live` calls.", pattern=URL)
     ] = "https://cloudresourcemanager.googleapis.com"
     run: Annotated[str, FieldMetadata("URL of the Cloud Run API.", pattern=URL)] = "https://run.googleapis.com"
+    storage: Annotated[str, FieldMetadata("URL of the Cloud Storage API.", pattern=URL)] = (
+        "https://storage.googleapis.com"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,11 +48,13 @@ APIS: Final = {
     "pubsub": Api("gcp/pubsub", per_s=20.0, burst=100),
     "resource_manager": Api("gcp/resource_manager", per_s=2.0, burst=20),
     "run": Api("gcp/run", per_s=10.0, burst=60),
+    "storage": Api("gcp/storage", per_s=500.0, burst=1000),
 }
 """At most half of a project's default quota, since other clients call these APIs too. The quotas: Compute 1,500 reads a
 minute and region; Container 3,000 requests a minute, some of them counted apart; Monitoring 6,000 lists a minute;
 Pub/Sub 6,000 administrative operations a minute; Resource Manager 600 reads a minute; Vertex AI 600 calls and 60
-submissions of long-running operations a minute and region; Cloud Run 3,000 reads a minute and region."""
+submissions of long-running operations a minute and region; Cloud Run 3,000 reads a minute and region; Cloud Storage
+1,000 writes a second and bucket."""
 SAME_URL: Final = {"aiplatform_operations": "aiplatform"}
 """APIs with a rate limit of their own at another API's URL."""
 PERMANENT_WORDS: Final = (
@@ -183,6 +185,25 @@ class GcpService:
             operation=permission, method=method, url=self._url + path, about=about, query=query, body=body
         )
         return (await self._rest.call(request, write=write, repeat=repeat)).body
+
+    async def content(
+        self, permission: str, path: str, about: str, *, query: Mapping[str, str], sent: bytes | None = None
+    ) -> bytes:
+        """Return the content of a response that is no JSON.
+
+        A repetition does not change the call. `sent` is written. Raises port errors.
+        """
+        request = Request(
+            operation=permission,
+            method="GET" if sent is None else "POST",
+            url=self._url + path,
+            about=about,
+            query=query,
+            content=sent,
+            headers={"Content-Type": "application/octet-stream"},
+            is_raw=True,
+        )
+        return (await self._rest.call(request, repeat=True)).content
 
     def request_id(self) -> str:
         """Return a new request id, which makes a repeated call idempotent."""

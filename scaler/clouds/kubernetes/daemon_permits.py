@@ -8,8 +8,8 @@ from scaler.clouds.kubernetes import actions, permissions
 from scaler.clouds.kubernetes import session as kube
 from scaler.clouds.kubernetes.permissions import Action
 from scaler.clouds.kubernetes.session import Session, accepted_body
+from scaler.config.cluster_workloads import KubernetesWorkloads
 from scaler.config.custom_resource import API_VERSION, PLURAL
-from scaler.config.daemon import KubernetesWorkloads
 from scaler.ports import Context, Misconfigured, Permit
 
 

@@ -10,8 +10,8 @@ from scaler.clouds.kubernetes import session as kube
 from scaler.clouds.kubernetes.list_and_watch import Follower, WatchPath
 from scaler.clouds.kubernetes.objects import text_field
 from scaler.clouds.kubernetes.session import Body, Session
+from scaler.config.cluster_workloads import KubernetesWorkloads
 from scaler.config.custom_resource import API_VERSION, KIND, PLURAL
-from scaler.config.daemon import KubernetesWorkloads
 from scaler.config.definition import CONFIG_MAP, Definition, Origin
 from scaler.ports import Context
 

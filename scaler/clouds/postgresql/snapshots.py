@@ -10,8 +10,8 @@ from policies.model import WorkloadName
 from scaler.clouds.postgresql.connection import open_database
 from scaler.clouds.postgresql.table import Table
 from scaler.clouds.response_validation import unavailable_if_malformed
-from scaler.config.postgresql_server import PostgreSqlServer
-from scaler.ports import Context
+from scaler.config.snapshots import SnapshotSettings
+from scaler.ports import Context, Misconfigured, Permit
 from scaler.snapshots.codec import MAX_CHARS
 from scaler.snapshots.store import Stored
 
@@ -30,10 +30,11 @@ CALL_S: Final = 5.0
 """Time limit of a call. Seconds."""
 
 
-async def open_snapshots(
-    server: PostgreSqlServer, table: str, installation: str, context: Context
-) -> PostgreSqlSnapshots:
+async def open_snapshots(settings: SnapshotSettings, installation: str, context: Context) -> PostgreSqlSnapshots:
     """Open the snapshots of an installation, without a call. Raises `Misconfigured`."""
+    server, table = settings.server, settings.table
+    if server is None:
+        raise Misconfigured("daemon.snapshots.server is not set")
     database = await open_database(server, context, "snapshots", CALL_S, MAX_ROWS)
     rows = await context.shared(("snapshots", server, table), lambda: aclosing(Table(database, table, COLUMNS)))
     return PostgreSqlSnapshots(installation, rows)
@@ -62,3 +63,6 @@ class PostgreSqlSnapshots:
 
     async def delete(self, workload: WorkloadName, writer: str) -> None:
         await self._table.delete(self._all | {"workload": workload, "writer": writer})
+
+    async def permits(self) -> Sequence[Permit]:
+        return [Permit(action, granted) for action, granted in await self._table.privileges()]

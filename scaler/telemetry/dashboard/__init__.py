@@ -3,7 +3,8 @@
 ``GET /api/workloads?since=REVISION`` returns the workloads with a tick since that revision of the list, and
 ``GET /api/workloads/NAME?since=TIME`` the ticks of one after that time on the daemon's clock. A response with another
 ``generation`` than the previous one does not continue it: the client must repeat the request without ``since``.
-``GET /api/fleet`` returns the limits of the fleet and the pools of all workloads.
+``GET /api/fleet`` returns the limits of the fleet and the pools of this daemon's workloads, and ``GET /api/shards`` who
+holds which shard. With peers, the first two also return the workloads of the other daemons.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from typing import Any, Final
 from aiohttp import web
 
 from policies.model import Tick, WorkloadName
+from scaler.clock import lease_clock_s
+from scaler.ports import PortError
 from scaler.shadow.runner import Shadow
 from scaler.telemetry.dashboard import assets
+from scaler.telemetry.dashboard.all_daemons import OWN, list_of_all, shard_table, split_revision
 from scaler.telemetry.dashboard.columns import number
 from scaler.telemetry.dashboard.decisions import MAX_RUNS, decision_text
 from scaler.telemetry.dashboard.fleet_view import FleetView
@@ -29,6 +33,7 @@ from scaler.telemetry.dashboard.shadow_view import shadow_rows
 from scaler.telemetry.dashboard.status import signals, summary
 from scaler.telemetry.dashboard.stored_ticks import StoredTicks
 from scaler.telemetry.dashboard.workload_facts import Facts, WorkloadInfo
+from scaler.telemetry.http.peers import Peers, is_of_peer
 
 MAX_ROWS: Final = 1000
 """Maximum number of ticks stored per workload: four hours at 15 s."""
@@ -59,6 +64,7 @@ class Dashboard:
         self._clock_speed = clock_speed
         self._info = info
         self.shadows: Mapping[WorkloadName, Shadow] = {}
+        self.peers: Peers | None = None
         self._stored: dict[WorkloadName, StoredTicks] = {}
         self._revision = 0
         self._forgotten = 0
@@ -90,28 +96,53 @@ class Dashboard:
         app.router.add_get("/api/workloads", self._list)
         app.router.add_get("/api/workloads/{name}", self._show)
         app.router.add_get("/api/fleet", self._fleet)
+        app.router.add_get("/api/shards", self._shards)
 
     async def _list(self, request: web.Request) -> web.Response:
-        since, revision = _since(request), self._revision
+        if self.peers is None or is_of_peer(request):
+            return _reply(await asyncio.to_thread(_to_json, await self._own_list(_since(request))))
+        revisions = split_revision(request.query.get("since"))
+        own = await self._own_list(_number(revisions.get(OWN)))
+        return _reply(await asyncio.to_thread(_to_json, await list_of_all(own, revisions, self.peers)))
+
+    async def _own_list(self, since: float | None) -> dict[str, Any]:
+        """Return the list of this daemon's workloads."""
+        revision = self._revision
         changed = [(n, t) for n, t in self._stored.items() if since is None or t.revision > since]
         lines = []
         for i, (name, stored) in enumerate(changed):
             lines.append(self._line(name, stored))
             if i % BATCH == 0:
                 await asyncio.sleep(0)  # let ticks run first
-        body = {
+        return {
             **self._common(f"{self._instance}.{self._forgotten}"),
             "revision": revision,
             "starting": [n for n in self._info.names() if n not in self._stored],
             "stalled": dict(self._info.stalled()),
             "workloads": lines,
         }
-        return _reply(await asyncio.to_thread(_to_json, body))
+
+    async def _shards(self, _: web.Request) -> web.Response:
+        if self.peers is None:
+            return _reply(_to_json({"error": "daemon.ha.peer_url is not set"}), 404)
+        return _reply(_to_json(shard_table(self.peers, lease_clock_s())))
+
+    async def _from_peer(self, request: web.Request, name: WorkloadName) -> web.Response | None:
+        """Return the response of the daemon that runs a workload; None where that is no other one."""
+        peer = "" if self.peers is None or is_of_peer(request) else self.peers.holder(name)
+        if self.peers is None or not peer:
+            return None
+        try:
+            return _reply(_to_json(await self.peers.get(peer, request.path_qs)))
+        except PortError as e:
+            return _reply(_to_json({"error": f"{name} runs in another daemon that does not answer: {e}"}), 502)
 
     async def _show(self, request: web.Request) -> web.Response:
         since = _since(request)
         name = WorkloadName(request.match_info["name"])
         stored = self._stored.get(name)
+        if name not in self._info.names() and (answer := await self._from_peer(request, name)) is not None:
+            return answer
         if stored is None and name not in self._info.names():
             return _reply(_to_json({"error": f"no workload is named {name}"}), 404)
         shown = stored or StoredTicks(0)
@@ -182,8 +213,12 @@ def _now(stored: StoredTicks, facts: Facts) -> dict[str, Any] | None:
 
 
 def _since(request: web.Request) -> float | None:
-    """Return the query's ``since``. Raises `HTTPBadRequest` where it is not a number."""
-    text = request.query.get("since")
+    """Return the query's ``since``, as `_number`."""
+    return _number(request.query.get("since"))
+
+
+def _number(text: str | None) -> float | None:
+    """Return a revision or time. Raises `HTTPBadRequest` where it is not a number."""
     if text is None:
         return None
     try:

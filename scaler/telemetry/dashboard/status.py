@@ -16,6 +16,7 @@ from scaler.telemetry.dashboard.workload_facts import Facts
 
 STATES: Final = (
     "stalled",
+    "unanswered",
     "SLO violated",
     "SLO at risk",
     "refused",
@@ -37,7 +38,7 @@ STATES: Final = (
 def states(tick: Tick, stored: StoredTicks, facts: Facts) -> list[str]:
     """Return the states that apply to a workload, the most severe first.
 
-    "stalled" and "starting" are not among them: no tick has them.
+    "stalled", "unanswered" and "starting" are not among them: no tick has them.
     """
     d, budget = tick.decision, tick.observation.error_budget
     results = {o.result for o in tick.outcomes}

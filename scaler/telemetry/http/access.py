@@ -17,6 +17,7 @@ from aiohttp import web
 from scaler.config.daemon import ServerSpec
 from scaler.ports import Misconfigured
 from scaler.telemetry.http.connections import NAME, Connection
+from scaler.telemetry.http.peers import is_proven
 
 PROBES: Final = frozenset({"/healthz", "/readyz"})
 """Paths that need no token: the kubelet sends none. They show workloads' names and failing parts, but no secret."""
@@ -33,7 +34,13 @@ class AccessControl:
 
     def __init__(self, spec: ServerSpec, listen: str | None = None) -> None:
         self._token = spec.token
+        self._identity = ""
         self._hosts = frozenset(map(str.lower, spec.hosts)) | LOOPBACK | ({host_of(listen)} if listen else set())
+
+    def join(self, identity: str, url: str) -> None:
+        """Accept requests by the other daemons to this one, known to them by its identity and URL."""
+        self._identity = identity
+        self._hosts |= {host_of(url.partition("//")[2])}
 
     def mount(self, app: web.Application) -> None:
         """Check every request of the application, and remove the version from its Server header."""
@@ -75,7 +82,7 @@ class AccessControl:
             expected = self._token.read()
         except Misconfigured as e:
             raise web.HTTPServiceUnavailable(text="the daemon cannot read its token (daemon.server.token)\n") from e
-        return hmac.compare_digest(
+        return is_proven(request, expected, self._identity) or hmac.compare_digest(
             _presented_token(request).encode(errors="replace"), expected.encode(errors="replace")
         )
 

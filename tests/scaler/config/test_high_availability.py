@@ -77,11 +77,28 @@ def test_lease_leaves_time_for_renewals_and_writes(tmp_path: Path, lease: str, p
     assert [(p.path, p.rule) for p in problems] == [(path, rule)]
 
 
-@pytest.mark.parametrize("store", ["{}", f"{{directory: shared, {SERVER}}}"])
+@pytest.mark.parametrize("store", ["{}", f"{{directory: shared, {SERVER}}}", f"{{s3: {{bucket: llm}}, {SERVER}}}"])
 def test_snapshots_have_one_store(tmp_path: Path, store: str) -> None:
     daemon = f"daemon: {{snapshots: {store}}}\n"
     problems = problems_of(tmp_path, daemon, document("a", deployment("a")))
-    assert [(p.path, p.rule) for p in problems] == [("daemon.snapshots", "requires either directory or server")]
+    rule = "requires exactly one of directory, server, s3, gcs and azure_blob"
+    assert [(p.path, p.rule) for p in problems] == [("daemon.snapshots", rule)]
+
+
+@pytest.mark.parametrize(
+    ("store", "extras"),
+    [
+        ("directory: shared", set()),
+        (SERVER, {"postgresql"}),
+        ("s3: {bucket: llm}", {"aws"}),
+        ("gcs: {bucket: llm, project: {id: my-project}}", {"gcp"}),
+        ("azure_blob: {account_url: 'https://llm.blob.core.windows.net', container: llm}", {"azure"}),
+    ],
+)
+def test_store_of_snapshots_needs_its_extra(tmp_path: Path, store: str, extras: set[str]) -> None:
+    documents = (f"daemon: {{snapshots: {{{store}}}}}\n", document("a", deployment("a")))
+    (tmp_path / "c.yaml").write_text("---\n".join(documents))
+    assert missing_packages(load([tmp_path])).keys() - {"sim", "kubernetes"} == extras
 
 
 @pytest.mark.parametrize(

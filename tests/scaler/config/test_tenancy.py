@@ -8,8 +8,8 @@ import pytest
 
 from policies.model import PoolName
 from scaler.clouds.kubernetes.cluster import KubeCluster
+from scaler.config.cluster_workloads import KubernetesWorkloads
 from scaler.config.custom_resource import KIND
-from scaler.config.daemon import KubernetesWorkloads
 from scaler.config.definition import Definition, Origin, workload_of
 from scaler.config.problems import ConfigError
 from scaler.config.tenancy import POOLS, SOURCES

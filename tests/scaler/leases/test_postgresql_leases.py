@@ -21,6 +21,7 @@ from scaler.clouds.postgresql.leases import COLUMNS
 from scaler.clouds.postgresql.snapshots import open_snapshots
 from scaler.config.high_availability import HighAvailability, LeaseSettings
 from scaler.config.postgresql_server import PostgreSqlServer
+from scaler.config.snapshots import SnapshotSettings
 from scaler.leases.opening import open_store
 from scaler.leases.protocol import Claim, Origin, Record
 from scaler.leases.store import LeaseStore
@@ -127,7 +128,7 @@ async def test_documented_statements_create_both_tables(url: str) -> None:
     server = PostgreSqlServer(host="127.0.0.1", port=URL(url).port or 0, database="postgres", username="forescale")
     async with Resources() as resources:
         context = AdapterContext(resources, SystemClock(), 5.0)
-        snapshots = await open_snapshots(server, "forescale_snapshots", "forescale", context)
+        snapshots = await open_snapshots(SnapshotSettings(server=server), "forescale", context)
         await snapshots.write(WorkloadName("chat"), "me", "text")
         assert len(await snapshots.read([WorkloadName("chat")])) == 1
 

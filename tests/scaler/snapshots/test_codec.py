@@ -9,13 +9,15 @@ import zlib
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.history.ticks import History
 from policies.model import Fresh, PoolStatus, Tick, WorkloadName
 from policies.pipeline import decide
 from scaler.journal.codec import encode_tick
+from scaler.journal.schema import READABLE, SCHEMA
+from scaler.journal.writer import record_line
 from scaler.snapshots.codec import MAX_CHARS, SnapshotError, _checksum, decode, encode, part_of
 from tests.factories import NOW, queue, seen, spec, tick_of
 
@@ -75,6 +77,7 @@ def test_any_flipped_bit_is_refused_with_a_reason(bit: int) -> None:
 
 
 @given(st.text() | st.binary().map(lambda data: data.decode(errors="replace")))
+@settings(deadline=None)
 def test_any_other_text_is_refused(text: str) -> None:
     with pytest.raises(SnapshotError):
         decode(text, LLM)
@@ -91,6 +94,16 @@ def part(lines: bytes) -> str:
 
 
 OLD_TICK = json.dumps({**encode_tick(RECORDED[0]), "v": 1}).encode()
+
+
+def test_ticks_of_the_previous_schema_are_read() -> None:
+    """Two versions run side by side during an upgrade: the newer one continues with what the older one wrote."""
+    previous, *_ = READABLE
+    assert previous == SCHEMA - 1
+    lines = b"".join(record_line({**encode_tick(tick), "v": previous}) for tick in RECORDED)
+    read = decode(sealed({"type": "snapshot", "workload": LLM, "ticks": [part(lines)]}), LLM)
+    assert [tick.at for tick in read.ticks] == [tick.at for tick in RECORDED]
+    assert len(history_of(read.ticks).lead_times) == len(history_of(RECORDED).lead_times)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from scaler.snapshots.store import Stored
 from scaler.telemetry.health import Health
 from tests.fakes import ManualClock
 from tests.scaler.scripted_daemon import World
+from tests.scaler.snapshots.places import PLACES
 from tests.scaler.snapshots.test_codec import LLM, RECORDED
 from tests.servers.postgresql import INITDB, USER, postgres
 
@@ -53,26 +54,27 @@ async def test_decisions_are_those_after_a_restart_with_the_journal(tmp_path: Pa
     assert [t.decision for t in cold] != [t.decision for t in by_journal]
 
 
-@pytest.fixture(scope="module")
-def database() -> Iterator[URL]:
-    if INITDB is None:
-        pytest.skip("no initdb on PATH (Debian: apt install postgresql)")
-    with postgres() as url:
-        yield URL(url)
-
-
-@pytest.fixture(params=["directory", "postgresql"])
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> SnapshotSettings:
-    if request.param == "directory":
-        return SnapshotSettings(directory=str(tmp_path / "new" / "shared"))
-    url: URL = request.getfixturevalue("database")
-    server = PostgreSqlServer(host="127.0.0.1", port=url.port or 0, database="postgres", username=USER)
-    return SnapshotSettings(server=server, table=f"snapshots_{abs(hash(tmp_path))}")
+@pytest.fixture(params=["directory", "postgresql", *PLACES])
+async def settings(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> AsyncIterator[SnapshotSettings]:
+    if request.param in PLACES:
+        async with PLACES[request.param](monkeypatch, tmp_path) as place:
+            yield place
+    elif request.param == "directory":
+        yield SnapshotSettings(directory=str(tmp_path / "new" / "shared"))
+    else:
+        if INITDB is None:
+            pytest.skip("no initdb on PATH (Debian: apt install postgresql)")
+        with postgres() as url:
+            port = URL(url).port or 0
+            server = PostgreSqlServer(host="127.0.0.1", port=port, database="postgres", username=USER)
+            yield SnapshotSettings(server=server)
 
 
 async def opened(settings: SnapshotSettings, resources: Resources, clock: ManualClock) -> Snapshots:
     health = Health({}, clock)
-    snapshots = await open_snapshots(DaemonSpec(snapshots=settings), AdapterContext(resources, clock, 5.0), health)
+    snapshots = await open_snapshots(DaemonSpec(snapshots=settings), AdapterContext(resources, clock, 60.0), health)
     assert snapshots is not None
     return snapshots
 

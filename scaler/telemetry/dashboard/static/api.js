@@ -18,13 +18,16 @@ export class List {
   head = null;
 
   async refresh() {
-    const since = this.head ? `?since=${this.head.revision}` : "";
+    const since = this.head ? `?since=${encodeURIComponent(this.head.revision)}` : "";
     let body = await get(`api/workloads${since}`);
     if (this.head && body.generation !== this.head.generation) body = await get("api/workloads");
     if (body.generation !== this.head?.generation) this.lines = new Map();
     for (const line of body.workloads) this.lines.set(line.workload, line);
     for (const name of body.starting) {
       this.lines.set(name, { workload: name, states: ["starting"], verdict: "no tick yet", spark: null });
+    }
+    for (const [name, reason] of Object.entries(body.unanswered ?? {})) {
+      this.lines.set(name, { workload: name, states: ["unanswered"], verdict: reason, spark: null });
     }
     this.head = body;
     return body;
@@ -41,7 +44,15 @@ export class List {
   }
 }
 
-export const getFleet = () => get("api/fleet");
+/** The fleet, and its table of shards: null without other daemons. */
+export async function getFleet() {
+  const shards = get("api/shards").catch((error) => {
+    if (error instanceof NotFound) return null;
+    throw error;
+  });
+  const [fleet, table] = await Promise.all([get("api/fleet"), shards]);
+  return { ...fleet, shards: table };
+}
 
 /** The ticks of one workload: columns and decisions, extended by each refresh. */
 export class WorkloadHistory {

@@ -1,6 +1,7 @@
 // All pools of all workloads: limits, spend, and the replicas by zone and market.
 import { el, head, name, scrolling, setText } from "./dom.js";
 import { getFleet } from "./api.js";
+import { fillShards } from "./shards.js";
 import { amount, duration, known, MARKETS, minute, MISSING, usd } from "./format.js";
 
 const PAGE_ROWS = 100;
@@ -19,10 +20,11 @@ export class Fleet {
     this.places = el("section", { class: "card table" });
     this.workloads = el("section", { class: "card table" });
     this.pools = el("section", { class: "card table" });
+    this.shards = el("section", { class: "card table", hidden: true });
     this.more = el("button", { type: "button", class: "ghost more", hidden: true, onclick: () => this.#showMore() });
     this.note = el("p", { class: "empty", role: "status" }, "Loading…");
     this.content = el("div", { class: "fleet", hidden: true }, this.figures, this.places, this.workloads, this.pools, this.more);
-    this.root = el("section", {}, el("div", { class: "title" }, el("h1", {}, "Fleet")), this.note, this.content);
+    this.root = el("section", {}, el("div", { class: "title" }, el("h1", {}, "Fleet")), this.note, this.content, this.shards);
   }
 
   refresh() {
@@ -35,6 +37,7 @@ export class Fleet {
 
   render(body) {
     this.body = body;
+    fillShards(this.shards, body.shards);
     const empty = !body.workloads.length;
     this.note.hidden = !empty;
     this.content.hidden = empty;

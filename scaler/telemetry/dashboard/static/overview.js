@@ -4,7 +4,7 @@ import { amount, costText, known, markets } from "./format.js";
 import { sloText } from "./slo.js";
 import { drawSpark, sparkline } from "./spark.js";
 
-export const STATES = ["stalled", "SLO violated", "SLO at risk", "refused", "blind", "interrupted", "yielding", "paused", "starting", "scaling out", "scaling in", "held", "dry run", "SLO unknown", "ok"];
+export const STATES = ["stalled", "unanswered", "SLO violated", "SLO at risk", "refused", "blind", "interrupted", "yielding", "paused", "starting", "scaling out", "scaling in", "held", "dry run", "SLO unknown", "ok"];
 const PAGE_ROWS = 100;
 const SHORT_LIST = 12;
 const severity = (line) => STATES.indexOf(line.states[0]);
