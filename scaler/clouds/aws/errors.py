@@ -42,6 +42,7 @@ MISCONFIGURED: Final = frozenset(
         "NotAuthorized",
         "NotFound",  # of EC2's InvalidFleetId.NotFound and its like
         "OptInRequired",
+        "ParameterNotFound",
         "QueueDoesNotExist",
         "RequestExpired",
         "SignatureDoesNotMatch",
@@ -85,6 +86,7 @@ CONFLICTS: Final = frozenset(
     {
         "ConcurrentModification",
         "ConcurrentUpdate",
+        "Conflict",
         "FleetNotInModifiableState",
         "IdempotentCallInProgress",
         "IdempotentParameterMismatch",
