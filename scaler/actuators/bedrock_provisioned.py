@@ -33,7 +33,10 @@ LIST: Final = "AWS bedrock:ListProvisionedModelThroughputs"
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """One provisioned throughput. Times are Unix times; `committed_until` is None without a commitment."""
+    """One provisioned throughput.
+
+    Times are Unix times. `committed_until` is None without a commitment.
+    """
 
     name: str
     arn: str
@@ -49,7 +52,10 @@ class Throughput:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """The plan's state on AWS: its throughput, the one that the parameter names, and the older ones of this pool."""
+    """The plan's state on AWS.
+
+    `planned` is the plan's throughput, `current` the one that the parameter names, `older` the others of this pool.
+    """
 
     planned: Throughput | None
     current: Throughput | None
@@ -62,7 +68,10 @@ class Picture:
         return self.planned is not None and self.current == self.planned
 
     def deletable(self, now: float, drain_s: float) -> tuple[Throughput, ...]:
-        """Return the older throughputs that no application calls any more, and whose commitment is over."""
+        """Return the older throughputs to delete.
+
+        No application calls them any more, and their commitment is over.
+        """
         if not self.is_moved or now - self.parameter_set_at < drain_s:
             return ()
         return tuple(t for t in self.older if t.committed_until is None or t.committed_until <= now)

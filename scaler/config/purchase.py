@@ -26,9 +26,10 @@ def purchase_id(
 
 
 def bedrock_commitment(term_h: float) -> str | None:
-    """Return Bedrock's commitment for a term; empty for none, None for a term that Bedrock does not have.
+    """Return Bedrock's commitment for a term.
 
-    730 hours are OneMonth; an hour is no commitment.
+    It is empty for no commitment, and None for a term that Bedrock does not have. 730 hours are OneMonth; an hour is no
+    commitment.
     """
     if term_h <= DAY_H:
         return ""

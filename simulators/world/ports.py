@@ -83,7 +83,10 @@ class SimulatedPool:
 
 
 class LockedPool(SimulatedPool):
-    """Actuator of a pool whose updates hold a lock. Pools take turns, as those of the live adapters do."""
+    """Actuator of a pool whose updates hold a lock.
+
+    Pools with the same lock take turns, as those of the live adapters do.
+    """
 
     def __init__(self, world: World, name: PoolName, queue: LockQueue) -> None:
         super().__init__(world, name)

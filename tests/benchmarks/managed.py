@@ -2,8 +2,8 @@
 
 Ours runs as shipped. The native autoscaler runs at its documented target, and at the cheapest target of a grid that
 meets the SLO under every seed, which nobody knows in advance. Both have the same pools, and the same allocation among
-them: a native autoscaler alone has one pool. Traffic and prices are examples, so the ratios are no forecast for an
-account.
+them: a native autoscaler alone has one pool. PTUs have no autoscaler of their own, so a fixed number is the rival there.
+Traffic and prices are examples, so the ratios are no forecast for an account.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ NATIVES: Final = (
     Native(
         "vertex-stockout",
         "vertex-duty-cycle",
-        tuple(f"vertex-duty-cycle:target={share}" for share in (0.75, 0.9, 0.95)),
+        tuple(f"vertex-duty-cycle:target={share}" for share in (0.75, 0.9, 0.95, 0.97)),
     ),
     Native(
         "vertex-stockout",
@@ -61,7 +61,7 @@ NATIVES: Final = (
     Native(
         "ptu-spillover",
         "ptu-fixed",
-        tuple(_fixed(ptus, target) for ptus in (4, 6, 8, 10) for target in (20, 24)),
+        tuple(_fixed(ptus, target) for ptus in (8, 10, 12) for target in (20, 24, 28)),
     ),
 )
 """Cloud Run's autoscaler is not that of a Vertex AI endpoint, so it is not judged there."""

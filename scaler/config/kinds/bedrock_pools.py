@@ -73,7 +73,10 @@ class BedrockProvisioned(AwsAccountPool):
         ),
     ] = 600.0
     min_replicas: Annotated[
-        int, FieldMetadata("Model units of the plan; equal to max_replicas. Model units.", ge=1, example=2)
+        int, FieldMetadata("Model units of the plan; equal to max_replicas. Default: 1. Model units.", ge=1)
+    ] = 1
+    max_replicas: Annotated[
+        int | None, FieldMetadata("Model units of the plan; equal to min_replicas. Default: 1. Model units.", ge=1)
     ] = 1
     market: Annotated[
         Literal["reserved", "on_demand", "spot"],

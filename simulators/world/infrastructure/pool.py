@@ -166,7 +166,10 @@ class FleetPool:
         self._fill()
 
     def resize(self, replicas: int, now_ps: int) -> None:
-        """Request a number of replicas. Raises `OutOfCapacity`, `OutOfQuota` or `Conflict`, as the offer says."""
+        """Request a number of replicas.
+
+        Raises `OutOfCapacity`, `OutOfQuota` or `Conflict`, as the offer says.
+        """
         if replicas < 0:
             raise ValueError(f"pool {self.name}: replicas must be 0 or more, not {replicas}")
         self.advance(now_ps)

@@ -45,14 +45,20 @@ class PoolUpdates:
         self._hold(now_ps)
 
     def restore(self, now_ps: int) -> None:
-        """Return to the size before the update in progress, because it failed. That is an update, too."""
+        """Return to the size before the update in progress, which failed.
+
+        The lock is held meanwhile.
+        """
         if self.before is not None and self._replicas.desired > self.before:
             self._replicas.scale_in(self._replicas.desired - self.before)
         if self.before is not None:
             self._hold(now_ps)
 
     def settle(self, now_ps: int) -> bool:
-        """End an update whose time is over and whose replicas serve. Return whether none is in progress."""
+        """End an update whose time is over and whose replicas serve.
+
+        Return whether none is in progress.
+        """
         starting = self._replicas.waiting.eligible or self._replicas.inventory.members[NodeState.STARTING]
         if self.before is not None and now_ps >= self._until_ps and not starting:
             self.before = self._lock.holder = None
