@@ -2,7 +2,7 @@
 
 Ours runs as shipped. The native autoscaler runs at its documented target, and at the cheapest target of a grid that
 meets the SLO under every seed, which nobody knows in advance. Both have the same pools, and the same allocation among
-them: a native autoscaler alone has one pool. PTUs have no autoscaler of their own, so a fixed number is the rival there.
+them: a native autoscaler alone has one pool. PTUs have no autoscaler of their own: a fixed number is the rival there.
 Traffic and prices are examples, so the ratios are no forecast for an account.
 """
 
