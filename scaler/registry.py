@@ -98,6 +98,11 @@ POOLS: Final = _kinds(
             "scaler.actuators.azure_openai_ptu:open_azure_openai_ptu",
             "azure",
         ),
+        "bedrock_provisioned": Kind(
+            "scaler.config.kinds.bedrock_pools:BedrockProvisioned",
+            "scaler.actuators.bedrock_provisioned:open_bedrock_provisioned",
+            "aws",
+        ),
         "capacity_buffer": Kind(
             "scaler.config.kinds.kubernetes:CapacityBuffer",
             "scaler.actuators.capacity_buffer:open_capacity_buffer",

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from scaler.config.purchase import DAY_H, bedrock_commitment
 from simulators.provisioned.plan import ThroughputPlan
 
 AZURE_URL: Final = (
     "https://management.azure.com/subscriptions/$SUBSCRIPTION/resourceGroups/$RESOURCE_GROUP/providers"
     "/Microsoft.CognitiveServices/accounts/$ACCOUNT/deployments/$DEPLOYMENT?api-version=2024-10-01"
 )
-COMMITMENTS: Final = ((672.0, 744.0, "OneMonth"), (4320.0, 4416.0, "SixMonths"))
-"""Bedrock's commitments: the shortest and longest term in hours that stand for each."""
-DAY_H: Final = 24.0
 
 
 def script(plans: list[ThroughputPlan]) -> str:
@@ -75,12 +73,30 @@ def _bedrock(plan: ThroughputPlan) -> Iterator[str]:
     yield ': "${MODEL_ID:?}" "${NAME:?}"'
     for number, (name, units) in enumerate(plan.purchase.held.items(), 1):
         term_h = plan.terms[name].term_h
-        commitment = next((word for low, high, word in COMMITMENTS if low <= term_h <= high), None)
-        if commitment is None and term_h > DAY_H:
+        commitment = bedrock_commitment(term_h)
+        if commitment is None:
             yield f"# Bedrock has no commitment of {term_h:,.0f} h: order {units:,} units for the term {name} from AWS."
             continue
         option = f" --commitment-duration {commitment}" if commitment else ""
         yield f'aws bedrock create-provisioned-model-throughput --model-id "$MODEL_ID" --model-units {units}{option} \\'
         yield f'  --provisioned-model-name "$NAME-{number}" --client-request-token {plan.plan_id}-{number}'
+    if len(plan.purchase.held) == 1:
+        yield from _pool(plan)
     yield "# A second run of the same plan creates nothing and reports success: the list shows what exists."
     yield 'aws bedrock list-provisioned-model-throughputs --name-contains "$NAME"'
+
+
+def _pool(plan: ThroughputPlan) -> Iterator[str]:
+    """Yield the plan as settings of a pool, which a person approves by the identifier."""
+    ((name, units),) = plan.purchase.held.items()
+    price = plan.terms[name]
+    if bedrock_commitment(price.term_h) is None:
+        return
+    yield "# Or let Forescale carry it out: a pool of kind bedrock_provisioned with these settings."
+    yield f"#   offer: {plan.named.name}"
+    yield f"#   term: {name}"
+    yield f"#   term_h: {price.term_h!r}"
+    yield f"#   price_usd_per_hour: {price.usd_per_unit_hour!r}"
+    yield f"#   min_replicas: {units}"
+    yield f"#   max_replicas: {units}"
+    yield f"#   approve: {plan.plan_id}"

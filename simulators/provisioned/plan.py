@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from scaler.config.problems import ConfigError, Problem
+from scaler.config.purchase import purchase_id
 from simulators.cost.figures import MONTH_H, Basis, Citation
 from simulators.experiments.spec_loader import COMMAND_LINE
 from simulators.provisioned import risk
@@ -32,7 +31,6 @@ MIN_HOURS_SEEN: Final = 151
 """Hours of the week to be seen for a plan: 90 % of 168."""
 MAX_SIZES: Final = 100_000
 MINUTE_S: Final = 60.0
-ID_DIGITS: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +80,9 @@ class ThroughputPlan:
     @property
     def plan_id(self) -> str:
         """Identifier of the purchase: equal for equal units, terms and prices."""
-        parts = {
-            "offer": self.named.name,
-            "unit": [self.named.unit.system, self.named.unit.unit, self.named.unit.sku],
-            "held": dict(self.purchase.held),
-            "terms": {name: dataclasses.astuple(self.terms[name]) for name in self.purchase.held},
-        }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:ID_DIGITS]
+        unit, held = self.named.unit, self.purchase.held
+        terms = {name: (self.terms[name].term_h, self.terms[name].usd_per_unit_hour) for name in held}
+        return purchase_id(self.named.name, (unit.system, unit.unit, unit.sku), held, terms)
 
     @property
     def usd_per_month(self) -> float:

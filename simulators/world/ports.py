@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from policies.model import Absent, Fresh, PoolName, PoolStatus
+from scaler.clouds.lock_queue import LockQueue
 from scaler.config.load import Workload
 from scaler.ports import Actuator, Source
 from scaler.registry import kind_of
@@ -81,6 +82,29 @@ class SimulatedPool:
         self._world.resize(self._name, replicas)
 
 
+class LockedPool(SimulatedPool):
+    """Actuator of a pool whose updates hold a lock.
+
+    Pools with the same lock take turns, as those of the live adapters do.
+    """
+
+    def __init__(self, world: World, name: PoolName, queue: LockQueue) -> None:
+        super().__init__(world, name)
+        self._queue = queue
+        self._asked = False
+
+    async def status(self) -> Fresh[PoolStatus]:
+        if not self._asked:
+            self._queue.withdraw(self._name)
+        self._asked = False
+        return await super().status()
+
+    async def resize(self, replicas: int, observed: PoolStatus) -> None:
+        self._asked = True
+        async with self._queue.turn(self._name):
+            await super().resize(replicas, observed)
+
+
 class SimulatedTier:
     """Actuator of a headroom tier of one of the world's pools.
 
@@ -111,8 +135,14 @@ def setup(world: World, workload: Workload, pools: Mapping[PoolName, PoolName], 
         else:
             sources[name] = EngineSource(world, world_names, workload.spec.slo_limits_s)
     actuators: dict[PoolName, Actuator] = {}
+    queues: dict[str, LockQueue] = {}
     for name, pool in workload.spec.pools.items():
-        if pool.tier == "serving":
+        updates = world.pools[pools[name]].offer.updates
+        if pool.tier == "serving" and updates is not None:
+            lock = updates.lock or f"pool {pools[name]}"
+            queue = queues.setdefault(lock, LockQueue(SimulatedClock(world), lock))
+            actuators[name] = LockedPool(world, pools[name], queue)
+        elif pool.tier == "serving":
             actuators[name] = SimulatedPool(world, pools[name])
         else:
             actuators[name] = SimulatedTier(world, pools[name], Tier(pool.tier))

@@ -21,6 +21,7 @@ from simulators.engine.models.service import PS_PER_S, ServiceModel
 from simulators.world.infrastructure.market import PoolOffer
 from simulators.world.infrastructure.node_lifecycle import Tier
 from simulators.world.infrastructure.pool import FleetPool
+from simulators.world.infrastructure.update_lock import UpdateLock
 from simulators.world.queue import QueueCounts, QueueView, SimulatedQueue
 from simulators.world.rng import stream
 from simulators.world.telemetry import EngineTelemetry, Telemetry
@@ -55,10 +56,19 @@ class World:
         self.kernel = Kernel(list(models.values()), router, seed, slots)
         self.queue = queue
         self.lost_requests = 0
+        shared = {offer.updates.lock for offer in pools.values() if offer.updates}
+        locks = {lock: UpdateLock() for lock in shared if lock is not None}
         numbers = {name: number for number, name in enumerate(models)}
         self.pools = {
             name: FleetPool(
-                name, offer, _Engines(self), model=numbers[offer.model], seed=seed, folder=folder, epoch_s=epoch_s
+                name,
+                offer,
+                _Engines(self),
+                model=numbers[offer.model],
+                seed=seed,
+                folder=folder,
+                epoch_s=epoch_s,
+                lock=locks.get(offer.updates.lock) if offer.updates and offer.updates.lock else None,
             )
             for name, offer in pools.items()
         }

@@ -27,6 +27,7 @@ BENCHMARKS: Final = (
     "cost_at_slo",
     "out_of_the_box",
     "cost_with_market",
+    "managed",
     "ablation",
     "tune",
 )

@@ -1,4 +1,4 @@
-"""One endpoint for AWS: Auto Scaling, EC2, EKS and SageMaker from a `World`, other services from the server behind it.
+"""One endpoint for AWS: Auto Scaling, Bedrock, EC2, EKS and SageMaker from a `World`, others from behind it.
 
 It records the calls, and by `faults` refuses or spoils an operation, a service, or all reads or writes.
 """
@@ -17,14 +17,14 @@ from aiohttp import web
 from moto.core.model import OperationModel
 from yarl import URL
 
-from tests.servers import aws_handlers, aws_sagemaker
+from tests.servers import aws_bedrock, aws_handlers, aws_sagemaker
 from tests.servers.aws_fault import DROPPED
 from tests.servers.aws_wire import Refusal, answer, operation, parameters, refused
 from tests.servers.aws_world import World
 from tests.servers.site import listening
 from tests.servers.spoiling import Mangle, mangled
 
-HANDLERS: Final = {**aws_handlers.HANDLERS, **aws_sagemaker.HANDLERS}
+HANDLERS: Final = {**aws_bedrock.HANDLERS, **aws_handlers.HANDLERS, **aws_sagemaker.HANDLERS}
 OURS: Final = {service for service, _ in HANDLERS}
 READS: Final = ("Describe", "Get", "List", "Simulate")
 Spoil = Callable[[str, web.Response], web.Response]
@@ -72,8 +72,9 @@ async def compute(world: World, upstream: str) -> AsyncIterator[Compute]:
 
         async def serve(request: web.Request) -> web.Response:
             body, service = await request.read(), scope(request)
+            path = request.rel_url.raw_path  # an ARN in a path has encoded slashes
             target = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
-            model = operation(service, request.method, request.path, body, target) if service in OURS else None
+            model = operation(service, request.method, path, body, target) if service in OURS else None
             if model is None or (service, model.name) not in HANDLERS:
                 service = "cloudwatch" if service == "monitoring" else service
                 called = f"{service}:{target}"
@@ -88,7 +89,7 @@ async def compute(world: World, upstream: str) -> AsyncIterator[Compute]:
             keys = (name, service, kind)
             if it.world.granted is not None and name not in it.world.granted:
                 return refused(service, Refusal("AccessDenied", f"not authorized to perform: {name}", 403))
-            fields = parameters(model, request.method, request.path, dict(request.query), body)
+            fields = parameters(model, request.method, path, dict(request.query), body)
             it.given[name].append(fields)
             if fault := next((it.faults[key] for key in keys if key in it.faults), None):
                 return refused(service, fault)

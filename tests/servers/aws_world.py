@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
+from tests.servers.aws_bedrock import Bedrock
 from tests.servers.aws_sagemaker import SageMaker
 
 Market = Literal["on-demand", "spot"]
@@ -142,6 +143,7 @@ class World:
     launches: dict[str, tuple[object, dict[str, Any]]] = field(default_factory=dict)
     shortages: dict[tuple[str, str], Shortage] = field(default_factory=dict)
     reservations: list[dict[str, Any]] = field(default_factory=list)
+    bedrock: Bedrock = field(default_factory=Bedrock)
     sagemaker: SageMaker = field(default_factory=SageMaker)
     hidden_s: float = 0.0
     granted: frozenset[str] | None = None
@@ -167,6 +169,7 @@ class World:
     def settle(self) -> None:
         """Update the state to the present time."""
         now = time.time()
+        self.bedrock.settle()
         self.sagemaker.settle()
         for group in self.groups.values():
             if group.warm is not None:

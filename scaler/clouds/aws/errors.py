@@ -47,6 +47,7 @@ MISCONFIGURED: Final = frozenset(
         "NotAuthorized",
         "NotFound",  # of EC2's InvalidFleetId.NotFound and its like
         "OptInRequired",
+        "ParameterNotFound",
         "PermanentRedirect",  # the bucket is in another region
         "QueueDoesNotExist",
         "RequestExpired",
@@ -91,6 +92,7 @@ CONFLICTS: Final = frozenset(
     {
         "ConcurrentModification",
         "ConcurrentUpdate",
+        "Conflict",
         "FleetNotInModifiableState",
         "IdempotentCallInProgress",
         "IdempotentParameterMismatch",

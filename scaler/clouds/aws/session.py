@@ -51,6 +51,7 @@ GRANTED_AS: Final = {"DeleteMessageBatch": "DeleteMessage", "ListObjectsV2": "Li
 APIS: Final = {
     "application-autoscaling": Api("aws/application-autoscaling", per_s=5.0, burst=25),
     "autoscaling": Api("aws/autoscaling", per_s=10.0, burst=50),
+    "bedrock": Api("aws/bedrock", per_s=2.0, burst=10),
     "cloudwatch": Api("aws/cloudwatch", per_s=50.0, burst=200),
     "ec2": Api("aws/ec2", per_s=10.0, burst=50),
     "eks": Api("aws/eks", per_s=5.0, burst=25),
@@ -58,11 +59,14 @@ APIS: Final = {
     "s3": Api("aws/s3", per_s=1500.0, burst=3000),
     "sagemaker": Api("aws/sagemaker", per_s=5.0, burst=25),
     "sqs": Api("aws/sqs", per_s=1000.0, burst=2000),
+    "ssm": Api("aws/ssm", per_s=5.0, burst=25),
     "sts": Api("aws/sts", per_s=10.0, burst=20),
 }
 """About half of an account's default limit in one region, since other clients call these APIs too. EC2 grants 20 reads
 a second and 100 at once; CloudWatch 500 a second; S3 3,500 writes a second for each prefix; the other APIs publish no
 figure; SQS has no limit that this daemon reaches."""
+PAGE_TOKENS: Final = {"bedrock": "nextToken"}
+"""The names of page tokens, where they differ."""
 TRANSIENT: Final = (CredentialRetrievalError, EndpointConnectionError, HTTPClientError, MetadataRetrievalError)
 """Errors of opening a client while the credentials' provider is not up yet. All others are configuration errors."""
 PERMANENT: Final = (
@@ -184,13 +188,14 @@ class AwsService:
 
         `urgent`: a write waits for it, so it does not give way as reads do.
         """
+        token = PAGE_TOKENS.get(self._service, "NextToken")
         items: list[Any] = []
         for _ in range(MAX_PAGES):
             response = await self.call(operation, about, write=urgent, repeat=True, **request)
             items += list_of(f"AWS {self._service}:{operation} of {about}", response, member)
-            if not response.get("NextToken"):
+            if not response.get(token):
                 return items
-            request["NextToken"] = response["NextToken"]
+            request[token] = response[token]
         raise Unavailable(f"AWS {self._service}:{operation} of {about}: the response has more than {MAX_PAGES} pages")
 
     async def describe(  # noqa: PLR0913 - one call's parameters

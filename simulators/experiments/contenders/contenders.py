@@ -159,6 +159,8 @@ def _with_settings(data: Any, settings: str, text: str) -> Any:
         places = [tuple(key.removeprefix(".").split("."))] if "." in key else _places(data, key)
         if not equals or not key:
             problems.append(_problem(text, f"{assignment!r} must be key=value", "as in static:replicas=8"))
+        elif not places:
+            problems.append(_problem(text, f"the workload has no {key}", "give the full path of the key"))
         elif len(places) > 1:
             dotted = " or ".join(".".join(map(str, place)) for place in places)
             problems.append(_problem(text, f"{key} is ambiguous: it occurs in {len(places)} places", f"use {dotted}"))

@@ -17,6 +17,7 @@ from simulators.world.infrastructure.node_lifecycle import StartUp, Tier
 from simulators.world.infrastructure.pending import Failures
 from simulators.world.infrastructure.supply import Outages, Supply, SupplyStep, SupplyTrace
 from simulators.world.infrastructure.units import MICRO_PER_USD, micro_usd_per_hour
+from simulators.world.infrastructure.updates import Updates
 from simulators.world.rng import stream
 
 Cloud = Literal["aws", "gcp", "azure"]
@@ -189,6 +190,13 @@ class PoolOffer:
             "Failures that the platform reports for replicas that wait for capacity. Default: null, no report."
         ),
     ] = None
+    updates: Annotated[
+        Updates | None,
+        FieldMetadata(
+            "Lock of a managed endpoint, which accepts one change of size at a time. Default: null, every change is"
+            " accepted at once."
+        ),
+    ] = None
     reports: Annotated[
         tuple[Literal["parts", "reserved"], ...],
         FieldMetadata(
@@ -246,6 +254,11 @@ class PoolOffer:
         return NOTICES[self.cloud] if self.notices is None else self.notices
 
     @property
+    def restores(self) -> bool:
+        """Whether a failed update returns the pool to its old size."""
+        return self.failures is not None and self.failures.then == "restore"
+
+    @property
     def rule(self) -> Billing:
         """The billing rule in force."""
         return RULES[self.cloud] if self.billing is None else self.billing
@@ -266,6 +279,8 @@ class PoolOffer:
             yield "headroom", "stopped must be 0 in a spot pool: only the cloud can restart a stopped spot instance"
         if self.failures is not None and self.failures.quota and self.on_shortage != "wait":
             yield "failures", f"quota: true requires on_shortage: wait; {self.on_shortage} reports the shortage at once"
+        if self.restores and (self.updates is None or self.on_shortage != "wait"):
+            yield "failures", "then: restore requires updates and on_shortage: wait: an update fails after it began"
         if "reserved" in self.reports and self.market != "reserved":
             yield "reports", f"reserved requires market: reserved, not {self.market}"
         if any(zone.outages is not None and zone.capacity is None for zone in self.zones.values()):

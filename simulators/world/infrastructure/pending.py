@@ -23,10 +23,11 @@ class Failures:
         FieldMetadata("Wait without a node until a replica is reported as failed. Seconds.", gt=0, le=86400),
     ] = 60.0
     then: Annotated[
-        Literal["retry", "stay", "roll_back"],
+        Literal["retry", "stay", "roll_back", "restore"],
         FieldMetadata(
             "Reaction to a failed replica. retry: try again every retry_s (EC2 and Compute Engine groups). stay: keep"
-            " it failed until the next scale-out (AKS, scale sets). roll_back: reduce the size (EKS)."
+            " it failed until the next scale-out (AKS, scale sets). roll_back: reduce the size (EKS). restore: return"
+            " to the size before the update, without the replicas that found a node (SageMaker, Vertex AI)."
         ),
     ] = "retry"
     retry_s: Annotated[float, FieldMetadata("Interval between retries. Seconds.", gt=0, le=86400)] = 60.0
@@ -70,8 +71,13 @@ class WaitingReplicas:
     @property
     def report(self) -> FailureReport | None:
         """The last failure while it applies: while replicas are failed, or after a roll-back."""
-        applies = self.failed or (self._failures is not None and self._failures.then == "roll_back")
+        applies = self.failed or self._reduces_size
         return self._report if applies else None
+
+    @property
+    def _reduces_size(self) -> bool:
+        """Whether a failure makes the pool smaller: no replica stays failed."""
+        return self._failures is not None and self._failures.then in {"roll_back", "restore"}
 
     def add(self, count: int, now_ps: int) -> None:
         """Let `count` more replicas wait from now on."""
@@ -94,14 +100,17 @@ class WaitingReplicas:
 
     def drop(self, count: int) -> int:
         """Remove up to `count` replicas, failed ones first, then the newest, and return how many."""
-        if count and self._failures is not None and self._failures.then == "roll_back":
-            self._report = None
         failed = min(count, self.failed)
         self.failed -= failed
         last = min(count - failed, len(self._since_ps))
         for _ in range(last):
             self._since_ps.pop()
         return failed + last
+
+    def forget_report(self) -> None:
+        """Forget a failure that made the pool smaller: a write of another size ends its report."""
+        if self._reduces_size:
+            self._report = None
 
     def retry(self, now_ps: int) -> None:
         """Make failed replicas eligible again, first in line.
@@ -123,7 +132,7 @@ class WaitingReplicas:
         if failures is None or not count:
             return 0
         self._report = FailureReport(now_ps, quota)
-        if failures.then == "roll_back":
+        if self._reduces_size:
             return count
         self.failed += count
         if failures.then == "retry" and self._retry_ps is None:

@@ -20,6 +20,7 @@ from simulators.world.infrastructure.market import PoolOffer
 from simulators.world.infrastructure.node_lifecycle import HEADROOM, SERVE, NodeState, SimulatedNode, Tier
 from simulators.world.infrastructure.replicas import PoolReplicas
 from simulators.world.infrastructure.units import micro_usd_per_hour, to_s
+from simulators.world.infrastructure.update_lock import PoolUpdates, UpdateLock
 from simulators.world.infrastructure.zones import Zone
 
 
@@ -28,7 +29,8 @@ class FleetPool:
 
     The caller calls `advance` at every `next_event_ps()`, with the engines advanced to the same time. `desired` counts
     replicas that wait for capacity, start or are ready; draining ones are not included. `model` is the engines' number
-    of the offer's model. Traces are read from `folder`. `epoch_s` is the Unix time of the world's start.
+    of the offer's model. Traces are read from `folder`. `epoch_s` is the Unix time of the world's start. `lock` is the
+    lock of its updates, if it shares one.
     """
 
     def __init__(  # noqa: PLR0913 - the pool and its surroundings
@@ -41,6 +43,7 @@ class FleetPool:
         seed: int,
         folder: Path = Path(),
         epoch_s: float = 0.0,
+        lock: UpdateLock | None = None,
     ) -> None:
         """Open the pool.
 
@@ -57,6 +60,9 @@ class FleetPool:
         self._replicas = PoolReplicas(offer, self._inventory, engines, model)
         self._cloud = InterruptionProcess(self._replicas, self.ledger, seed)
         self._timetable = self._replicas.timetable
+        self._updates = (
+            PoolUpdates(name, offer.updates, lock or UpdateLock(), self._replicas, seed) if offer.updates else None
+        )
 
     @property
     def desired(self) -> int:
@@ -151,6 +157,8 @@ class FleetPool:
         if due_ps is not None and due_ps < now_ps:
             problem = f"missed an event at {to_s(due_ps):g} s, advanced to {to_s(now_ps):g} s"
             raise ValueError(f"pool {self.name}: {problem}: stop the world at next_event_ps()")
+        if self._updates is not None:  # before a loss of this time makes replicas start again
+            self._updates.settle(now_ps)
         self._replicas.now_ps = now_ps
         while due_ps == now_ps:
             self._handle(self._timetable.pop())
@@ -158,17 +166,26 @@ class FleetPool:
         self._fill()
 
     def resize(self, replicas: int, now_ps: int) -> None:
-        """Request a number of replicas. Raises `OutOfCapacity` or `OutOfQuota`, as the offer says."""
+        """Request a number of replicas.
+
+        Raises `OutOfCapacity`, `OutOfQuota` or `Conflict`, as the offer says.
+        """
         if replicas < 0:
             raise ValueError(f"pool {self.name}: replicas must be 0 or more, not {replicas}")
         self.advance(now_ps)
         self._replicas.release_empty_nodes()
+        if self._updates is not None and replicas != self.desired:
+            self._updates.require_free(now_ps)
+        before = self.desired
         try:
             if replicas > self.desired:
                 self._grow(replicas - self.desired)
-            else:
+            elif replicas < self.desired:
+                self._replicas.waiting.forget_report()
                 self._replicas.scale_in(self.desired - replicas)
         finally:
+            if self._updates is not None and self.desired != before:
+                self._updates.begin(before, now_ps)
             self._fill()
 
     def resize_headroom(self, tier: Tier, nodes: int, now_ps: int) -> None:
@@ -225,7 +242,10 @@ class FleetPool:
         if entry.kind is EventKind.RETRY:
             replicas.waiting.retry(replicas.now_ps)
         self._fill()
-        replicas.desired -= replicas.waiting.give_up(replicas.now_ps, quota=not self._inventory.quota_left)
+        failed = replicas.waiting.give_up(replicas.now_ps, quota=not self._inventory.quota_left)
+        replicas.desired -= failed
+        if failed and self._updates is not None and self.offer.restores:
+            self._updates.restore(replicas.now_ps)
 
     def _shortfall(self) -> Shortfall | None:
         """Return the reason of the failed replicas as the port's record."""

@@ -40,7 +40,20 @@ clusters:
 """
 
 Settings = dict[str, Any]
+UNITS: Settings = {
+    "name": "claude",
+    "model": "claude",
+    "offer": "claude",
+    "term": "hour",
+    "term_h": 1,
+    "price_usd_per_hour": 1,
+    "max_replicas": 1,
+}
 SAME: dict[str, tuple[Settings, Settings]] = {
+    "bedrock_provisioned": (
+        {"kind": "bedrock_provisioned", "parameter": "/a", "account": {"region": "us-east-1"}, **UNITS},
+        {"kind": "bedrock_provisioned", "parameter": "/b", **UNITS},
+    ),
     "sagemaker_inference_component": (
         {"kind": "sagemaker_inference_component", "component": "c", "account": {"region": "us-east-1"}},
         {"kind": "sagemaker_inference_component", "component": "c", "native": "floor"},

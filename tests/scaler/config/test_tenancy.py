@@ -19,7 +19,7 @@ REFUSED: Final = {
     "pool": {
         *("aks_agent_pool", "vmss", "vmss_standby_pool"),  # the daemon's cloud identity
         *("azure_ml_deployment", "azure_openai_ptu"),
-        *("asg", "asg_warm_pool", "ec2_fleet", "ec2_instant_fleet", "eks_node_group"),
+        *("asg", "asg_warm_pool", "ec2_fleet", "bedrock_provisioned", "ec2_instant_fleet", "eks_node_group"),
         *("cloud_run_service", "cloud_run_worker_pool", "gce_mig", "gce_mig_standby", "gke_node_pool"),
         *("gke_tpu_slices", "sagemaker_inference_component", "sagemaker_variant", "vertex_endpoint"),
         "karpenter_node_pool",  # cluster-scoped

@@ -66,9 +66,18 @@ def test_every_template_documents_its_target_and_sets_only_two_keys(name: str) -
     assert yaml.safe_load(text).keys() == {"sources", "policies"}
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in peer_names() if n not in {"static", "hpa", "hpa-value", "dynamo", "dynamo-sla"}]
-)
+HAVE_OWN_RULES = {
+    "static",
+    "hpa",
+    "hpa-value",
+    "dynamo",
+    "dynamo-sla",
+    "sagemaker-target-tracking",
+    "vertex-duty-cycle",
+}
+
+
+@pytest.mark.parametrize("name", [n for n in peer_names() if n not in HAVE_OWN_RULES])
 def test_peer_templates_set_only_the_target(case: Case, name: str) -> None:
     """A template sets only its target: all else is the policy's default."""
     document = yaml.safe_load((TEMPLATES / f"{name}.yaml").read_text(encoding="utf-8"))
@@ -200,6 +209,12 @@ def test_all_invalid_contenders_are_reported_at_once(case: Case) -> None:
     assert "'[1' is not a valid YAML value" in message
     assert "the workload has no policies.hpa.metrics.5.target" in message
     assert "99 must be min_replicas to max_replicas, 1 to 6" in message
+
+
+def test_a_key_of_a_workload_without_policies_is_reported(case: Case, tmp_path: Path) -> None:
+    bare = tmp_path / "bare.yaml"
+    bare.write_text("{workload: bare, max_replicas: 4}", encoding="utf-8")
+    assert "the workload has no target" in problems(case, f"{bare}:target=3")
 
 
 def test_an_ambiguous_key_must_be_qualified(case: Case) -> None:
