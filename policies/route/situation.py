@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 from policies.history.ticks import AT, History
 from policies.model import Decision, Fresh, Observation, PoolName, PoolStatus
@@ -15,6 +16,9 @@ from policies.model.spec import WorkloadSpec
 from policies.route.demand import RouteDemand, demand_of, tokens_of
 from policies.route.ejection import Health
 from policies.route.providers import Market, market_of, providers_of
+
+DEMAND: Final = "demand"
+"""Key of a route's memory: the demand in the last tick. Replica equivalents."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,18 @@ class Situation:
     @cached_property
     def demand(self) -> RouteDemand:
         return demand_of(self.route, self.status, self.decision.recommendations)
+
+    @cached_property
+    def expected_demand(self) -> float | None:
+        """The demand until the next tick, in replica equivalents; None where it is not known.
+
+        A rise since the last tick goes on, if it is larger than noise explains. The demand is measured over the last
+        tick, and the split acts in the next one. Example: 2.8 after 2.1 is expected as 3.5.
+        """
+        demand, before = self.demand.replicas, self.memory.get(DEMAND)
+        if demand is None or before is None or demand - before <= 2.0 * self.demand.noise * before:
+            return demand
+        return demand + (demand - before)
 
     @cached_property
     def tokens(self) -> Mapping[str, float]:

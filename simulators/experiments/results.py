@@ -35,7 +35,7 @@ class CountedRequests:
     """
 
     def __init__(self, run: SimulationRun) -> None:
-        arrived = run.world.kernel.arrived_requests
+        arrived = run.world.arrived_requests
         warm_ps = round(run.case.scenario.warm_up_s * PS_PER_S)
         self.table = arrived[int(np.searchsorted(arrived.arrived_ps, warm_ps)) :]
         self.slo = run.case.scenario.slo
