@@ -13,7 +13,7 @@ from policies.model.route import WEIGHT_TOTAL, RouteDecision
 from policies.model.spec import WorkloadSpec
 from policies.route.drain import drain_memory
 from policies.route.providers import FILL, may_overflow
-from policies.route.situation import DEMAND, Situation, situation_of
+from policies.route.situation import DEMAND, RISE, Situation, situation_of
 from policies.route.words import because, kept_reason
 
 HELD_S = "held_s"
@@ -234,6 +234,7 @@ def _usd_per_hour(situation: Situation, shares: Mapping[BackendName, float]) -> 
 def _memory(situation: Situation, changed: Mapping[str, float]) -> dict[str, float]:
     """Return the memory for the next tick."""
     held = {HELD_S: situation.memory[HELD_S] + situation.elapsed_s} if HELD_S in situation.memory else {}
-    demand = {} if situation.demand.replicas is None else {DEMAND: situation.demand.replicas}
+    replicas = situation.demand.replicas
+    demand = {} if replicas is None else {DEMAND: replicas, RISE: situation.rise}
     health = {key: value for name, h in situation.health.items() for key, value in h.memory(name).items()}
     return {**situation.tokens, **demand, **health, **drain_memory(situation), **held, **changed}

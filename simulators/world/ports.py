@@ -20,6 +20,7 @@ from scaler.setup import Setup
 from simulators.engine.models.service import PS_PER_S
 from simulators.world import queue, telemetry
 from simulators.world.infrastructure.node_lifecycle import Tier
+from simulators.world.routing.gateway import Gateway
 from simulators.world.world import World
 
 QUEUES: Final = {"pubsub": "pubsub", "service_bus": "service_bus", "sqs": "sqs"}
@@ -104,17 +105,16 @@ class SimulatedTier:
 class SimulatedRoute:
     """Actuator of the world's gateway."""
 
-    def __init__(self, world: World, route: Route) -> None:
+    def __init__(self, world: World, gateway: Gateway, route: Route) -> None:
         self._world = world
+        self._gateway = gateway
         self._pools = [name for name, backend in route.backends.items() if backend.pool is not None]
 
     async def status(self) -> Fresh[RouteStatus]:
-        assert self._world.gateway is not None
-        return Fresh(self._world.gateway.status(self._world.now, self._pools), self._world.now)
+        return Fresh(self._gateway.status(self._world.now, self._pools), self._world.now)
 
     async def apply(self, split: RouteDecision, observed: RouteStatus) -> None:
-        assert self._world.gateway is not None
-        self._world.gateway.apply(split)
+        self._gateway.apply(split)
 
 
 def setup(world: World, workload: Workload, pools: Mapping[PoolName, PoolName], names: Mapping[str, str]) -> Setup:
@@ -135,9 +135,9 @@ def setup(world: World, workload: Workload, pools: Mapping[PoolName, PoolName], 
             actuators[name] = SimulatedPool(world, pools[name])
         else:
             actuators[name] = SimulatedTier(world, pools[name], Tier(pool.tier))
-    routes: dict[RouteName, RouteActuator] = {
-        name: SimulatedRoute(world, route) for name, route in workload.spec.routes.items()
-    }
+    routes: dict[RouteName, RouteActuator] = {}
+    if world.gateway is not None:
+        routes = {name: SimulatedRoute(world, world.gateway, route) for name, route in workload.spec.routes.items()}
     return Setup(workload, sources, actuators, ports_may_wait=False, routes=routes)
 
 

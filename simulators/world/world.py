@@ -25,7 +25,7 @@ from simulators.world.infrastructure.node_lifecycle import Tier
 from simulators.world.infrastructure.pool import FleetPool
 from simulators.world.queue import QueueCounts, QueueView, SimulatedQueue
 from simulators.world.rng import stream, streams
-from simulators.world.routing.gateway import Gateway, merged
+from simulators.world.routing.gateway import Gateway, Requests, merged
 from simulators.world.routing.provider import SimulatedProvider
 from simulators.world.telemetry import EngineTelemetry, Telemetry
 from simulators.world.traffic.trace import RequestTrace
@@ -136,8 +136,8 @@ class World:
             return
         cached = np.zeros(len(trace), np.int32) if cached is None else cached
         strides = np.ones(len(trace), np.int32) if strides is None else strides
-        columns = arrival, prompt, output, cached, strides
-        self.gateway = Gateway(self.kernel.offer, columns, self._providers, streams(self._seed))
+        requests = Requests(arrival, prompt, output, cached, strides)
+        self.gateway = Gateway(self.kernel.offer, requests, self._providers, streams(self._seed))
 
     @property
     def arrived_requests(self) -> RequestTable:

@@ -7,7 +7,7 @@ only those for the pools are offered to the kernel. Among the replicas of all po
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +15,22 @@ from numpy.typing import NDArray
 from policies.model.names import BackendName
 from policies.model.route import BackendTraffic, RouteDecision, RouteStatus
 from simulators.engine.kernel import layout
-from simulators.engine.tables import Mask, RequestEnd, RequestMoment, RequestTable
+from simulators.engine.tables import Mask, Picoseconds, RequestEnd, RequestMoment, RequestTable, Tokens
 from simulators.world.rng import RngFor, within
 from simulators.world.routing.provider import Arrivals, Floats, SimulatedProvider, TokenApi
 
-Columns: TypeAlias = tuple[NDArray[np.int64], *tuple[NDArray[np.int32], ...]]
-"""Arrival times, prompt tokens, generated tokens, cached tokens and tokens per step of requests, as the kernel takes
-them."""
 POOLS: Final = -1
 """Number of the pools among the backends; providers are numbered from 0."""
+
+
+class Requests(NamedTuple):
+    """Requests in order of arrival, one entry a request, as the kernel takes them."""
+
+    arrived_ps: Picoseconds
+    prompt_tokens: Tokens
+    output_tokens: Tokens
+    cached_tokens: Tokens
+    tokens_per_step: Tokens
 
 
 class Gateway:
@@ -36,16 +43,16 @@ class Gateway:
     def __init__(
         self,
         offer: Callable[..., None],
-        columns: Columns,
+        requests: Requests,
         providers: Mapping[BackendName, SimulatedProvider],
         rng_for: RngFor,
     ) -> None:
         self._offer = offer
-        self._columns = columns
+        self._arriving = requests
         self._providers = {name: TokenApi(settings) for name, settings in providers.items()}
-        requests, draw = len(columns[0]), within(rng_for, "gateway")
-        self._choices = draw("backend").random(requests)
-        normals, uniforms = draw("latency").standard_normal((requests, 2)), draw("faults").random((requests, 1))
+        count, draw = len(requests.arrived_ps), within(rng_for, "gateway")
+        self._choices = draw("backend").random(count)
+        normals, uniforms = draw("latency").standard_normal((count, 2)), draw("faults").random((count, 1))
         self._draws = np.hstack((normals, uniforms))
         self._next = 0
         self._weights: dict[BackendName, int] = {}
@@ -87,7 +94,7 @@ class Gateway:
 
     def advance(self, until_ps: int) -> None:
         """Split the requests that arrive before a time."""
-        first, last = self._next, int(np.searchsorted(self._columns[0], until_ps))
+        first, last = self._next, int(np.searchsorted(self._arriving.arrived_ps, until_ps))
         if last == first:
             return
         self._next = last
@@ -105,8 +112,7 @@ class Gateway:
                 to_pools[at_provider] |= ~self._served(name, provider, rows[at_provider])
         rows = rows[to_pools]
         if len(rows):
-            arrived, *counts = self._columns
-            self._offer(arrived[rows], *(column[rows] for column in counts))
+            self._offer(*(column[rows] for column in self._arriving))
 
     @property
     def handled(self) -> int:
@@ -144,8 +150,8 @@ class Gateway:
 
     def _served(self, name: BackendName, provider: TokenApi, rows: NDArray[np.int64]) -> Mask:
         """Let a provider answer requests, and return whether it served each of them."""
-        arrived, prompt, output, *_ = self._columns
-        answers = provider.answer(Arrivals(arrived[rows], prompt[rows], output[rows], self._draws[rows]))
+        arrived_ps, prompt, output, *_ = (column[rows] for column in self._arriving)
+        answers = provider.answer(Arrivals(arrived_ps, prompt, output, self._draws[rows]))
         served = answers.is_served
         failed = ~served | (answers.finished_ps < 0)
         self._count(name, len(rows), int(failed.sum()))
@@ -165,17 +171,14 @@ class Gateway:
         usd: Floats,
     ) -> None:
         """Record requests that no pool gets."""
-        arrived, prompt, output, cached, *_ = self._columns
+        arrived_ps, prompt, output, cached, _ = (column[rows] for column in self._arriving)
         times = np.full((len(rows), layout.REQUEST_TIMES), -1, np.int64)
-        for moment in (RequestMoment.ARRIVED, RequestMoment.ENTERED, RequestMoment.ADMITTED):
-            times[:, moment] = arrived[rows]
+        times[:, RequestMoment.ARRIVED] = arrived_ps
+        for moment in (RequestMoment.ENTERED, RequestMoment.ADMITTED):
+            times[:, moment] = np.where(first_token_ps >= 0, arrived_ps, -1)
         times[:, RequestMoment.FIRST_TOKEN], times[:, RequestMoment.FINISHED] = first_token_ps, finished_ps
         counts = np.zeros((len(rows), layout.REQUEST_COUNTS), np.int32)
-        counts[:, layout.PROMPT], counts[:, layout.OUTPUT], counts[:, layout.CACHED] = (
-            prompt[rows],
-            output[rows],
-            cached[rows],
-        )
+        counts[:, layout.PROMPT], counts[:, layout.OUTPUT], counts[:, layout.CACHED] = prompt, output, cached
         counts[:, layout.STRIDE], counts[:, layout.REPLICA] = 1, -1
         self._ended.append(RequestTable(times, counts))
         self._usd.append(usd)
