@@ -32,6 +32,16 @@ class Requests(NamedTuple):
     cached_tokens: Tokens
     tokens_per_step: Tokens
 
+    def at(self, rows: NDArray[np.int64]) -> Requests:
+        """Return some of the requests."""
+        return Requests(
+            self.arrived_ps[rows],
+            self.prompt_tokens[rows],
+            self.output_tokens[rows],
+            self.cached_tokens[rows],
+            self.tokens_per_step[rows],
+        )
+
 
 class Gateway:
     """The gateway of one route.
@@ -112,7 +122,7 @@ class Gateway:
                 to_pools[at_provider] |= ~self._served(name, provider, rows[at_provider])
         rows = rows[to_pools]
         if len(rows):
-            self._offer(*(column[rows] for column in self._arriving))
+            self._offer(*self._arriving.at(rows))
 
     @property
     def handled(self) -> int:
@@ -150,8 +160,8 @@ class Gateway:
 
     def _served(self, name: BackendName, provider: TokenApi, rows: NDArray[np.int64]) -> Mask:
         """Let a provider answer requests, and return whether it served each of them."""
-        arrived_ps, prompt, output, *_ = (column[rows] for column in self._arriving)
-        answers = provider.answer(Arrivals(arrived_ps, prompt, output, self._draws[rows]))
+        sent = self._arriving.at(rows)
+        answers = provider.answer(Arrivals(sent.arrived_ps, sent.prompt_tokens, sent.output_tokens, self._draws[rows]))
         served = answers.is_served
         failed = ~served | (answers.finished_ps < 0)
         self._count(name, len(rows), int(failed.sum()))
@@ -171,7 +181,7 @@ class Gateway:
         usd: Floats,
     ) -> None:
         """Record requests that no pool gets."""
-        arrived_ps, prompt, output, cached, _ = (column[rows] for column in self._arriving)
+        arrived_ps, prompt, output, cached, _ = self._arriving.at(rows)
         times = np.full((len(rows), layout.REQUEST_TIMES), -1, np.int64)
         times[:, RequestMoment.ARRIVED] = arrived_ps
         for moment in (RequestMoment.ENTERED, RequestMoment.ADMITTED):
