@@ -29,6 +29,7 @@ BENCHMARKS: Final = (
     "cost_with_market",
     "ablation",
     "tune",
+    "overflow",
 )
 
 
