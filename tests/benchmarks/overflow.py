@@ -1,7 +1,7 @@
 """Overflow to a token API: SLO attainment, cost and weight changes, in worlds with and without it, and for HPA.
 
-The worlds are the shipped scenarios `flash-crowd-overflow` and `provider-brownout`, and a steady load. Providers have
-an assumed latency (0.4 s to the first token, 10 ms a token) and prices of small models. Costs include API spend.
+The worlds are the shipped scenarios `flash-crowd-overflow`, `provider-brownout` and `region-outage`, and a steady load.
+Providers have an assumed latency (0.4 s to the first token, 10 ms a token) and prices of small models. Costs include API spend.
 """
 
 from __future__ import annotations
@@ -34,19 +34,22 @@ BACK_WITHIN_S: Final = 300.0
 """Goal: a provider that works again gets its share back within this time."""
 BROWNOUT_END_S: Final = 2640.0
 """The end of the last fault in the scenario `provider-brownout`."""
+OUTAGE_S, OUTAGE_END_S = 3600.0, 5400.0
+"""The outage in the scenario `region-outage`."""
 
 
 def run(_data: Path) -> Iterator[Figure]:
     yield from flash_crowd()
     yield from steady_load()
     yield from brownout()
+    yield from region_outage()
 
 
 def flash_crowd() -> Iterator[Figure]:
     """Yield attainment and cost of a flash crowd, as means over seeds."""
     case = load(SCENARIOS / "flash-crowd-overflow.yaml")
     means = {
-        c.name: np.mean([_attainment_and_costs(c.case, seed) for seed in SEEDS], axis=0)
+        c.name: np.mean([_attainment_and_costs(c.case, seed) for seed in SEEDS], axis=0).tolist()
         for c in contenders(case, [WITHOUT, "hpa"])
     }
     (attainment, cost_usd, api_usd), without, hpa = means[case.workload.name], means[WITHOUT], means["hpa"]
@@ -101,6 +104,34 @@ def brownout() -> Iterator[Figure]:
     after_s = [at_s for at_s in changes_s if at_s >= BROWNOUT_END_S]
     back_s = after_s[0] - BROWNOUT_END_S
     yield Figure("overflow", "time until the provider gets a share again", back_s, "s", BACK_WITHIN_S)
+
+
+def region_outage() -> Iterator[Figure]:
+    """Yield the late requests while a region is gone, and the time until it serves again."""
+    case = load(SCENARIOS / "region-outage.yaml")
+    finished, changes_s = _with_changes(case, case.scenario.seed)
+    without = next(c for c in contenders(case, [WITHOUT], with_self=False))
+    attainment, cost_usd, _ = _attainment_and_costs(without.case, case.scenario.seed)
+    s = summarize(finished)
+    costs = f"{s.cost_usd:.2f} USD, of which {s.api_usd:.2f} USD for the API; {cost_usd:.2f} USD without"
+    yield Figure(
+        "overflow",
+        "SLO attainment in a region outage",
+        s.attainment["all"],
+        "",
+        peer="without",
+        peer_value=attainment,
+        note=costs,
+    )
+    requests = CountedRequests(finished)
+    late_s = requests.arrival_s[~requests.met["all"]]
+    all_after_s = OUTAGE_S + 2 * case.workload.spec.interval_s
+    arrived = int(((requests.arrival_s >= all_after_s) & (requests.arrival_s < OUTAGE_END_S)).sum())
+    late = int(((late_s >= all_after_s) & (late_s < OUTAGE_END_S)).sum())
+    name, note = "late share from two ticks after the outage to its end", f"{late} of {arrived} requests"
+    yield Figure("overflow", name, late / arrived, "", 1.0 - MIN_ATTAINMENT, note=note)
+    back_s = next(at_s for at_s in changes_s if at_s >= OUTAGE_END_S) - OUTAGE_END_S
+    yield Figure("overflow", "time until the region gets a share again", back_s, "s", BACK_WITHIN_S)
 
 
 def _attainment_and_costs(case: Case, seed: int) -> tuple[float, float, float]:

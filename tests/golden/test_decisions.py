@@ -1,8 +1,8 @@
 """Golden decisions of every shipped scenario over whole runs: a refactoring must not change one of them.
 
 Each file in ``decisions/`` begins with a digest of all ticks and lists those in which a target or a split changed, so
-that a difference can be read. After an intended change of behaviour: ``python -m tests.golden.test_decisions``, and say in the
-changelog what changed.
+that a difference can be read. After an intended change of behaviour: ``python -m tests.golden.test_decisions``, and say
+in the changelog what changed.
 """
 
 from __future__ import annotations
