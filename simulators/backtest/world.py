@@ -105,7 +105,10 @@ def rebuild_world(recorded: RecordedRun, engine: InferredEngine, rebuilt: Rebuil
 
 
 def simulated_workload(workload: Workload, file: str) -> Workload:
-    """Return the workload with simulated sources and pools, without its routes. Raises `ConfigError`."""
+    """Return the workload with simulated sources and pools, without its routes.
+
+    Raises `ConfigError`.
+    """
     document: dict[str, Any] = dict(workload.document)
     document["sources"] = {name: _source(spec) for name, spec in workload.spec.sources.items()}
     document.pop("routes", None)

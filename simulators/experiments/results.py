@@ -278,7 +278,10 @@ def _by_use(bills: list[Bill]) -> dict[str, float]:
 
 
 def _waste_share(bills: list[Bill], api_usd: float) -> float:
-    """Return the share of the cost that served no request. The price of token APIs is for requests alone."""
+    """Return the share of the cost that served no request.
+
+    The price of token APIs is for requests alone.
+    """
     total, used = sum(b.total for b in bills), sum(b.used for b in bills)
     if not api_usd:
         return 1.0 - used / total if total else 0.0

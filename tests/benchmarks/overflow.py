@@ -1,7 +1,8 @@
 """Overflow to a token API: SLO attainment, cost and weight changes, in worlds with and without it, and for HPA.
 
 The worlds are the shipped scenarios `flash-crowd-overflow`, `provider-brownout` and `region-outage`, and a steady load.
-Providers have an assumed latency (0.4 s to the first token, 10 ms a token) and prices of small models. Costs include API spend.
+Providers have an assumed latency (0.4 s to the first token, 10 ms a token) and prices of small models. Costs include
+API spend.
 """
 
 from __future__ import annotations

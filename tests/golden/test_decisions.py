@@ -18,6 +18,7 @@ import yaml
 
 from policies.model import Decision, Tick
 from policies.model.names import BackendName
+from policies.model.route import WEIGHT_TOTAL
 from simulators.experiments.run import simulate, traffic_of
 from simulators.experiments.scenario import Case, load
 from tests.golden.runs import SCENARIOS
@@ -80,7 +81,8 @@ def _row(d: Decision, at_s: float) -> str:
 
 
 def _split(route: str, weights: Mapping[BackendName, int]) -> str:
-    shares = " ".join(f"{name}={weight}" for name, weight in sorted(weights.items()) if weight)
+    """Return the split in percent: more digits may differ between processors, as those of needs."""
+    shares = " ".join(f"{name}={weight / WEIGHT_TOTAL:.0%}" for name, weight in sorted(weights.items()) if weight)
     return f"; {route} {shares or 'rejects'}"
 
 

@@ -1,4 +1,4 @@
-"""The simulated gateway: it splits arriving requests between the pools and providers by the applied weights.
+"""The simulated gateway, which splits arriving requests by the applied weights.
 
 It acts before the engines. Requests that arrive until the next event of the world are split by the present weights, and
 only those for the pools are offered to the kernel. Among the replicas of all pools, the scenario's router selects.
@@ -130,7 +130,7 @@ class Gateway:
         return self._next
 
     def requests(self, now_ps: int) -> RequestTable:
-        """Return the requests that no pool got: those that providers answered, and those that were rejected.
+        """Return the requests that no pool got: answered by providers, or rejected.
 
         A time after now is open.
         """
