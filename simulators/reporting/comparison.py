@@ -48,7 +48,7 @@ MEANS: Final[Sequence[tuple[str, Figure, Show]]] = (
     ("  by ITL", _attainment("itl"), share),
     ("  by e2e", _attainment("e2e"), share),
     ("cost", lambda s: s.cost_usd, dollars),
-    ("  of it token APIs", lambda s: s.api_usd, dollars),
+    ("  for token APIs", lambda s: s.api_usd, dollars),
     ("  share wasted", lambda s: s.waste_share, share),
     ("  per million tokens", lambda s: s.usd_per_million_tokens, _milli),
     ("node hours", lambda s: s.node_hours, _decimal),

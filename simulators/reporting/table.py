@@ -27,7 +27,7 @@ ROWS: Final[Sequence[tuple[str, Callable[[ResultSummary], str]]]] = (
     ("replicas mean / max", lambda s: f"{s.replicas_mean:.1f} / {s.replicas_max}"),
     ("node hours", lambda s: f"{s.node_hours:,.2f}"),
     ("cost", lambda s: dollars(s.cost_usd)),
-    ("  of it token APIs", lambda s: "-" if math.isnan(s.api_usd) else dollars(s.api_usd)),
+    ("  for token APIs", lambda s: "-" if math.isnan(s.api_usd) else dollars(s.api_usd)),
     ("  share wasted", lambda s: share(s.waste_share)),
     (
         "  per million tokens",

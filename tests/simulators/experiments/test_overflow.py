@@ -56,7 +56,7 @@ def test_burst_overflows_to_the_provider_and_its_price_is_reported_apart(tmp_pat
     assert data.paid_usd["api"][-1] == pytest.approx(s.api_usd, rel=1e-4)
     assert f"cost ${s.cost_usd:,.2f}, of which ${s.api_usd:,.2f} for token APIs" in text.headline(data)
     rows = {title.strip(): cells for title, cells in table.cells([s, without])}
-    assert rows["of it token APIs"] == [f"${s.api_usd:,.2f}", "-"]
+    assert rows["for token APIs"] == [f"${s.api_usd:,.2f}", "-"]
     assert rows["requests to token APIs"][1] == "-"
     assert rows["changes of the weights"] == [f"{s.route_changes}", "0"]
 
