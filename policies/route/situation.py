@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 from policies.history.ticks import AT, History
 from policies.model import Decision, Fresh, Observation, PoolName, PoolStatus
@@ -15,6 +16,11 @@ from policies.model.spec import WorkloadSpec
 from policies.route.demand import RouteDemand, demand_of, tokens_of
 from policies.route.ejection import Health
 from policies.route.providers import Market, market_of, providers_of
+
+DEMAND, RISE = "demand", "demand_rise"
+"""Keys of a route's memory: the demand in the last tick, and its rise since the one before. Replica equivalents."""
+RISE_NOISE: Final = 1.5
+"""Minimum of a rise over two ticks that goes on, as a multiple of the noise of a count: 3 standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,25 @@ class Situation:
     @cached_property
     def demand(self) -> RouteDemand:
         return demand_of(self.route, self.status, self.decision.recommendations)
+
+    @cached_property
+    def expected_demand(self) -> float | None:
+        """The demand until the next tick, in replica equivalents; None where it is not known.
+
+        A rise over two ticks goes on by the smaller of them, since the split acts in the tick after the measurement. A
+        step is no rise over two ticks. Example: 1.7, 2.1 and 2.8 are followed by 3.2.
+        """
+        demand, rise = self.demand.replicas, self.rise
+        steady_rise = min(rise, self.memory.get(RISE, 0.0))
+        if demand is None or steady_rise <= RISE_NOISE * self.demand.noise * demand:
+            return demand
+        return demand + steady_rise
+
+    @cached_property
+    def rise(self) -> float:
+        """The rise of the demand since the last tick; 0 where it is not known. Replica equivalents."""
+        demand, before = self.demand.replicas, self.memory.get(DEMAND)
+        return 0.0 if demand is None or before is None else demand - before
 
     @cached_property
     def tokens(self) -> Mapping[str, float]:

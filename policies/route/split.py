@@ -13,7 +13,7 @@ from policies.model.route import WEIGHT_TOTAL, RouteDecision
 from policies.model.spec import WorkloadSpec
 from policies.route.drain import drain_memory
 from policies.route.providers import FILL, may_overflow
-from policies.route.situation import Situation, situation_of
+from policies.route.situation import DEMAND, RISE, Situation, situation_of
 from policies.route.words import because, kept_reason
 
 HELD_S = "held_s"
@@ -88,7 +88,7 @@ def needed_share(situation: Situation) -> float:
 
     Example: 3 ready replicas of a demand of 4.2 leave 1 - 3 / 4.2 = 28.6 %.
     """
-    demand, usable = situation.demand.replicas, sum(situation.usable.values())
+    demand, usable = situation.expected_demand, sum(situation.usable.values())
     excess = 1.0 if not usable else max(0.0, 1.0 - usable / demand) if demand else 0.0
     return sum(situation.market.shares(min(excess, situation.route.overflow.max_share)).values())
 
@@ -234,5 +234,7 @@ def _usd_per_hour(situation: Situation, shares: Mapping[BackendName, float]) -> 
 def _memory(situation: Situation, changed: Mapping[str, float]) -> dict[str, float]:
     """Return the memory for the next tick."""
     held = {HELD_S: situation.memory[HELD_S] + situation.elapsed_s} if HELD_S in situation.memory else {}
+    replicas = situation.demand.replicas
+    demand = {} if replicas is None else {DEMAND: replicas, RISE: situation.rise}
     health = {key: value for name, h in situation.health.items() for key, value in h.memory(name).items()}
-    return {**situation.tokens, **health, **drain_memory(situation), **held, **changed}
+    return {**situation.tokens, **demand, **health, **drain_memory(situation), **held, **changed}

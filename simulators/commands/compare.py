@@ -117,6 +117,7 @@ def as_dict(result: Comparison) -> dict[str, Any]:
             "slo_met": None if result.slo is None else result.met(name),
             "slo_missed_by": result.missed_by(name),
             "cost_usd": result.mean_cost_usd(name),
+            "api_usd": result.mean_api_usd(name),
         }
         for name in result.names
     ]

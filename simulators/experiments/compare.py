@@ -140,6 +140,10 @@ class Comparison:
     def mean_cost_usd(self, name: str) -> float:
         return float(np.mean(self.values(name, MEASURES["cost_usd"])))
 
+    def mean_api_usd(self, name: str) -> float:
+        """Return the mean price of the requests to token APIs; NaN without a route."""
+        return float(np.mean(self.values(name, lambda s: s.api_usd)))
+
     def values(self, name: str, measure: Callable[[ResultSummary], float]) -> list[float]:
         """Return a measure of a contender, one value for each seed."""
         return [measure(r.summary) for r in self.runs[name]]

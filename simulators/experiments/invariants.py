@@ -21,6 +21,7 @@ class InvariantBroken(AssertionError):
 
 def check(world: World) -> None:
     """Raise `InvariantBroken` with the first rule that does not hold."""
+    _routed(world)
     _requests(world)
     _tokens(world)
     _causality(world)
@@ -35,6 +36,14 @@ def _require(holds: bool, rule: str) -> None:
         raise InvariantBroken(
             f"simulator bug, violated invariant: {rule}. Please report it with the scenario and the seed"
         )
+
+
+def _routed(world: World) -> None:
+    if world.gateway is not None:
+        handled, routed = world.gateway.handled, len(world.arrived_requests)
+        _require(handled == routed, f"the gateway conserves requests: {handled} arrived, {routed} accounted for")
+        usd, served = world.gateway.usd, world.gateway.requests(world.now_ps)
+        _require(not usd[served.has_failed].any(), "a request that a provider rejects costs nothing")
 
 
 def _requests(world: World) -> None:

@@ -25,6 +25,8 @@ from simulators.world.infrastructure.units import COST_PER_MICRO_USD, MICRO_PER_
 Floats = NDArray[np.float64]
 MAX_OPEN_S: Final = 60.0
 """An open request older than this, and older than the e2e limit, counts as late. Seconds."""
+API: Final = "api"
+"""Market and use of the price of requests to token APIs."""
 QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 
@@ -35,7 +37,7 @@ class CountedRequests:
     """
 
     def __init__(self, run: SimulationRun) -> None:
-        arrived = run.world.kernel.arrived_requests
+        arrived = run.world.arrived_requests
         warm_ps = round(run.case.scenario.warm_up_s * PS_PER_S)
         self.table = arrived[int(np.searchsorted(arrived.arrived_ps, warm_ps)) :]
         self.slo = run.case.scenario.slo
@@ -97,6 +99,11 @@ class CountedRequests:
         met["all"] = np.logical_and.reduce(list(met.values()))
         return met
 
+    @property
+    def outside_share(self) -> float:
+        """The share of the requests that a token API served, not a replica."""
+        return float(((self.table.replica < 0) & (self.table.entered_ps >= 0)).mean())
+
     def judged(self, now_s: float) -> NDArray[np.bool_]:
         """Return the requests whose lateness is decided: finished, failed, or open for too long."""
         ended = self.finished | self.table.has_failed
@@ -137,7 +144,9 @@ class ResultSummary:
 
     TTFT covers the requests that got a first token, ITL and e2e the finished ones, attainment all that arrived.
     Without an SLO or without requests, `attainment` is empty and `slo_met` None. Costs are NaN without prices.
-    `warnings` state the limits of the figures.
+    `cost_usd` includes `api_usd`, the price of the requests to token APIs. This price and `api_share`, the share of the
+    counted requests that they served, are NaN without a route. `route_changes` counts the changes of its weights
+    after the first split. `warnings` state the limits of the figures.
     """
 
     scenario: str
@@ -165,6 +174,9 @@ class ResultSummary:
     replicas_max: int
     node_hours: float
     cost_usd: float
+    api_usd: float
+    api_share: float
+    route_changes: int
     cost_by_market_usd: Mapping[str, float]
     cost_by_use_usd: Mapping[str, float]
     waste_share: float
@@ -199,7 +211,9 @@ def summarize(run: SimulationRun) -> ResultSummary:
     requests, world, line = CountedRequests(run), run.world, run.timeline
     bills = [pool.bill(world.now_ps, world.kernel.occupied_ps) for pool in world.pools.values()]
     total = sum(b.total for b in bills)
-    total_usd = usd(total) if run.priced else math.nan
+    api_usd = 0.0 if world.gateway is None else round(float(world.gateway.usd.sum()), 6)
+    total_usd = usd(total) + api_usd if run.priced else math.nan
+    api = {} if world.gateway is None else {API: api_usd}
     finished = int(requests.finished.sum())
     tokens = int(requests.table.output_tokens[requests.finished].sum(dtype=np.int64))
     desired = np.array([d for d in line.desired if not math.isnan(d)])
@@ -234,9 +248,12 @@ def summarize(run: SimulationRun) -> ResultSummary:
         replicas_max=int(desired.max()) if desired.size else 0,
         node_hours=node_hours(run),
         cost_usd=total_usd,
-        cost_by_market_usd=_by_market(bills) if run.priced else {},
-        cost_by_use_usd={part: usd(sum(getattr(b, part) for b in bills)) for part in PARTS} if run.priced else {},
-        waste_share=(1.0 - sum(b.used for b in bills) / total if total else 0.0) if run.priced else math.nan,
+        api_usd=math.nan if world.gateway is None else api_usd,
+        api_share=math.nan if world.gateway is None or not len(requests) else requests.outside_share,
+        route_changes=0 if world.gateway is None else max(0, world.gateway.writes - 1),
+        cost_by_market_usd=_by_market(bills) | api if run.priced else {},
+        cost_by_use_usd=_by_use(bills) | api if run.priced else {},
+        waste_share=_waste_share(bills, api_usd) if run.priced else math.nan,
         usd_per_million_tokens=total_usd / tokens * 1e6 if tokens else math.nan,
         scale_ups=int((steps > 0).sum()),
         scale_downs=int((steps < 0).sum()),
@@ -254,6 +271,21 @@ def summarize(run: SimulationRun) -> ResultSummary:
 def usd(cost: int) -> float:
     """Return a cost, given in cost units, in dollars rounded to a micro-dollar."""
     return round(cost / COST_PER_MICRO_USD) / MICRO_PER_USD
+
+
+def _by_use(bills: list[Bill]) -> dict[str, float]:
+    return {part: usd(sum(getattr(b, part) for b in bills)) for part in PARTS}
+
+
+def _waste_share(bills: list[Bill], api_usd: float) -> float:
+    """Return the share of the cost that served no request.
+
+    The price of token APIs is for requests alone.
+    """
+    total, used = sum(b.total for b in bills), sum(b.used for b in bills)
+    if not api_usd:
+        return 1.0 - used / total if total else 0.0
+    return usd(total - used) / (usd(total) + api_usd)
 
 
 def _by_market(bills: list[Bill]) -> dict[str, float]:

@@ -145,6 +145,7 @@ def build_world(case: Case, seed: int, trace: RequestTrace) -> World:
         epoch_s=s.epoch_s,
         slots=len(trace),
         folder=case.folder,
+        providers=s.providers if case.workload.spec.routes else None,
     )
     world.offer(trace)
     return world

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 
 from policies.model import PoolName
 from policies.model.field_metadata import FieldMetadata
-from policies.model.names import NAME
+from policies.model.names import NAME, BackendName
 from policies.model.spec import Slo
 from policies.quota.fleet_quota import FleetLimits
 from scaler.config import checks, limits
@@ -33,6 +33,7 @@ from simulators.world.faults import FaultSettings
 from simulators.world.infrastructure import supply
 from simulators.world.infrastructure.market import PoolOffer
 from simulators.world.queue import SimulatedQueue
+from simulators.world.routing.provider import SimulatedProvider
 from simulators.world.telemetry import Telemetry
 from simulators.world.traffic.generate import GENERATORS
 from simulators.world.world import MAX_S
@@ -113,6 +114,13 @@ class Scenario:
             " workload reads a queue."
         ),
     ] = None
+    providers: Annotated[
+        Mapping[BackendName, SimulatedProvider],
+        FieldMetadata(
+            "Token APIs of the workload's route, by the name of the backend: price, latency, rate limits and faults."
+            " Default: {}."
+        ),
+    ] = field(default_factory=dict)
     telemetry: Annotated[Telemetry, FieldMetadata("Scrapes of the engine metrics.")] = field(default_factory=Telemetry)
     faults: Annotated[
         tuple[FaultSettings, ...], FieldMetadata("Fault injection in calls to sources and pools. Default: no faults.")
@@ -378,6 +386,8 @@ def _build_case(
             problems.append(
                 source.problem(("pools", name), rule, "add it to the scenario, or rename it in the workload")
             )
+    findings = ports.unsupported_routes(workload, scenario.providers, has_queue=scenario.queue is not None)
+    problems += [source.problem(key, rule, hint) for key, rule, hint in findings]
     if problems:
         raise ConfigError(problems)
     if scenario.queue is None:

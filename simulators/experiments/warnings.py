@@ -55,7 +55,7 @@ def _too_long_requests(run: SimulationRun) -> Iterator[str]:
 
 def _overload(run: SimulationRun) -> Iterator[str]:
     requests = run.world.kernel.requests
-    requests = requests[_fits(run) & (requests.arrived_ps <= run.world.now_ps)]
+    requests = requests[_fits(run) & requests.has_arrived & (requests.arrived_ps <= run.world.now_ps)]
     if not len(requests):
         return
     tokens = requests.prompt_tokens, requests.cached_tokens, requests.output_tokens
@@ -113,7 +113,7 @@ def _all_in_warm_up(run: SimulationRun) -> Iterator[str]:
 
 
 def _unfinished(run: SimulationRun) -> Iterator[str]:
-    arrived = run.world.kernel.arrived_requests
+    arrived = run.world.arrived_requests
     unsent = len(run.trace) - len(arrived)
     if unsent:
         yield f"{unsent:,} of {len(run.trace):,} requests arrive after the end of the run (duration_s): not counted"

@@ -13,13 +13,14 @@ from typing import Final
 import numpy as np
 
 from simulators.engine.models.service import PS_PER_S
+from simulators.experiments.results import API
 from simulators.experiments.run import SimulationRun
 from simulators.reporting.time_bins import Floats, covered, merged, rounded
 from simulators.world.infrastructure.billing import BillingLedger, bill, runs
 from simulators.world.infrastructure.node_lifecycle import NodeState, SimulatedNode, Tier
 from simulators.world.infrastructure.units import MICRO_PER_USD, to_s
 
-USES: Final = ("used", "idle", "starting", "draining", "lost", "headroom", "unused")
+USES: Final = ("used", "idle", "starting", "draining", "lost", "headroom", "unused", API)
 HOUR_S: Final = 3600.0
 Spans = list[tuple[int, int]]
 
@@ -39,6 +40,7 @@ def by_use(run: SimulationRun, edges_s: Floats) -> dict[str, Floats]:
             total["idle"] -= used
         if reserved:
             total["unused"] += reserved / MICRO_PER_USD / HOUR_S * np.diff(edges_s) - sum(costs.values())
+    total[API] += _api_usd(run, edges_s)
     spans_ = {use: rounded(np.maximum(np.round(cost, 9), 0.0)) for use, cost in total.items()}
     return {use: cost for use, cost in spans_.items() if cost.any()}
 
@@ -53,7 +55,18 @@ def by_market(run: SimulationRun, edges_s: Floats) -> dict[str, Floats]:
         if reserved:
             cost = reserved / MICRO_PER_USD / HOUR_S * np.diff(edges_s)
         total[ledger.market] = total.get(ledger.market, np.zeros(len(cost))) + cost
+    if run.world.gateway is not None:
+        total[API] = _api_usd(run, edges_s)
     return {market: rounded(np.concatenate(([0.0], np.cumsum(cost)))) for market, cost in total.items()}
+
+
+def _api_usd(run: SimulationRun, edges_s: Floats) -> Floats:
+    """Return the price of the requests to token APIs in each bin, by their arrival. USD."""
+    gateway = run.world.gateway
+    if gateway is None:
+        return np.zeros(len(edges_s) - 1)
+    arrived_s = gateway.requests(run.world.now_ps).arrived_ps / PS_PER_S
+    return np.histogram(arrived_s, edges_s, weights=gateway.usd)[0]
 
 
 def _usd(spans: Spans, price: int, edges_s: Floats) -> Floats:

@@ -19,7 +19,7 @@ TITLES: Final = {
     "itl": "Inter-token latency, mean per request",
     "e2e": "End-to-end latency",
 }
-USE_COLOURS: Final = dict(zip((*USES, "rounding"), ("c3", "c5", "c1", "c4", "c6", "c8", "c9", "c0"), strict=True))
+USE_COLOURS: Final = dict(zip((*USES, "rounding"), ("c3", "c5", "c1", "c4", "c6", "c8", "c9", "c2", "c0"), strict=True))
 MARKS: Final = {
     "scaled out": ("up", "c1"),
     "scaled in": ("down", "c8"),

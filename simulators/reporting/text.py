@@ -27,7 +27,10 @@ def headline(data: RunData) -> str:
 
 def cost(s: ResultSummary) -> str:
     """Return the cost as text, or that it is unknown."""
-    return f"cost {dollars(s.cost_usd)}" + (f" ({NO_PRICE})" if math.isnan(s.cost_usd) else "")
+    if math.isnan(s.cost_usd):
+        return f"cost {dollars(s.cost_usd)} ({NO_PRICE})"
+    api = f", of which {dollars(s.api_usd)} for token APIs" if s.api_usd > 0 else ""
+    return f"cost {dollars(s.cost_usd)}{api}"
 
 
 def verdict(s: ResultSummary) -> str:
@@ -93,7 +96,7 @@ def waste(s: ResultSummary) -> str:
     """Return the cost that served no request as text."""
     if not s.cost_usd:
         return "The run cost nothing."
-    unused = {use: cost for use, cost in s.cost_by_use_usd.items() if use != "used" and cost >= 0.005}
+    unused = {use: cost for use, cost in s.cost_by_use_usd.items() if use in USES and cost >= 0.005}
     uses = [
         f"{dollars(cost)} {USES[use]}" for use, cost in sorted(unused.items(), key=lambda item: (-item[1], item[0]))
     ]

@@ -5,6 +5,7 @@ It injects random faults of real services at the ports.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
@@ -138,4 +139,4 @@ def with_faults(setup: Setup, settings: Sequence[FaultSettings], clock: Clock, e
         sources = {name: FaultySource(s, injector("sources", name)) for name, s in sources.items()}
     if any(s.where != "sources" for s in settings):
         actuators = {name: FaultyActuator(a, injector("pools", name)) for name, a in actuators.items()}
-    return Setup(setup.workload, sources, actuators, ports_may_wait=setup.ports_may_wait)
+    return dataclasses.replace(setup, sources=sources, actuators=actuators)

@@ -6,18 +6,22 @@ or the engines' scraped metrics), and each pool is the scenario's pool of the sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from policies.model import Absent, Fresh, PoolName, PoolStatus
+from policies.model.names import BackendName, RouteName
+from policies.model.route import RouteDecision, RouteStatus
+from policies.model.route_spec import Route
 from scaler.clouds.lock_queue import LockQueue
 from scaler.config.load import Workload
-from scaler.ports import Actuator, Source
+from scaler.ports import Actuator, RouteActuator, Source
 from scaler.registry import kind_of
 from scaler.setup import Setup
 from simulators.engine.models.service import PS_PER_S
 from simulators.world import queue, telemetry
 from simulators.world.infrastructure.node_lifecycle import Tier
+from simulators.world.routing.gateway import Gateway
 from simulators.world.world import World
 
 QUEUES: Final = {"pubsub": "pubsub", "service_bus": "service_bus", "sqs": "sqs"}
@@ -122,6 +126,21 @@ class SimulatedTier:
         self._world.resize_headroom(self._pool, self._tier, replicas)
 
 
+class SimulatedRoute:
+    """Actuator of the world's gateway."""
+
+    def __init__(self, world: World, gateway: Gateway, route: Route) -> None:
+        self._world = world
+        self._gateway = gateway
+        self._pools = [name for name, backend in route.backends.items() if backend.pool is not None]
+
+    async def status(self) -> Fresh[RouteStatus]:
+        return Fresh(self._gateway.status(self._world.now, self._pools), self._world.now)
+
+    async def apply(self, split: RouteDecision, observed: RouteStatus) -> None:
+        self._gateway.apply(split)
+
+
 def setup(world: World, workload: Workload, pools: Mapping[PoolName, PoolName], names: Mapping[str, str]) -> Setup:
     """Return a workload's adapters in a world.
 
@@ -146,7 +165,30 @@ def setup(world: World, workload: Workload, pools: Mapping[PoolName, PoolName], 
             actuators[name] = SimulatedPool(world, pools[name])
         else:
             actuators[name] = SimulatedTier(world, pools[name], Tier(pool.tier))
-    return Setup(workload, sources, actuators, ports_may_wait=False)
+    routes: dict[RouteName, RouteActuator] = {}
+    if world.gateway is not None:
+        routes = {name: SimulatedRoute(world, world.gateway, route) for name, route in workload.spec.routes.items()}
+    return Setup(workload, sources, actuators, ports_may_wait=False, routes=routes)
+
+
+def unsupported_routes(
+    workload: Workload, providers: Iterable[BackendName], *, has_queue: bool
+) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """Yield what no world provides of a workload's routes.
+
+    Each is (key, rule broken, hint).
+    """
+    routes, known = workload.spec.routes, set(providers)
+    if len(routes) > 1:
+        yield ("routes",), f"has {len(routes)} routes, but a simulated workload has one gateway", "keep one of them"
+    if routes and has_queue:
+        yield ("routes",), "splits requests, but the scenario's queue holds them", "remove the queue or the routes"
+    for name, route in routes.items():
+        for backend, settings in route.backends.items():
+            if settings.provider is not None and backend not in known:
+                rule = f"{backend} is not a provider of the scenario"
+                hint = f"add {backend} to providers of the scenario, with its prices"
+                yield ("routes", name, "backends", backend), rule, hint
 
 
 def unsupported_readings(workload: Workload, names: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str, str]]:

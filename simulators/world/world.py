@@ -16,14 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.model import PoolName, PoolStatus
+from policies.model.names import BackendName
 from simulators.engine.kernel.event_loop import Kernel, Router
 from simulators.engine.models.service import PS_PER_S, ServiceModel
+from simulators.engine.tables import RequestTable
 from simulators.world.infrastructure.market import PoolOffer
 from simulators.world.infrastructure.node_lifecycle import Tier
 from simulators.world.infrastructure.pool import FleetPool
 from simulators.world.infrastructure.update_lock import UpdateLock
 from simulators.world.queue import QueueCounts, QueueView, SimulatedQueue
-from simulators.world.rng import stream
+from simulators.world.rng import stream, streams
+from simulators.world.routing.gateway import Gateway, Requests, merged
+from simulators.world.routing.provider import SimulatedProvider
 from simulators.world.telemetry import EngineTelemetry, Telemetry
 from simulators.world.traffic.trace import RequestTrace
 
@@ -34,7 +38,8 @@ MAX_S: Final = 9.0e6
 class World:
     """One simulated world.
 
-    `epoch_s` is the Unix time of its start; `slots` the requests it holds at once.
+    `epoch_s` is the Unix time of its start; `slots` the requests it holds at once. `providers` are the token APIs of a
+    workload with a route; None without a route.
     """
 
     def __init__(  # noqa: PLR0913 - all parts of a world
@@ -50,14 +55,19 @@ class World:
         epoch_s: float,
         slots: int,
         folder: Path = Path(),
+        providers: Mapping[BackendName, SimulatedProvider] | None = None,
     ) -> None:
         self.epoch_s = epoch_s
         self.now_ps = 0
         self.kernel = Kernel(list(models.values()), router, seed, slots)
         self.queue = queue
+        self.gateway: Gateway | None = None
+        """The gateway that splits the requests; None without a route."""
         self.lost_requests = 0
         shared = {offer.updates.lock for offer in pools.values() if offer.updates}
         locks = {lock: UpdateLock() for lock in shared if lock is not None}
+        self._providers = providers
+        self._seed = seed
         numbers = {name: number for number, name in enumerate(models)}
         self.pools = {
             name: FleetPool(
@@ -108,6 +118,8 @@ class World:
         return due
 
     def _advance_to(self, t: int) -> None:
+        if self.gateway is not None:
+            self.gateway.advance(t)
         self.kernel.advance(t)
         self.now_ps = t
         for pool in self.pools.values():
@@ -122,10 +134,27 @@ class World:
     # --- traffic
 
     def offer(self, trace: RequestTrace, since_ps: int = 0) -> None:
-        """Offer a trace's requests. The trace's time 0 is `since_ps`."""
+        """Offer a trace's requests. The trace's time 0 is `since_ps`.
+
+        With a route, the gateway splits them as they arrive.
+        """
         arrival = np.round(trace.arrival_s * PS_PER_S).astype(np.int64) + (since_ps + self._delay_ps)
         strides = self._strides(len(trace))
-        self.kernel.offer(arrival, trace.prompt_tokens, trace.output_tokens, trace.cached_tokens, strides)
+        prompt, output, cached = trace.prompt_tokens, trace.output_tokens, trace.cached_tokens
+        if self._providers is None:
+            self.kernel.offer(arrival, prompt, output, cached, strides)
+            return
+        cached = np.zeros(len(trace), np.int32) if cached is None else cached
+        strides = np.ones(len(trace), np.int32) if strides is None else strides
+        requests = Requests(arrival, prompt, output, cached, strides)
+        self.gateway = Gateway(self.kernel.offer, requests, self._providers, streams(self._seed))
+
+    @property
+    def arrived_requests(self) -> RequestTable:
+        """The requests that have arrived, in order of arrival, including those that no pool got."""
+        if self.gateway is None:
+            return self.kernel.arrived_requests
+        return merged((self.kernel.arrived_requests, self.gateway.requests(self.now_ps)))
 
     def _strides(self, requests: int) -> NDArray[np.int32] | None:
         """Return the tokens per decode step of each request: whole numbers with the model's mean.

@@ -30,6 +30,7 @@ BENCHMARKS: Final = (
     "managed",
     "ablation",
     "tune",
+    "overflow",
 )
 
 

@@ -1,15 +1,15 @@
 """Golden decisions of every shipped scenario over whole runs: a refactoring must not change one of them.
 
-Each file in ``decisions/`` begins with a digest of all ticks and lists those in which a target changed, so that a
-difference can be read. After an intended change of behaviour: ``python -m tests.golden.test_decisions``, and say in the
-changelog what changed.
+Each file in ``decisions/`` begins with a digest of all ticks and lists those in which a target or a split changed, so
+that a difference can be read. After an intended change of behaviour: ``python -m tests.golden.test_decisions``, and say
+in the changelog what changed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,8 @@ import pytest
 import yaml
 
 from policies.model import Decision, Tick
+from policies.model.names import BackendName
+from policies.model.route import WEIGHT_TOTAL
 from simulators.experiments.run import simulate, traffic_of
 from simulators.experiments.scenario import Case, load
 from tests.golden.runs import SCENARIOS
@@ -51,7 +53,7 @@ def case_of(name: str) -> Case:
 
 
 def lines(name: str) -> Iterator[str]:
-    """Yield the digest of a case's decisions, and one line for each in which a target changed."""
+    """Yield the digest of a case's decisions, and one line for each in which a target or a split changed."""
     case = case_of(name)
     ticks: list[Tick] = []
     seed = case.scenario.seed
@@ -61,6 +63,8 @@ def lines(name: str) -> Iterator[str]:
     last: dict[str, dict[str, int]] = {}
     for tick, row in rows:
         targets = {str(pool): size for pool, size in tick.decision.targets.items()}
+        for route, split in tick.decision.routes.items():
+            targets |= {f"{route} {backend}": weight for backend, weight in split.weights.items() if weight}
         if targets != last.get(tick.workload):
             last[tick.workload] = targets
             yield f"{tick.workload} {row}"
@@ -72,7 +76,14 @@ def _row(d: Decision, at_s: float) -> str:
     targets = " ".join(f"{pool}={size}" for pool, size in sorted(d.targets.items()))
     flags = f"{'active' if d.active else 'idle'} {'may lower' if d.may_scale_in else 'may not lower'}"
     sizes = f"{d.current} ({d.ready} ready) -> {d.target}: {targets}"
-    return f"{at_s:.3f} s: {sizes}; wanted {d.capped_need} of {needs}; {flags}"
+    splits = "".join(_split(name, split.weights) for name, split in sorted(d.routes.items()))
+    return f"{at_s:.3f} s: {sizes}; wanted {d.capped_need} of {needs}; {flags}{splits}"
+
+
+def _split(route: str, weights: Mapping[BackendName, int]) -> str:
+    """Return the split in percent: more digits may differ between processors, as those of needs."""
+    shares = " ".join(f"{name}={weight / WEIGHT_TOTAL:.0%}" for name, weight in sorted(weights.items()) if weight)
+    return f"; {route} {shares or 'rejects'}"
 
 
 @pytest.mark.parametrize("name", CASES)

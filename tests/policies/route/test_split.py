@@ -295,3 +295,21 @@ def test_learned_capacity_is_used() -> None:
     status = RouteStatus({GPUS: 10_000}, {GPUS: BackendTraffic(180.0)}, 15.0)
     assert demand_of(route(requests_per_replica_per_s=None), status, [learned]).replicas == 6.0
     assert demand_of(route(requests_per_replica_per_s=4.0), status, [learned]).replicas == 3.0
+
+
+def test_rise_over_two_ticks_goes_on() -> None:
+    gateway = Gateway(workload(route()))
+    for rate in (None, 4.0, 9.0):
+        gateway.tick(rate, 3)
+    assert gateway.shares() == {GPUS: pytest.approx(2 / 3, abs=1e-4), OPENAI: pytest.approx(1 / 3, abs=1e-4)}
+    assert gateway.tick(14.0, 3).routes[CHAT].demand == 7.0
+    assert gateway.shares()[OPENAI] == pytest.approx(1 - 3.0 / (7.0 + 2.5), abs=1e-4)
+
+
+def test_step_is_no_rise_over_two_ticks() -> None:
+    gateway = Gateway(workload(route()))
+    for rate in (None, 4.0, 4.0, 14.0):
+        gateway.tick(rate, 3)
+    assert gateway.shares()[OPENAI] == pytest.approx(1 - 3.0 / 7.0, abs=1e-4)
+    gateway.tick(14.0, 3)
+    assert gateway.shares()[OPENAI] == pytest.approx(1 - 3.0 / 7.0, abs=1e-4)

@@ -73,6 +73,7 @@ def world(requests: RequestTrace, replicas: int = 1, **settings: Any) -> World:
         seed=settings.pop("seed", 1),
         epoch_s=settings.pop("epoch_s", 1000.0),
         slots=len(requests),
+        providers=settings.pop("providers", None),
     )
     assert not settings
     created.offer(requests)

@@ -1,0 +1,202 @@
+"""The simulated gateway, which splits arriving requests by the applied weights.
+
+It acts before the engines. Requests that arrive until the next event of the world are split by the present weights, and
+only those for the pools are offered to the kernel. Among the replicas of all pools, the scenario's router selects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policies.model.names import BackendName
+from policies.model.route import BackendTraffic, RouteDecision, RouteStatus
+from simulators.engine.kernel import layout
+from simulators.engine.tables import Mask, Picoseconds, RequestEnd, RequestMoment, RequestTable, Tokens
+from simulators.world.rng import RngFor, within
+from simulators.world.routing.provider import Arrivals, Floats, SimulatedProvider, TokenApi
+
+POOLS: Final = -1
+"""Number of the pools among the backends; providers are numbered from 0."""
+
+
+class Requests(NamedTuple):
+    """Requests in order of arrival, one entry a request, as the kernel takes them."""
+
+    arrived_ps: Picoseconds
+    prompt_tokens: Tokens
+    output_tokens: Tokens
+    cached_tokens: Tokens
+    tokens_per_step: Tokens
+
+    def at(self, rows: NDArray[np.int64]) -> Requests:
+        """Return some of the requests."""
+        return Requests(
+            self.arrived_ps[rows],
+            self.prompt_tokens[rows],
+            self.output_tokens[rows],
+            self.cached_tokens[rows],
+            self.tokens_per_step[rows],
+        )
+
+
+class Gateway:
+    """The gateway of one route.
+
+    `offer` hands requests to the pools. Each request has its own random numbers, drawn before the run, so that another
+    split does not change the latency of a request at a provider.
+    """
+
+    def __init__(
+        self,
+        offer: Callable[..., None],
+        requests: Requests,
+        providers: Mapping[BackendName, SimulatedProvider],
+        rng_for: RngFor,
+    ) -> None:
+        self._offer = offer
+        self._arriving = requests
+        self._providers = {name: TokenApi(settings) for name, settings in providers.items()}
+        count, draw = len(requests.arrived_ps), within(rng_for, "gateway")
+        self._choices = draw("backend").random(count)
+        normals, uniforms = draw("latency").standard_normal((count, 2)), draw("faults").random((count, 1))
+        self._draws = np.hstack((normals, uniforms))
+        self._next = 0
+        self._weights: dict[BackendName, int] = {}
+        self._rejects = False
+        self._traffic: dict[BackendName, list[int]] = {}
+        self._rejected = 0
+        self._read_at: float | None = None
+        self._ended: list[RequestTable] = []
+        self._usd: list[Floats] = []
+        self.writes = 0
+        """Changes of the weights, including the first split."""
+
+    # --- the port
+
+    def status(self, now: float, pools: list[BackendName]) -> RouteStatus:
+        """Return the applied weights, and the requests since the last call.
+
+        `pools` names the backends that are pools. The requests to them count for each by its weight.
+        """
+        over_s = 0.0 if self._read_at is None else now - self._read_at
+        traffic: dict[BackendName, BackendTraffic] = {}
+        if over_s > 0.0:
+            to_pools, _ = self._traffic.get(BackendName(""), (0, 0))
+            total = sum(self._weights.get(name, 0) for name in pools)
+            shares = {name: self._weights.get(name, 0) / total if total else 1 / len(pools) for name in pools}
+            traffic = {name: BackendTraffic(to_pools * share) for name, share in shares.items()}
+            traffic |= {name: BackendTraffic(*self._traffic.get(name, (0, 0))) for name in self._providers}
+        rejected, self._rejected = float(self._rejected), 0
+        self._traffic, self._read_at = {}, now
+        used = {name: weight for name, weight in self._weights.items() if weight > 0}
+        return RouteStatus(used, traffic, over_s, rejects=self._rejects, rejected=rejected)
+
+    def apply(self, split: RouteDecision) -> None:
+        """Apply a split to the requests that arrive from now on."""
+        self._weights, self._rejects = dict(split.weights), split.retry_after_s is not None
+        self.writes += 1
+
+    # --- requests
+
+    def advance(self, until_ps: int) -> None:
+        """Split the requests that arrive before a time."""
+        first, last = self._next, int(np.searchsorted(self._arriving.arrived_ps, until_ps))
+        if last == first:
+            return
+        self._next = last
+        rows = np.arange(first, last)
+        if self._rejects:
+            self._rejected += len(rows)
+            self._end(rows, np.full(len(rows), -1), np.full(len(rows), int(RequestEnd.REJECTED)), np.zeros(len(rows)))
+            return
+        backends = self._backends(rows)
+        to_pools = backends == POOLS
+        self._count(BackendName(""), int(to_pools.sum()))
+        for number, (name, provider) in enumerate(self._providers.items()):
+            at_provider = np.flatnonzero(backends == number)
+            if len(at_provider):
+                to_pools[at_provider] |= ~self._served(name, provider, rows[at_provider])
+        rows = rows[to_pools]
+        if len(rows):
+            self._offer(*self._arriving.at(rows))
+
+    @property
+    def handled(self) -> int:
+        """The requests that have arrived at the gateway."""
+        return self._next
+
+    def requests(self, now_ps: int) -> RequestTable:
+        """Return the requests that no pool got: answered by providers, or rejected.
+
+        A time after now is open.
+        """
+        if not self._ended:
+            empty = np.zeros((0, layout.REQUEST_TIMES), np.int64), np.zeros((0, layout.REQUEST_COUNTS), np.int32)
+            return RequestTable(*empty)
+        times = np.concatenate([table.times for table in self._ended])
+        counts = np.concatenate([table.counts for table in self._ended])
+        return RequestTable(np.where(times > now_ps, layout.OPEN, times), counts)
+
+    @property
+    def usd(self) -> Floats:
+        """The price of each of these requests."""
+        return np.concatenate(self._usd) if self._usd else np.zeros(0)
+
+    def _backends(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the number of each request's backend.
+
+        Example: weights of 2,800 and 7,200 send the requests with a choice below 0.28 to the provider.
+        """
+        total = sum(self._weights.values())
+        if not total:
+            return np.full(len(rows), POOLS)
+        edges = np.cumsum([self._weights.get(name, 0) / total for name in self._providers])
+        numbers = np.searchsorted(edges, self._choices[rows], side="right")
+        return np.where(numbers < len(self._providers), numbers, POOLS)
+
+    def _served(self, name: BackendName, provider: TokenApi, rows: NDArray[np.int64]) -> Mask:
+        """Let a provider answer requests, and return whether it served each of them."""
+        sent = self._arriving.at(rows)
+        answers = provider.answer(Arrivals(sent.arrived_ps, sent.prompt_tokens, sent.output_tokens, self._draws[rows]))
+        served = answers.is_served
+        failed = ~served | (answers.finished_ps < 0)
+        self._count(name, len(rows), int(failed.sum()))
+        self._end(rows[served], answers.first_token_ps[served], answers.finished_ps[served], answers.usd[served])
+        return served
+
+    def _count(self, backend: BackendName, requests: int, errors: int = 0) -> None:
+        counted = self._traffic.setdefault(backend, [0, 0])
+        counted[0] += requests
+        counted[1] += errors
+
+    def _end(
+        self,
+        rows: NDArray[np.int64],
+        first_token_ps: NDArray[np.int64],
+        finished_ps: NDArray[np.int64],
+        usd: Floats,
+    ) -> None:
+        """Record requests that no pool gets."""
+        arrived_ps, prompt, output, cached, _ = self._arriving.at(rows)
+        times = np.full((len(rows), layout.REQUEST_TIMES), -1, np.int64)
+        times[:, RequestMoment.ARRIVED] = arrived_ps
+        for moment in (RequestMoment.ENTERED, RequestMoment.ADMITTED):
+            times[:, moment] = np.where(first_token_ps >= 0, arrived_ps, -1)
+        times[:, RequestMoment.FIRST_TOKEN], times[:, RequestMoment.FINISHED] = first_token_ps, finished_ps
+        counts = np.zeros((len(rows), layout.REQUEST_COUNTS), np.int32)
+        counts[:, layout.PROMPT], counts[:, layout.OUTPUT], counts[:, layout.CACHED] = prompt, output, cached
+        counts[:, layout.STRIDE], counts[:, layout.REPLICA] = 1, -1
+        self._ended.append(RequestTable(times, counts))
+        self._usd.append(usd)
+
+
+def merged(tables: tuple[RequestTable, RequestTable]) -> RequestTable:
+    """Return the requests of both tables in order of arrival."""
+    times = np.concatenate([table.times for table in tables])
+    counts = np.concatenate([table.counts for table in tables])
+    order = np.argsort(times[:, layout.ARRIVAL], kind="stable")
+    return RequestTable(times[order], counts[order])

@@ -1,0 +1,97 @@
+"""Scenarios whose workload sends requests to token APIs: results, tables, and errors in the configuration."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scaler.config.problems import ConfigError
+from simulators.experiments.contenders.contenders import contenders
+from simulators.experiments.results import summarize
+from simulators.experiments.run import SimulationRun, simulate, traffic_of
+from simulators.experiments.scenario import Case, load
+from simulators.reporting import table, text
+from simulators.reporting.run_data import run_data
+
+SCENARIOS = Path(__file__).resolve().parents[3] / "config" / "scenarios"
+BURST = {"kind": "flash_crowd", "base_rps": 30, "duration_s": 1200, "at_s": 600, "factor": 3, "hold_s": 240}
+
+
+def scenario(folder: Path, workload: dict[str, Any] | None = None, **changes: Any) -> Path:
+    """Write the scenario `flash-crowd-overflow` with a short burst, and with changes of its workload."""
+    data = yaml.safe_load((SCENARIOS / "flash-crowd-overflow.yaml").read_text(encoding="utf-8"))
+    deployed = yaml.safe_load((SCENARIOS / data["workload"]).read_text(encoding="utf-8"))
+    (folder / "workload.yaml").write_text(yaml.safe_dump(deployed | (workload or {})), encoding="utf-8")
+    path = folder / "scenario.yaml"
+    path.write_text(yaml.safe_dump(data | {"workload": "workload.yaml", "traffic": BURST} | changes), encoding="utf-8")
+    return path
+
+
+def simulated(case: Case) -> SimulationRun:
+    return simulate(case, 1, traffic_of(case, 1))
+
+
+@pytest.mark.slow
+def test_burst_overflows_to_the_provider_and_its_price_is_reported_apart(tmp_path: Path) -> None:
+    case = load(scenario(tmp_path))
+    run = simulated(case)
+    without = summarize(simulated(contenders(case, ["self:routes={}"], with_self=False)[0].case))
+    data = run_data("overflow", run)
+    s = data.summary
+    assert s.attainment["all"] > without.attainment["all"] + 0.02
+    assert s.arrived == without.arrived == s.finished
+    assert 0.05 < s.api_share < 0.6
+    assert s.route_changes >= 2
+    assert run.world.gateway is not None
+    sent = run.world.gateway.requests(run.world.now_ps)
+    price_usd = (sent.prompt_tokens.sum() * 0.2 + sent.output_tokens.sum() * 0.6) / 1e6
+    assert s.api_usd == pytest.approx(price_usd, abs=1e-5)
+    assert s.cost_by_market_usd == {"on_demand": pytest.approx(s.cost_usd - s.api_usd), "api": s.api_usd}
+    assert sum(s.cost_by_use_usd.values()) == pytest.approx(s.cost_usd, abs=1e-5)
+    assert data.cost_usd["api"].sum() == pytest.approx(s.api_usd, rel=1e-4)
+    assert data.paid_usd["api"][-1] == pytest.approx(s.api_usd, rel=1e-4)
+    assert f"cost ${s.cost_usd:,.2f}, of which ${s.api_usd:,.2f} for token APIs" in text.headline(data)
+    rows = {title.strip(): cells for title, cells in table.cells([s, without])}
+    assert rows["for token APIs"] == [f"${s.api_usd:,.2f}", "-"]
+    assert rows["requests to token APIs"][1] == "-"
+    assert rows["changes of the weights"] == [f"{s.route_changes}", "0"]
+
+
+@pytest.mark.slow
+def test_workload_without_a_route_has_no_api_spend(tmp_path: Path) -> None:
+    case = load(scenario(tmp_path, {"routes": {}}, traffic={"kind": "poisson", "rps": 5, "duration_s": 60}))
+    run = simulated(case)
+    s = summarize(run)
+    assert run.world.gateway is None
+    assert math.isnan(s.api_usd)
+    assert math.isnan(s.api_share)
+    assert "api" not in s.cost_by_use_usd
+    assert "token APIs" not in text.cost(s)
+
+
+def test_provider_that_the_scenario_lacks_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"routes\.chat\.backends\.openai.*not a provider of the scenario"):
+        load(scenario(tmp_path, providers={}))
+
+
+def test_second_route_is_rejected(tmp_path: Path) -> None:
+    workload = yaml.safe_load((SCENARIOS / "workloads/flash-crowd-overflow.yaml").read_text(encoding="utf-8"))
+    second = workload["routes"]["chat"] | {"file": "/etc/envoy/routes/other.json"}
+    with pytest.raises(ConfigError, match="has 2 routes"):
+        load(scenario(tmp_path, {"routes": workload["routes"] | {"other": second}}))
+
+
+def test_route_behind_a_queue_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the scenario's queue holds them"):
+        load(scenario(tmp_path, queue={"service": "sqs"}))
+
+
+def test_fault_must_end_after_its_start(tmp_path: Path) -> None:
+    prices = {"usd_per_million_input_tokens": 0.2, "usd_per_million_output_tokens": 0.6}
+    faults = [{"fault": "slow", "since_s": 60, "until_s": 60}]
+    with pytest.raises(ConfigError, match=r"until_s.*must be above since_s, 60"):
+        load(scenario(tmp_path, providers={"openai": prices | {"faults": faults}}))
