@@ -13,12 +13,12 @@ CONFIRMED: Final = ("Accepted", "ResolvedRefs")
 def check_parents(what: str, body: Mapping[str, Any]) -> list[str]:
     """Return the controllers that have accepted an HTTPRoute as it is.
 
-    Raises `Unavailable` where one has not observed it yet, and `Misconfigured` where one does not accept it.
+    Raises `Unavailable` where none has or one has not observed it yet, and `Misconfigured` where one does not accept it.
     """
     parents: Sequence[Mapping[str, Any]] = (body.get("status") or {}).get("parents") or ()
     if not parents:
         remedy = "check spec.parentRefs, and that the gateway's controller runs"
-        raise Misconfigured(f"{what}: no gateway has accepted it (status.parents is empty); {remedy}")
+        raise Unavailable(f"{what}: no gateway has accepted it yet (status.parents is empty); {remedy}")
     generation = int(body["metadata"]["generation"])
     for parent in parents:
         by = f"{parent['controllerName']} for {parent['parentRef']['name']}"
