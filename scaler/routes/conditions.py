@@ -13,7 +13,7 @@ CONFIRMED: Final = ("Accepted", "ResolvedRefs")
 def check_parents(what: str, body: Mapping[str, Any]) -> list[str]:
     """Return the controllers that have accepted an HTTPRoute as it is.
 
-    Raises `Unavailable` where none has or one has not observed it yet, and `Misconfigured` where one does not accept it.
+    Raises `Unavailable` where none has, or one has not observed it yet, and `Misconfigured` where one refuses it.
     """
     parents: Sequence[Mapping[str, Any]] = (body.get("status") or {}).get("parents") or ()
     if not parents:
