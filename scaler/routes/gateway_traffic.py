@@ -34,7 +34,10 @@ METRICS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class MeasuredTraffic:
-    """The requests to each backend within `over_s` seconds; empty where they are not measured."""
+    """The requests to each backend within `over_s` seconds; empty where they are not measured.
+
+    Those to a shared cluster are under its name.
+    """
 
     backends: Mapping[BackendName, BackendTraffic] = field(default_factory=dict)
     over_s: float = 0.0
@@ -45,7 +48,9 @@ class GatewayTraffic:
 
     def __init__(self, metrics: GatewayMetrics, backends: Iterable[BackendName], pages: http_client.Pages) -> None:
         self._pages = PageSet(metrics, pages, METRICS, "gateway")
-        self._backends = {metrics.cluster(name): name for name in backends}
+        shared = metrics.shared_cluster
+        self._is_shared = shared is not None
+        self._backends = {shared: BackendName(shared)} if shared else {metrics.cluster(n): n for n in backends}
         self._previous: Mapping[ScrapeTarget, Page] = {}
 
     async def read(self) -> MeasuredTraffic:
@@ -85,7 +90,9 @@ class GatewayTraffic:
                     counters[frozenset({(cluster, counter)})] = value
         for cluster, backend in self._backends.items():
             if frozenset({(cluster, STARTED[0])}) not in counters:
-                raise Misconfigured(_missing(target, page, cluster, backend))
+                raise Misconfigured(
+                    _missing(target, page, cluster, "shared_cluster" if self._is_shared else f"clusters.{backend}")
+                )
         return counters
 
 
@@ -93,10 +100,10 @@ def _grown(grown: Mapping[tuple[BackendName, str], float], backend: BackendName,
     return grown.get((backend, counter), 0.0)
 
 
-def _missing(target: ScrapeTarget, page: Page, cluster: str, backend: BackendName) -> str:
+def _missing(target: ScrapeTarget, page: Page, cluster: str, key: str) -> str:
     names = sorted({dict(labels).get(CLUSTER, "") for labels in page.metrics.get(PREFIX + STARTED[0], {})})
     hint = did_you_mean(cluster, names) or (f"it has {', '.join(names[:5])}" if names else "it has no cluster at all")
-    return f"{target.url}: no metrics of cluster {cluster!r}; {hint}; set traffic.clusters.{backend} to its name"
+    return f"{target.url}: no metrics of cluster {cluster!r}; {hint}; set traffic.{key} to its name"
 
 
 async def gateway_traffic(

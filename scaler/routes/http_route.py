@@ -43,6 +43,7 @@ class HttpRouteActuator(GatewayRouteActuator):
     def __init__(self, spec: HttpRoute, session: Session, traffic: GatewayTraffic | None, context: Context) -> None:
         super().__init__(spec, session, traffic, context)
         self._splitting = SPLITS_INFERENCE_POOLS | set(spec.splits_inference_pools)
+        self._counts_each_backend = spec.traffic is not None and spec.traffic.shared_cluster is None
         self._last_shares: Mapping[BackendName, float] = {}
 
     async def confirm(self, body: Mapping[str, Any], rule: RouteRule, traffic: MeasuredTraffic) -> None:
@@ -57,9 +58,9 @@ class HttpRouteActuator(GatewayRouteActuator):
                 f"{what}: {unknown[0]} is not known to split requests among InferencePools by weight; use Services as"
                 " backends, or verify that its version does and add it to splits_inference_pools"
             )
-        if self._traffic is None:
+        if not self._counts_each_backend:
             raise Misconfigured(
-                f"{what}: a split among InferencePools is verified by the requests to each; set traffic"
+                f"{what}: a split among InferencePools is verified by the requests to each; set traffic.clusters"
             )
         self._verify(what, rule, traffic)
 

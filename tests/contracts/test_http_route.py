@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from scaler.config.kinds.gateway_routes import GatewayMetrics
 from scaler.ports import Conflict, Misconfigured, Permitted, RouteActuator, Unavailable
 from tests.contracts.gateway_rig import AI, GPUS, HTTP, OPENAI, RouteKind, gateway_rig, route_rig
 from tests.servers.control_plane import why_not
@@ -64,8 +65,13 @@ async def test_split_is_applied_and_measured(tmp_path: Path, kind: RouteKind) ->
         assert (failed.requests, failed.errors) == (20.0, 20.0)
         assert set(await env.send(20, "other")) == {200}, "the rule of the other model stays as it is"
 
-        wrong = await env.open(traffic=env.traffic.__class__(urls=env.traffic.urls, clusters={GPUS: "vlm"}))
+        wrong = await env.open(traffic=GatewayMetrics(urls=env.traffic.urls, clusters={GPUS: "vlm"}))
         assert "no metrics of cluster 'vlm'; did you mean 'vllm'?; set traffic.clusters.gpus" in await refusal(wrong)
+        shared = await env.open(traffic=GatewayMetrics(urls=env.traffic.urls, shared_cluster="vllm"))
+        await shared.status()
+        await env.send(20, "other")
+        whole = (await shared.status()).value
+        assert (whole.requests, set(whole.traffic)) == (20.0, {"vllm"}), "the demand without the backends"
         await env.gateway.stop()
         with pytest.raises(Unavailable):
             await env.route.status()
@@ -121,23 +127,24 @@ async def test_write_with_a_lost_response_is_not_another_writer(tmp_path: Path) 
 async def test_refused_write_names_the_permission(tmp_path: Path, kind: RouteKind) -> None:
     async with route_rig(tmp_path, kind) as env:
         observed = await env.status()
-        assert isinstance(env.route, Permitted)
-        assert all(permit.granted for permit in await env.route.permits())
+        checked = env.route
+        assert isinstance(checked, Permitted)
+        assert all(permit.granted for permit in await checked.permits())
         group = kind.api.partition("/")[0]
         only = [{**rule, "resourceNames": ["chat"]} for rule in shipped_rules("kubernetes-routes")]
         await env.kube.permit(only, ROLE)
         await env.kube.permitted("patch", f"{group}/{kind.plural}", granted=False)
-        assert all(permit.granted for permit in await env.route.permits()), "the permission for one object is enough"
+        assert all(permit.granted for permit in await checked.permits()), "the permission for one object is enough"
         await env.kube.permit([{**rule, "verbs": ["get"]} for rule in only], ROLE)
 
         async def reported() -> bool:
-            return any(not permit.granted for permit in await env.route.permits())
+            return any(not permit.granted for permit in await checked.permits())
 
         await until(reported, PATIENCE_S)
         with pytest.raises(Misconfigured, match=r"is forbidden.*config/deploy/kubernetes-routes\.yaml"):
             await env.apply(7200, observed)
         assert await env.weights() == {"vllm": 1, "provider": 0}
-        missing = [permit for permit in await env.route.permits() if not permit.granted]
+        missing = [permit for permit in await checked.permits() if not permit.granted]
         action = f"patch {kind.plural}.{group} chat in namespace {env.kube.namespace}"
         assert [permit.action for permit in missing] == [action]
         assert "kubernetes-routes.yaml" in missing[0].detail
@@ -208,7 +215,7 @@ async def test_inference_pools_need_a_gateway_that_splits_them(tmp_path: Path) -
         error = await refusal(env.route)
         assert "example.com/gateway-controller is not known to split requests among InferencePools by weight" in error
         known = {"splits_inference_pools": (env.controller.name,)}
-        assert "is verified by the requests to each; set traffic" in await refusal(await env.open(**known))
+        assert "is verified by the requests to each; set traffic.clusters" in await refusal(await env.open(**known))
         env.route = await env.open(**known, traffic=env.traffic)
         await env.split(5000)
         await env.status(lambda status: status.requests_per_s is not None)

@@ -47,6 +47,14 @@ class GatewayMetrics:
             example={"gpus": "kube_llm_vllm_8000"},
         ),
     ] = field(default_factory=dict)
+    shared_cluster: Annotated[
+        str | None,
+        FieldMetadata(
+            "Name of the one Envoy cluster of all backends of the rule, as Envoy Gateway and Envoy AI Gateway have it."
+            " The demand is then measured, but not which backend fails. Default: null, each backend has its own.",
+            example=None,
+        ),
+    ] = None
     access: Annotated[
         Access, FieldMetadata("Credentials and trusted certificates for the requests. Default: no credentials.")
     ] = field(default_factory=Access)
@@ -57,6 +65,8 @@ class GatewayMetrics:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from page_problems(self.urls, self.service, "http://gateway-metrics.envoy.svc:19001/stats/prometheus")
+        if self.clusters and self.shared_cluster:
+            yield "shared_cluster", "and clusters exclude each other; remove one of the two"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,6 +96,7 @@ TRAFFIC = "traffic: {urls: ['http://envoy:19001/stats/prometheus']}"
         (f"refs: {{gpus: openai}}\n    {TRAFFIC}", "chat.refs: must not give two backends the same backendRef"),
         ("traffic: {urls: ['http://envoy:1/s'], clusters: {gpu: a}}", "chat.traffic: names backend 'gpu', which is not"),
         ("traffic: {urls: ['http://envoy:1/s'], clusters: {gpus: openai}}", "chat.traffic: must not give two backends the same"),
+        ("traffic: {urls: ['http://envoy:1/s'], clusters: {gpus: a}, shared_cluster: b}", "chat.traffic.shared_cluster = \"b\": and clusters"),
         ("traffic: {}", "chat.traffic.urls: and service exclude each other: set exactly one"),
         (f"rule: llama\n    rule_index: 1\n    {TRAFFIC}", "chat.rule = \"llama\": and rule_index exclude each other"),
     ],
