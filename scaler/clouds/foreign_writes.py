@@ -33,7 +33,10 @@ class ForeignChangeDetector(Generic[T]):
         self._yields_until = float("-inf")
 
     def expect(self, value: T) -> None:
-        """Expect `value` too: a write of it is about to be sent, or the platform reverts to it by itself."""
+        """Expect `value` too.
+
+        A write of it is about to be sent, or the platform reverts to it by itself.
+        """
         self._requested.add(value)
 
     def confirm(self, value: T) -> None:

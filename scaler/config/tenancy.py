@@ -32,7 +32,7 @@ REMEDY: Final = "remove it, or have the namespace added to daemon.kubernetes_wor
 
 
 def own_settings(document: Any, namespace: str, cluster: KubeCluster) -> Any:
-    """Return a document whose Kubernetes pools and routes have its namespace and cluster by default."""
+    """Return a document whose Kubernetes objects have its namespace and cluster by default."""
     if not isinstance(document, dict):
         return document
     defaults: dict[str, Any] = {"namespace": namespace}

@@ -1,4 +1,4 @@
-"""A rule of a Kubernetes object that splits requests by weights: its state, its writes, and its other writers."""
+"""State, writes and other writers of a rule of a Kubernetes object that splits requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests and failures of a gateway's backends, from the metrics pages of its Envoy proxies."""
+"""Requests and failures of a gateway's backends, from the pages of its Envoy proxies."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ PLURAL: Final = "httproutes"
 MIN_REQUESTS: Final = 200.0
 """Minimum requests between two reads from which a split is verified."""
 TOLERANCE: Final = 0.02
-"""Difference of a measured share from its weight that is no finding, besides chance. Share."""
+"""Difference of a measured share from its weight that is no finding, in addition to chance. Share."""
 SIGMAS: Final = 5.0
 """Standard deviations by which chance moves a share less than once in a million reads."""
 
@@ -65,7 +65,10 @@ class HttpRouteActuator(GatewayRouteActuator):
         self._verify(what, rule, traffic)
 
     def _verify(self, what: str, rule: RouteRule, traffic: MeasuredTraffic) -> None:
-        """Check that requests follow weights that did not change since the last read. Raises `Misconfigured`."""
+        """Check that requests follow weights that did not change since the last read.
+
+        Raises `Misconfigured`.
+        """
         weights = rule.weights(self._spec)
         total = sum(weights.values())
         shares = {name: weight / total for name, weight in weights.items()} if total else {}

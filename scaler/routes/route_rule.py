@@ -1,4 +1,4 @@
-"""A rule of a Kubernetes object that splits requests: its backendRefs, and the patch of their weights."""
+"""The backendRefs of a rule that splits requests, and the patch of their weights."""
 
 from __future__ import annotations
 

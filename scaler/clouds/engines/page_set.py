@@ -41,7 +41,10 @@ class ScrapeTarget:
 
 
 class PageAddresses(Protocol):
-    """Settings of a set of pages: their URLs, or one URL under a name that resolves to every process."""
+    """Settings of a set of pages.
+
+    They have the URLs, or one URL under a name that resolves to every process.
+    """
 
     @property
     def urls(self) -> tuple[str, ...]: ...

@@ -238,9 +238,10 @@ def writer_of(managed_fields: Any, path: Path = SIZE) -> Writer | None:
 
 
 def written_by(new_writer: Writer | None, value: object, at: float) -> str:
-    """Return the writer of a value and the time, from the object's managed fields where these record them.
+    """Return the writer of a value and the time.
 
-    `at` is the time of the read, which is later. Seconds since the Unix epoch.
+    Both come from the object's managed fields where these record them. `at` is the time of the read, which is later.
+    Seconds since the Unix epoch.
     """
     changed_at = new_writer.at if new_writer else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
     return f"{new_writer.manager if new_writer else 'another writer'} set it to {value} at {changed_at}"

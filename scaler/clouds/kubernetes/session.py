@@ -249,7 +249,10 @@ def accepted_body(what: str, response: KubeResponse, manifest: str = "kubernetes
 
 
 def port_error(what: str, response: KubeResponse, manifest: str = "kubernetes.yaml") -> PortError:
-    """Return the port error for a refusal. `manifest` is the file in config/deploy that grants the call."""
+    """Return the port error for a refusal.
+
+    `manifest` is the file in config/deploy that grants the call.
+    """
     text = f"{what}: {response.message}"
     if response.status == 401:
         return Misconfigured(f"{text}: the API server rejects the daemon's credentials")

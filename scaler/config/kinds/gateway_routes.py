@@ -1,4 +1,7 @@
-"""Routes on Kubernetes: a rule of an HTTPRoute of the Gateway API, or of Envoy AI Gateway's AIGatewayRoute."""
+"""Routes on Kubernetes.
+
+Each is a rule of an HTTPRoute of the Gateway API, or of an AIGatewayRoute of Envoy AI Gateway.
+"""
 
 from __future__ import annotations
 
