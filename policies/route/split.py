@@ -206,7 +206,8 @@ def _without_replicas(situation: Situation, history: History) -> RouteDecision:
 def _filled_up(situation: Situation, shares: Mapping[BackendName, float]) -> dict[BackendName, float]:
     """Return shares of providers with the rest on a pool.
 
-    The gateway answers the requests to it with an error. It is the pool with the most desired replicas, which can serve first.
+    The gateway answers the requests to it with an error. It is the pool with the most desired replicas, which can serve
+    first.
     """
     statuses = {name: situation.pool(name) for name in situation.pools}
     pool = max(statuses, key=lambda name: 0 if (status := statuses[name]) is None else status.desired)

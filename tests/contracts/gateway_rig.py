@@ -43,7 +43,7 @@ class RouteKind:
     plural: str
     api: str
     object_kind: str
-    spec: type[GatewayRoute]
+    spec: Callable[[dict[str, Any]], GatewayRoute]
     settings: dict[str, Any]
 
     def rules(self, **weights: int) -> Rules:
@@ -53,8 +53,10 @@ class RouteKind:
         return [{**OTHER, "backendRefs": [{"name": "vllm"}]}, {**named, "backendRefs": refs}]
 
 
-HTTP: Final = RouteKind(HTTP_ROUTES, f"{GATEWAY}/v1", "HTTPRoute", HttpRoute, {"rule": "llama"})
-AI: Final = RouteKind(AI_ROUTES, f"{AI_GATEWAY}/v1beta1", "AIGatewayRoute", AiGatewayRoute, {"rule_index": 1})
+HTTP: Final = RouteKind(HTTP_ROUTES, f"{GATEWAY}/v1", "HTTPRoute", lambda s: HttpRoute(**s), {"rule": "llama"})
+AI: Final = RouteKind(
+    AI_ROUTES, f"{AI_GATEWAY}/v1beta1", "AIGatewayRoute", lambda s: AiGatewayRoute(**s), {"rule_index": 1}
+)
 
 
 @dataclass
@@ -76,7 +78,7 @@ class RouteRig:
             "refs": REFS,
             "overflow": Overflow(),
         }
-        spec = self.kind.spec(**{**own, **self.kind.settings, **settings})
+        spec = self.kind.spec({**own, **self.kind.settings, **settings})
         context = AdapterContext(self.resources, SystemClock(), 10.0)
         return await open_route(spec, context, WorkloadName("llm"), RouteName("chat"))
 
