@@ -18,14 +18,14 @@ from policies.model.route_spec import Backend, Overflow, Provider
 from scaler.adapters import open_route
 from scaler.clock import SystemClock
 from scaler.clouds.kubernetes.cluster import KubeCluster
-from scaler.config.kinds.gateway_routes import AiGatewayRoute, GatewayMetrics, GatewayRoute, HttpRoute
+from scaler.config.kinds.gateway_routes import GatewayMetrics, GatewayRoute
 from scaler.ports import RouteActuator, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
 from tests.servers.chat import ChatServers, chat_servers
 from tests.servers.daemon import until
 from tests.servers.envoy import PATIENCE_S, EnvoyServer, cluster, envoy
 from tests.servers.gateway import GatewayController, gateway_controller
-from tests.servers.gateway_kinds import AI_GATEWAY, AI_ROUTES, GATEWAY, HTTP_ROUTES, install
+from tests.servers.gateway_kinds import install
 from tests.servers.kube_real import KubeNamespace, kube_namespace
 
 GPUS, OPENAI = BackendName("gpus"), BackendName("openai")
@@ -53,12 +53,6 @@ class RouteKind:
         return [{**OTHER, "backendRefs": [{"name": "vllm"}]}, {**named, "backendRefs": refs}]
 
 
-HTTP: Final = RouteKind(HTTP_ROUTES, f"{GATEWAY}/v1", "HTTPRoute", lambda s: HttpRoute(**s), {"rule": "llama"})
-AI: Final = RouteKind(
-    AI_ROUTES, f"{AI_GATEWAY}/v1beta1", "AIGatewayRoute", lambda s: AiGatewayRoute(**s), {"rule_index": 1}
-)
-
-
 @dataclass
 class RouteRig:
     """The route `chat` of one kind."""
@@ -82,22 +76,22 @@ class RouteRig:
         context = AdapterContext(self.resources, SystemClock(), 10.0)
         return await open_route(spec, context, WorkloadName("llm"), RouteName("chat"))
 
-    def path(self, plural: str = "", name: str = "chat") -> str:
-        return self.kube.path(plural or self.kind.plural, name, f"apis/{self.kind.api if not plural else HTTP.api}")
+    def path(self, name: str = "chat") -> str:
+        return self.kube.path(self.kind.plural, name, f"apis/{self.kind.api}")
 
     async def create(self, rules: Rules, **metadata: Any) -> None:
         spec = {"parentRefs": [{"name": "edge"}], "rules": rules}
         names = {"apiVersion": self.kind.api, "kind": self.kind.object_kind}
         body = {**names, "metadata": {"name": "chat", **metadata}, "spec": spec}
-        await self.kube.call("POST", self.path(name=""), body)
+        await self.kube.call("POST", self.path(""), body)
 
     async def edit(self, rules: Rules) -> None:
         """Replace the rules as a person does."""
         await self.kube.call("PATCH", f"{self.path()}?fieldManager=kubectl", {"spec": {"rules": rules}})
 
-    async def weights(self, plural: str = "") -> dict[str, int]:
+    async def weights(self) -> dict[str, int]:
         """Return the weights of the workload's rule in the object."""
-        rules = (await self.kube.call("GET", self.path(plural)))["spec"]["rules"]
+        rules = (await self.kube.call("GET", self.path()))["spec"]["rules"]
         return {ref["name"]: ref["weight"] for ref in rules[1]["backendRefs"]}
 
     async def apply(self, gpus: int, observed: RouteStatus | None = None) -> None:
@@ -152,7 +146,7 @@ class GatewayRig(RouteRig):
 
 
 @asynccontextmanager
-async def route_rig(folder: Path, kind: RouteKind = HTTP) -> AsyncIterator[RouteRig]:
+async def route_rig(folder: Path, kind: RouteKind) -> AsyncIterator[RouteRig]:
     """Yield a rig without traffic, whose route is created."""
     async with kube_namespace() as kube, Resources() as resources:
         await install(kube)
@@ -164,7 +158,7 @@ async def route_rig(folder: Path, kind: RouteKind = HTTP) -> AsyncIterator[Route
 
 
 @asynccontextmanager
-async def gateway_rig(folder: Path, kind: RouteKind = HTTP) -> AsyncIterator[GatewayRig]:
+async def gateway_rig(folder: Path, kind: RouteKind) -> AsyncIterator[GatewayRig]:
     """Yield a rig with traffic, whose gateway has the route."""
     async with chat_servers(3, 2) as pool, chat_servers(4, 1) as provider:
         clusters = [cluster("vllm", pool.endpoints), cluster("provider", provider.endpoints)]

@@ -7,16 +7,19 @@ from typing import Any
 
 import pytest
 
-from scaler.config.kinds.gateway_routes import GatewayMetrics
+from scaler.config.kinds.gateway_routes import AiGatewayRoute, GatewayMetrics, HttpRoute
 from scaler.ports import Conflict, Misconfigured, Permitted, RouteActuator, Unavailable
-from tests.contracts.gateway_rig import AI, GPUS, HTTP, OPENAI, RouteKind, gateway_rig, route_rig
+from tests.contracts.gateway_rig import GPUS, OPENAI, RouteKind, gateway_rig, route_rig
 from tests.servers.control_plane import why_not
 from tests.servers.daemon import until
 from tests.servers.envoy import PATIENCE_S, needs_envoy
+from tests.servers.gateway_kinds import AI_GATEWAY, AI_ROUTES, GATEWAY, HTTP_ROUTES
 from tests.servers.kube_real import shipped_rules
 from tests.servers.tcp_fault import ProxyFault
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not() or "there is one")]
+HTTP = RouteKind(HTTP_ROUTES, f"{GATEWAY}/v1", "HTTPRoute", lambda s: HttpRoute(**s), {"rule": "llama"})
+AI = RouteKind(AI_ROUTES, f"{AI_GATEWAY}/v1beta1", "AIGatewayRoute", lambda s: AiGatewayRoute(**s), {"rule_index": 1})
 both_kinds = pytest.mark.parametrize("kind", [HTTP, AI], ids=["http_route", "ai_gateway_route"])
 ROLE = "forescale-routes"
 
@@ -94,7 +97,7 @@ async def test_another_writer_is_yielded_to(tmp_path: Path, kind: RouteKind) -> 
 
 
 async def test_change_of_anything_but_the_weights_is_no_conflict(tmp_path: Path) -> None:
-    async with route_rig(tmp_path) as env:
+    async with route_rig(tmp_path, HTTP) as env:
         observed = await env.status()
         await env.kube.call("PATCH", env.path(), {"metadata": {"labels": {"team": "chat"}}})
         await env.apply(7200, observed)
@@ -112,7 +115,7 @@ async def test_change_of_anything_but_the_weights_is_no_conflict(tmp_path: Path)
 
 
 async def test_write_with_a_lost_response_is_not_another_writer(tmp_path: Path) -> None:
-    async with route_rig(tmp_path) as env:
+    async with route_rig(tmp_path, HTTP) as env:
         observed = await env.status()
         env.kube.proxy.cut_after, env.kube.proxy.fault = 0, ProxyFault.CUT
         with pytest.raises(Unavailable):
@@ -161,7 +164,7 @@ MISMATCHES: list[tuple[dict[str, Any], str]] = [
 
 
 async def test_mismatch_with_the_object_is_named(tmp_path: Path) -> None:
-    async with route_rig(tmp_path) as env:
+    async with route_rig(tmp_path, HTTP) as env:
         await env.status()
         for settings, message in MISMATCHES:
             assert message in await refusal(await env.open(**settings))
@@ -188,7 +191,7 @@ async def test_gateway_that_has_not_applied_the_route_is_not_believed(tmp_path: 
 
 
 async def test_unresolved_backend_is_reported(tmp_path: Path) -> None:
-    async with route_rig(tmp_path) as env:
+    async with route_rig(tmp_path, HTTP) as env:
         await env.status()
         env.controller.refused = ("ResolvedRefs", "BackendNotFound", "no Service provider")
         error = await refusal(env.route)
@@ -207,7 +210,7 @@ async def test_route_that_another_object_generates_is_refused(tmp_path: Path) ->
 
 @needs_envoy
 async def test_inference_pools_need_a_gateway_that_splits_them(tmp_path: Path) -> None:
-    async with gateway_rig(tmp_path) as env:
+    async with gateway_rig(tmp_path, HTTP) as env:
         rules = HTTP.rules(vllm=6000, provider=4000)
         for ref in rules[1]["backendRefs"]:
             ref |= {"group": "inference.networking.k8s.io", "kind": "InferencePool"}
