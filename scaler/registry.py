@@ -176,7 +176,20 @@ POOLS: Final = _kinds(
     },
 )
 
-ROUTES: Final = _kinds("route", {"envoy": Kind("scaler.config.kinds.envoy:Envoy", "scaler.routes.envoy:open_envoy")})
+ROUTES: Final = _kinds(
+    "route",
+    {
+        "ai_gateway_route": Kind(
+            "scaler.config.kinds.gateway_routes:AiGatewayRoute",
+            "scaler.routes.ai_gateway_route:open_ai_gateway_route",
+            "kubernetes",
+        ),
+        "envoy": Kind("scaler.config.kinds.envoy:Envoy", "scaler.routes.envoy:open_envoy"),
+        "http_route": Kind(
+            "scaler.config.kinds.gateway_routes:HttpRoute", "scaler.routes.http_route:open_http_route", "kubernetes"
+        ),
+    },
+)
 
 REGISTRIES: Final[Mapping[str, Mapping[str, str]]] = {
     "policy": POLICIES,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from policies.model.field_metadata import FieldMetadata
 from policies.model.names import NAME, BackendName, PoolName
@@ -102,6 +102,9 @@ class Overflow:
 @dataclass(frozen=True, kw_only=True)
 class Route:
     """Settings of every kind of route: backends, overflow, and the pace of changes."""
+
+    can_reject: ClassVar[bool] = True
+    """Whether the gateway can answer 503 with Retry-After while no backend may take requests."""
 
     backends: Annotated[
         Mapping[BackendName, Backend],

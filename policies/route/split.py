@@ -188,18 +188,30 @@ def _without_replicas(situation: Situation, history: History) -> RouteDecision:
     if route.zero_replicas == "hold":
         return _kept(situation, "no replica is ready: the gateway holds requests", _memory(situation, {}))
     if route.zero_replicas == "overflow":
-        shares = situation.market.shares(1.0)
+        shares, cause = situation.market.shares(1.0), "no replica is ready"
+        if sum(shares.values()) < 1.0 - 1e-9 and not route.can_reject:
+            shares, cause = _filled_up(situation, shares), f"{cause}, and no provider may take the rest, which fails"
         if sum(shares.values()) >= 1.0 - 1e-9:
-            weights = weights_of(shares, situation)
-            if weights == {name: situation.status.weights.get(name, 0) for name in weights}:
+            if not situation.market.excess(situation.applied) and not _is_worth_a_change(situation, shares):
                 return _kept(situation, kept_reason(situation), _memory(situation, {}))
-            return _changed(situation, shares, because(situation, shares, "no replica is ready"), {})
+            return _changed(situation, shares, because(situation, shares, cause), {})
     memories, pools = history.pool_memories, situation.pools.values()
     leads = [memories.of(pool).lead_times.usual_s(situation.spec.pools[pool].lead_time_s) for pool in pools]
     reason = "no replica is ready" if route.zero_replicas == "reject" else "no replica is ready, and no provider fits"
     reason = f"{reason}: requests are rejected, to be sent again after {min(leads):.0f} s"
     demand, memory = situation.demand.replicas, _memory(situation, {HELD_S: 0.0})
     return RouteDecision({}, reason, situation.status.rejects, demand, 0.0, math.ceil(min(leads)), memory)
+
+
+def _filled_up(situation: Situation, shares: Mapping[BackendName, float]) -> dict[BackendName, float]:
+    """Return shares of providers with the rest on a pool.
+
+    The gateway answers the requests to it with an error. It is the pool with the most desired replicas, which can serve
+    first.
+    """
+    statuses = {name: situation.pool(name) for name in situation.pools}
+    pool = max(statuses, key=lambda name: 0 if (status := statuses[name]) is None else status.desired)
+    return {**shares, pool: 1.0 - sum(shares.values())}
 
 
 # --- decisions

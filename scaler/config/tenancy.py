@@ -1,19 +1,20 @@
 """Rules for workloads of a Kubernetes namespace that the daemon does not trust.
 
-The daemon acts with its own identity, environment, files and network position. So such a workload may resize objects of
-its own namespace, and read servers that need no secret of the daemon.
+The daemon acts with its own identity, environment, files and network position. So such a workload may resize objects
+and set weights of routes of its own namespace, and read servers that need no secret of the daemon.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from policies.model.spec import WorkloadSpec
 from scaler.clouds.http_access import Access
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.config.derived import Finding
+from scaler.config.kinds.gateway_routes import GatewayRoute
 from scaler.config.kinds.kubernetes import KNOWN_KINDS, KubernetesObject
 from scaler.config.secret import Secret
 from scaler.config.yaml_composer import Place
@@ -21,6 +22,8 @@ from scaler.registry import kind_of
 
 POOLS: Final = frozenset({"capacity_buffer", "kserve", "kubernetes", "published"})
 """Kinds of pools that have one object of a namespace."""
+ROUTES: Final = frozenset({"ai_gateway_route", "http_route"})
+"""Kinds of routes that have one object of a namespace."""
 SOURCES: Final = frozenset({"http_json", "kafka", "postgresql", "prometheus", "rabbitmq", "redis", "scrape"})
 """Kinds of sources that use no cloud identity of the daemon."""
 MIN_INTERVAL_S: Final = 1.0
@@ -29,18 +32,25 @@ REMEDY: Final = "remove it, or have the namespace added to daemon.kubernetes_wor
 
 
 def own_settings(document: Any, namespace: str, cluster: KubeCluster) -> Any:
-    """Return a document whose Kubernetes pools have its namespace and cluster by default."""
-    pools = document.get("pools") if isinstance(document, dict) else None
-    if not isinstance(pools, dict):
+    """Return a document whose Kubernetes objects have its namespace and cluster by default."""
+    if not isinstance(document, dict):
         return document
     defaults: dict[str, Any] = {"namespace": namespace}
     if cluster != KubeCluster():
         defaults["cluster"] = {k: v for k, v in dataclasses.asdict(cluster).items() if v is not None}
     filled = {
-        name: {**defaults, **pool} if isinstance(pool, dict) and pool.get("kind") in POOLS else pool
-        for name, pool in pools.items()
+        key: _filled(entries, kinds, defaults)
+        for key, kinds in (("pools", POOLS), ("routes", ROUTES))
+        if isinstance(entries := document.get(key), dict)
     }
-    return {**document, "pools": filled}
+    return {**document, **filled}
+
+
+def _filled(entries: Mapping[str, Any], kinds: Collection[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: {**defaults, **entry} if isinstance(entry, dict) and entry.get("kind") in kinds else entry
+        for name, entry in entries.items()
+    }
 
 
 def namespace_problems(spec: WorkloadSpec, namespace: str, cluster: KubeCluster) -> Iterator[Finding]:
@@ -61,7 +71,11 @@ def namespace_problems(spec: WorkloadSpec, namespace: str, cluster: KubeCluster)
             rule = f"must be one of {kinds} in namespace {namespace}: another kind may be cluster-scoped"
             yield ("pools", name, "object_kind"), rule, REMEDY
     for name, route in spec.routes.items():
-        yield ("routes", name, "kind"), _kind_rule("route requests", kind_of("route", route), namespace), REMEDY
+        if not isinstance(route, GatewayRoute):
+            yield ("routes", name, "kind"), _kind_rule("route requests", kind_of("route", route), namespace), REMEDY
+        elif route.namespace != namespace:
+            rule = f"must be {namespace}: a workload may set weights only in routes of its own namespace"
+            yield ("routes", name, "namespace"), rule, REMEDY
     for key in ("sources", "policies", "pools", "routes"):
         yield from _references(getattr(spec, key), (key,), namespace, cluster)
 
@@ -81,7 +95,7 @@ def _references(value: Any, place: Place, namespace: str, cluster: KubeCluster) 
         yield place, rule, REMEDY
     elif isinstance(value, KubeCluster):
         if value != cluster:
-            yield place, f"must be absent in namespace {namespace}: pools are in the cluster of their workload", REMEDY
+            yield place, f"must be absent in namespace {namespace}: pools and routes are in its own cluster", REMEDY
     elif dataclasses.is_dataclass(value):
         if isinstance(value, Access) and value.headers:
             yield (*place, "headers"), f"must be empty in namespace {namespace}: a header may select a tenant", REMEDY

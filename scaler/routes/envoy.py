@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from yarl import URL
@@ -20,15 +21,9 @@ from scaler.clouds.json_pages import JsonPages, json_pages
 from scaler.clouds.response_validation import validated
 from scaler.config.kinds.envoy import Envoy
 from scaler.ports import Clock, Conflict, Context, Misconfigured, Permit
+from scaler.routes.envoy_counters import FAILED, NO_HOST, STARTED, traffic_of
 from scaler.routes.route_file import RouteFile, StoredRoutes
 
-STARTED: Final = ("upstream_rq_total", "upstream_rq_pending_failure_eject", "upstream_rq_pending_overflow")
-"""Counters of attempts: with a connection, without one, and refused by a limit of the cluster."""
-REPEATED: Final = "upstream_rq_retry"
-NO_HOST: Final = "upstream_cx_none_healthy"
-"""Counter of requests without any attempt: the cluster has no healthy host."""
-FAILED: Final = ("upstream_rq_5xx", "upstream_rq_429", REPEATED)
-"""Counters of failures: responses to clients, and attempts that were repeated."""
 REJECTED: Final = "rq_direct_response"
 RETRY_ON: Final = "connect-failure,refused-stream,reset,gateway-error"
 """Failures before any part of an answer reached the client: it can be sent again, since a chat has no side effect."""
@@ -148,7 +143,7 @@ class EnvoyRoute:
         if not before or not 0.0 < over_s <= uptime_s:
             return {}, 0.0, 0.0
         added = {name: value - before.get(name, 0.0) for name, value in counters.items()}
-        traffic = {backend: _traffic_of(cluster, added) for cluster, backend in self._backends.items()}
+        traffic = {backend: traffic_of(partial(_grown, cluster, added)) for cluster, backend in self._backends.items()}
         return traffic, added[rejected], over_s
 
     # --- writes
@@ -185,14 +180,5 @@ def _stat_name(name: str) -> str:
     return name.replace(":", "_")
 
 
-def _traffic_of(cluster: str, added: Mapping[str, float]) -> BackendTraffic:
-    """Return the requests of a cluster from the growth of its counters.
-
-    Example: 3 requests, one of which needed 2 attempts, are 4 started attempts less 1 repeated one.
-    """
-
-    def grown(counter: str) -> float:
-        return added.get(f"cluster.{_stat_name(cluster)}.{counter}", 0.0)
-
-    requests = max(0.0, sum(map(grown, STARTED)) - grown(REPEATED) + grown(NO_HOST))
-    return BackendTraffic(requests, min(requests, sum(map(grown, FAILED))))
+def _grown(cluster: str, added: Mapping[str, float], counter: str) -> float:
+    return added.get(f"cluster.{_stat_name(cluster)}.{counter}", 0.0)

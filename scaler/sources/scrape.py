@@ -10,42 +10,20 @@ own: those that Prometheus adds (namespace, pod, job) are not on the page.
 
 from __future__ import annotations
 
-import asyncio
 import math
-import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
-
-from yarl import URL
+from collections.abc import Mapping, Sequence
 
 from policies.model import Absent, Fresh
 from scaler.clouds import http_client
 from scaler.clouds.engines.exposition import gauge_value, rate_or_latency, series_of
-from scaler.clouds.engines.metrics_page import Page, Series, read_page
+from scaler.clouds.engines.metrics_page import Page, Series
+from scaler.clouds.engines.page_set import MAX_TARGETS, PageSet, Resolve, ScrapeTarget, resolve_addresses
 from scaler.clouds.engines.presets import Recipe, missing_slo, recipes, with_missing
 from scaler.clouds.response_validation import validated
 from scaler.config.kinds.engines import Scrape
 from scaler.ports import Context, Misconfigured, PortError, Unavailable
 from scaler.registry import did_you_mean
 from scaler.sources.sanitize import sanitize
-
-MAX_TARGETS: Final = 500
-"""Maximum engines of one source: they take a second of parsing per tick. For more, let Prometheus scrape."""
-Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-
-
-async def resolve_addresses(host: str, port: int) -> Sequence[str]:
-    """Return all IPv4 addresses of a name, or else IPv6 ones.
-
-    So a dual-stacked engine counts once.
-    """
-    loop = asyncio.get_running_loop()
-    entries = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    for family in (socket.AF_INET, socket.AF_INET6):
-        if ips := sorted({str(info[4][0]) for info in entries if info[0] == family}):
-            return ips
-    return ()
 
 
 async def open_scrape(spec: Scrape, context: Context) -> ScrapeSource:
@@ -54,14 +32,6 @@ async def open_scrape(spec: Scrape, context: Context) -> ScrapeSource:
     session = await http_client.session(context, server, spec.access.ca_file, connections=MAX_TARGETS)
     pages = http_client.Pages(session, spec.access, context.clock, http_client.DEADLINE_SHARE * context.deadline_s)
     return ScrapeSource(spec, pages, context.slo_limits_s)
-
-
-@dataclass(frozen=True, slots=True)
-class ScrapeTarget:
-    """An engine's page, and the name in its certificate where it differs from the address."""
-
-    url: URL
-    server_name: str | None = None
 
 
 class ScrapeSource:
@@ -75,62 +45,28 @@ class ScrapeSource:
         resolve: Resolve = resolve_addresses,
     ) -> None:
         self._slo_limits_s = slo_limits_s or {}
-        self._targets = tuple(ScrapeTarget(URL(url)) for url in spec.urls)
-        self._service = URL(spec.service) if spec.service else None
         self._recipes = recipes(spec.preset, spec.read)
         self._match = spec.match
-        self._pages = pages
-        self._resolve = resolve
         self._metric_names = frozenset(name for recipe in self._recipes.values() for name in recipe.series)
+        self._page_set = PageSet(spec, pages, self._metric_names, "engine", resolve)
         self._previous: dict[ScrapeTarget, Page] = {}
 
     @validated("metrics pages")
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
-        targets = await self._find_targets()
-        results = await asyncio.gather(*(self._page(target) for target in targets))
-        pages = {t: r for t, r in zip(targets, results, strict=True) if isinstance(r, Page)}
-        failed = [r for r in results if isinstance(r, PortError)]
+        results = await self._page_set.read()
+        pages = {t: r for t, r in results.items() if isinstance(r, Page)}
+        failed = [r for r in results.values() if isinstance(r, PortError)]
         if not pages:
             raise _combined_error(failed)
         previous, self._previous = (
             self._previous,
-            {t: p for t, p in {**self._previous, **pages}.items() if t in targets},
+            {t: p for t, p in {**self._previous, **pages}.items() if t in results},
         )
-        missing = f"{len(failed)} of {len(targets)} engines did not respond: {failed[0]}" if failed else ""
+        missing = f"{len(failed)} of {len(results)} engines did not respond: {failed[0]}" if failed else ""
         if not any(page.metrics for page in pages.values()):
             raise Misconfigured(self._no_metrics_error(pages))
         readings = {q: self._reading(q, recipe, previous, pages) for q, recipe in self._recipes.items()}
         return {q: with_missing(r, self._recipes[q], missing) for q, r in readings.items()} if missing else readings
-
-    async def _find_targets(self) -> tuple[ScrapeTarget, ...]:
-        """Return the present engines.
-
-        Raises `Unavailable` where the name has no address: that is not zero load.
-        """
-        if self._service is None:
-            targets = self._targets
-        else:
-            host, port = str(self._service.host), int(self._service.port or 0)
-            try:
-                async with asyncio.timeout(self._pages.deadline_s):
-                    ips = await self._resolve(host, port)
-            except OSError as e:
-                raise Unavailable(f"{host} does not resolve (no engine is ready, or the name is wrong): {e}") from e
-            targets = tuple(ScrapeTarget(self._service.with_host(ip), host) for ip in ips)
-            if not targets:
-                raise Unavailable(f"{host} resolves to no address: no engine is ready")
-        if len(targets) > MAX_TARGETS:
-            raise Misconfigured(f"{len(targets)} engines exceed the limit of {MAX_TARGETS}; use kind prometheus")
-        return targets
-
-    async def _page(self, target: ScrapeTarget) -> Page | PortError:
-        try:
-            async with asyncio.timeout(self._pages.deadline_s):
-                return await read_page(self._pages, target.url, target.server_name, self._metric_names)
-        except TimeoutError:
-            return Unavailable(f"{target.url}: not read and parsed within {self._pages.deadline_s:.3g} s")
-        except PortError as e:
-            return e
 
     def _reading(
         self, quantity: str, recipe: Recipe, previous: Mapping[ScrapeTarget, Page], pages: Mapping[ScrapeTarget, Page]

@@ -58,7 +58,10 @@ VARIANTS: Final[dict[str, dict[str, Any]]] = {
         "image": {"digest": f"sha256:{'0' * 64}", "pullPolicy": "Always", "pullSecrets": [{"name": "registry"}]},
         "env": [{"name": "AWS_REGION", "value": "us-east-1"}],
         "envFrom": [{"secretRef": {"name": "keys"}}],
-        "rbac": {"extraRules": [{"apiGroups": ["serving.kserve.io"], "resources": ["*"], "verbs": ["get"]}]},
+        "rbac": {
+            "routes": ["llama"],
+            "extraRules": [{"apiGroups": ["serving.kserve.io"], "resources": ["*"], "verbs": ["get"]}],
+        },
         "service": {"type": "LoadBalancer", "port": 80, "annotations": {"a": "b"}},
         "podLabels": {"team": "serving"},
         "podAnnotations": {"a": "b"},

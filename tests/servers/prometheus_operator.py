@@ -57,8 +57,10 @@ def definitions() -> list[dict[str, Any]]:
     return [definition(GROUP, kind, f"{kind.lower()}s", spec) for kind, spec in SPECS.items()]
 
 
-def definition(group: str, kind: str, plural: str, spec: dict[str, Any], scope: str = "Namespaced") -> dict[str, Any]:
-    """Return the CustomResourceDefinition of version v1 of a kind."""
+def definition(
+    group: str, kind: str, plural: str, spec: dict[str, Any], scope: str = "Namespaced", version: str = "v1"
+) -> dict[str, Any]:
+    """Return the CustomResourceDefinition of one version of a kind."""
     schema = {"openAPIV3Schema": record(("spec",), spec=spec)}
     names = {"plural": plural, "singular": kind.lower(), "kind": kind}
     return {
@@ -69,6 +71,6 @@ def definition(group: str, kind: str, plural: str, spec: dict[str, Any], scope: 
             "group": group,
             "scope": scope,
             "names": names,
-            "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+            "versions": [{"name": version, "served": True, "storage": True, "schema": schema}],
         },
     }

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from scaler.clouds.kubernetes.objects import ScalableKind, group_of
 from scaler.clouds.kubernetes.permissions import Action
 from scaler.config.custom_resource import GROUP, PLURAL
 from scaler.config.kinds.kserve import GROUP as KSERVE_GROUP
+
+ROUTES: Final = "kubernetes-routes.yaml"
+"""The file in config/deploy that grants the actions on routes."""
 
 
 def sizing(kind: ScalableKind, namespace: str) -> list[Action]:
@@ -115,3 +120,9 @@ def buffers(namespace: str) -> list[Action]:
     verbs = ("get", "list", "watch", "patch")
     actions = [Action(verb, "autoscaling.x-k8s.io", "capacitybuffers", namespace) for verb in verbs]
     return actions + events_about_resizes(namespace)
+
+
+def routing(api_version: str, plural: str, namespace: str, name: str, *, write: bool = True) -> list[Action]:
+    """Return the actions to read a route, and to write its weights."""
+    verbs = ("get", "patch") if write else ("get",)
+    return [Action(verb, group_of(api_version), plural, namespace, manifest=ROUTES, name=name) for verb in verbs]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, NewType, TypeAlias
 
 from scaler.clouds.kubernetes.selectors import Selector, parse_label_selector, parse_selector_text
@@ -234,6 +235,16 @@ def writer_of(managed_fields: Any, path: Path = SIZE) -> Writer | None:
         if _owns(entry, ("spec", *path))
     ]
     return max(owners, key=lambda w: w.at, default=None)
+
+
+def written_by(new_writer: Writer | None, value: object, at: float) -> str:
+    """Return the writer of a value and the time.
+
+    Both come from the object's managed fields where these record them. `at` is the time of the read, which is later.
+    Seconds since the Unix epoch.
+    """
+    changed_at = new_writer.at if new_writer else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    return f"{new_writer.manager if new_writer else 'another writer'} set it to {value} at {changed_at}"
 
 
 def _owns(entry: Mapping[str, Any], path: Path) -> bool:

@@ -17,7 +17,7 @@ REVIEWS_PATH: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 class Action:
     """A verb on a resource such as `deployments/scale`.
 
-    `namespace` is empty for cluster-scoped resources.
+    `namespace` is empty for cluster-scoped resources, and `name` where the permission is for all objects.
 
     `needed`: the pool or setting does not work without it. `for_what` is the purpose of an optional action. `manifest`
     is the file in config/deploy that grants it.
@@ -30,11 +30,13 @@ class Action:
     needed: bool = True
     for_what: str = ""
     manifest: str = "kubernetes.yaml"
+    name: str = ""
 
     @property
     def description(self) -> str:
         namespace = f" in namespace {self.namespace}" if self.namespace else ""
-        return f"{self.verb} {self.resource}{f'.{self.group}' if self.group else ''}{namespace}"
+        name = f" {self.name}" if self.name else ""
+        return f"{self.verb} {self.resource}{f'.{self.group}' if self.group else ''}{name}{namespace}"
 
     @property
     def remedy(self) -> str:
@@ -54,6 +56,8 @@ async def _permit(session: Session, action: Action, timeout_s: float) -> Permit:
         attributes["subresource"] = subresource
     if action.namespace:
         attributes["namespace"] = action.namespace
+    if action.name:
+        attributes["name"] = action.name
     what = "create selfsubjectaccessreviews"
     body = {
         "apiVersion": "authorization.k8s.io/v1",

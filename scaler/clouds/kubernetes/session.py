@@ -92,7 +92,7 @@ class Session:
     ) -> KubeResponse:
         """Return the response with any status but that of a throttle.
 
-        `request` has `query` and `body`.
+        `request` has `query` and `body`. A PATCH with a list is a JSON patch, and one with an object is merged.
 
         `write`: whether the call changes anything; None means any method but GET. Raises port errors.
         """
@@ -143,10 +143,10 @@ class Session:
         limit: aiohttp.ClientTimeout,
         *,
         query: Mapping[str, str] | None = None,
-        body: Body | None = None,
+        body: Body | list[Body] | None = None,
     ) -> aiohttp.ClientResponse:
         api = await self._api()
-        content_type = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        content_type = _content_type(method, body)
         response: aiohttp.ClientResponse = await api.call_api(
             path,
             method,
@@ -201,6 +201,12 @@ class Session:
         return configuration
 
 
+def _content_type(method: str, body: Body | list[Body] | None) -> str:
+    if method != "PATCH":
+        return "application/json"
+    return f"application/{'json' if isinstance(body, list) else 'merge'}-patch+json"
+
+
 @contextmanager
 def _api_errors(what: str) -> Iterator[None]:
     """Translate any failure of a call into a port error.
@@ -235,20 +241,24 @@ def operation_of(what: str) -> str:
     return " ".join(what.split(maxsplit=2)[:2])
 
 
-def accepted_body(what: str, response: KubeResponse) -> Body:
+def accepted_body(what: str, response: KubeResponse, manifest: str = "") -> Body:
     """Return the body of an accepted response. Raises the port error of a refusal."""
     if response.status < 300:
         return response.body
-    raise port_error(what, response)
+    raise port_error(what, response, manifest)
 
 
-def port_error(what: str, response: KubeResponse) -> PortError:
-    """Return the port error for a refusal."""
+def port_error(what: str, response: KubeResponse, manifest: str = "") -> PortError:
+    """Return the port error for a refusal.
+
+    `manifest` is the file in config/deploy that grants the call; empty where it depends on the kind.
+    """
     text = f"{what}: {response.message}"
     if response.status == 401:
         return Misconfigured(f"{text}: the API server rejects the daemon's credentials")
     if response.status == 403:
-        return Misconfigured(f"{text}: grant it in a Role; docs/reference/permissions.md has the rules of each kind")
+        rules = f"config/deploy/{manifest}" if manifest else "docs/reference/permissions.md"
+        return Misconfigured(f"{text}: grant it in a Role with the rules in {rules}")
     if response.status == 429:
         return Throttled(text, response.retry_after_s)
     if response.status == 409:

@@ -5,10 +5,10 @@ The module reads it, writes it conditionally, and detects other writers.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
 from scaler.clouds.foreign_writes import ForeignWriteDetector
+from scaler.clouds.kubernetes.objects import written_by
 from scaler.ports import Clock, Conflict
 
 if TYPE_CHECKING:
@@ -82,12 +82,9 @@ class ScaleObserver:
     def _writer(self, state: ScalableState) -> str:
         """Return the writer of the present size and its time.
 
-        Both come from the object's managed fields where these record them. The writer recorded at the last read did not
-        make the change since, so then another one did.
+        The writer recorded at the last read did not make the change since, so then another one did.
         """
-        new_writer = state.writer if state.writer != self._last_writer else None
-        at = new_writer.at if new_writer else datetime.fromtimestamp(state.at, UTC).isoformat(timespec="seconds")
-        return f"{new_writer.manager if new_writer else 'another writer'} set it to {requested_size(state)} at {at}"
+        return written_by(state.writer if state.writer != self._last_writer else None, requested_size(state), state.at)
 
 
 def requested_size(state: ScalableState) -> int:

@@ -64,15 +64,7 @@ class Scrape:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from presets.problems(self.preset, self.read, self.match)
-        if bool(self.urls) == bool(self.service):
-            yield "urls", "and service exclude each other: set exactly one of the two"
-        if len(set(self.urls)) < len(self.urls):
-            yield "urls", "lists a page twice, which would count its load twice; remove the duplicate"
-        for url in self.urls:
-            if not is_page(url):
-                yield "urls", "must be URLs such as http://10.0.0.7:8000/metrics"
-        if self.service and not is_page(self.service):
-            yield "service", "must be a URL such as http://vllm.llm.svc:8000/metrics"
+        yield from page_problems(self.urls, self.service, "http://vllm.llm.svc:8000/metrics")
 
     def quantities(self) -> Mapping[str, float]:
         return dict.fromkeys(presets.recipes(self.preset, self.read), self.max_age_s)
@@ -127,3 +119,16 @@ def is_origin(address: str) -> bool:
         return url.scheme in {"http", "https"} and bool(url.host) and url.user is None and url.raw_path in {"", "/"}
     except ValueError:
         return False
+
+
+def page_problems(urls: tuple[str, ...], service: str | None, example: str) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the addresses of a set of metrics pages."""
+    if bool(urls) == bool(service):
+        yield "urls", "and service exclude each other: set exactly one of the two"
+    if len(set(urls)) < len(urls):
+        yield "urls", "lists a page twice, which would count its load twice; remove the duplicate"
+    for url in urls:
+        if not is_page(url):
+            yield "urls", "must be URLs such as http://10.0.0.7:8000/metrics"
+    if service and not is_page(service):
+        yield "service", f"must be a URL such as {example}"

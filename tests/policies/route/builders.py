@@ -25,7 +25,9 @@ EXPENSIVE = Provider(usd_per_million_input_tokens=0.2, usd_per_million_output_to
 INTERVAL_S = 15.0
 
 
-def route(providers: Mapping[BackendName, Provider] | None = None, **settings: Any) -> Route:
+def route(
+    providers: Mapping[BackendName, Provider] | None = None, route_class: type[Route] = Route, **settings: Any
+) -> Route:
     """Return a route over the pool `main`. A replica carries 2 requests/s of 1,000 prompt and 500 output tokens."""
     providers = {OPENAI: CHEAP} if providers is None else providers
     defaults: dict[str, Any] = {
@@ -36,7 +38,18 @@ def route(providers: Mapping[BackendName, Provider] | None = None, **settings: A
         "input_tokens_per_request": 1000.0,
         "output_tokens_per_request": 500.0,
     }
-    return Route(**{**defaults, **settings})
+    return route_class(**{**defaults, **settings})
+
+
+class UnableToReject(Route):
+    """A route whose gateway cannot answer 503 with Retry-After."""
+
+    can_reject = False
+
+
+def unable_to_reject(providers: Mapping[BackendName, Provider] | None = None, **settings: Any) -> Route:
+    """Return such a route, else as `route` does."""
+    return route(providers, UnableToReject, **settings)
 
 
 def workload(settings: Route, replicas: int = 5, pools: Mapping[str, Pool] | None = None) -> WorkloadSpec:

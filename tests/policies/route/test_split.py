@@ -11,7 +11,18 @@ from policies.model.pool import Pool
 from policies.model.route import BackendTraffic, RouteStatus
 from policies.model.route_spec import Backend, Overflow, Provider
 from policies.route.demand import demand_of
-from tests.policies.route.builders import CHAT, DEEPINFRA, EXPENSIVE, GPUS, OPENAI, UNREAD, Gateway, route, workload
+from tests.policies.route.builders import (
+    CHAT,
+    DEEPINFRA,
+    EXPENSIVE,
+    GPUS,
+    OPENAI,
+    UNREAD,
+    Gateway,
+    route,
+    unable_to_reject,
+    workload,
+)
 
 
 def test_excess_of_ready_capacity_overflows_within_one_tick() -> None:
@@ -256,6 +267,26 @@ def test_backend_that_is_not_configured_loses_its_weight() -> None:
     decision = gateway.tick(4.0, 5)
     assert gateway.shares() == {GPUS: 1.0}
     assert "openai must get no requests: it is not configured" in decision.routes[CHAT].reason
+
+
+def test_gateway_that_cannot_reject_gives_the_rest_to_the_pool() -> None:
+    """30 requests/s cost 32.4 USD an hour at OpenAI: 90 % of a budget of 18 carry half of them."""
+    gateway = Gateway(workload(unable_to_reject(overflow=Overflow(max_usd_per_hour=18.0))))
+    gateway.tick(10.0, 5)
+    split = gateway.tick(30.0, 0, desired=5).routes[CHAT]
+    assert split.weights == {GPUS: 5000, OPENAI: 5000}
+    assert split.retry_after_s is None
+    assert "no replica is ready, and no provider may take the rest, which fails" in split.reason
+    assert gateway.tick(31.0, 0, desired=5).routes[CHAT].is_kept, "noise does not change the weights"
+    assert gateway.tick(60.0, 0, desired=5).routes[CHAT].weights[OPENAI] == 2500, "the budget still holds"
+    returned = [gateway.tick(12.0, 5).routes[CHAT].weights[GPUS] for _ in range(4)]
+    assert returned[-1] > 8000
+
+
+def test_gateway_that_cannot_reject_leaves_weight_on_the_pool_without_providers() -> None:
+    gateway = Gateway(workload(unable_to_reject(providers={})))
+    assert gateway.tick(None, 0, desired=5).routes[CHAT].weights == {GPUS: 10_000}
+    assert gateway.tick(None, 0, desired=5).routes[CHAT].is_kept
 
 
 def test_scale_to_zero_is_weight_then_drain_then_size() -> None:

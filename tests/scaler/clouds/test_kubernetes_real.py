@@ -241,7 +241,7 @@ def calls(place: RealPlace) -> list[tuple[Call, int]]:
     return logged
 
 
-FILES = ("kubernetes", "kubernetes-nodes", "kubernetes-kserve", "placeholders")
+FILES = ("kubernetes", "kubernetes-nodes", "kubernetes-kserve", "kubernetes-routes", "placeholders")
 SHIPPED = [manifest for file in FILES for manifest in manifests(file)]
 
 

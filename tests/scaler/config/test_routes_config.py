@@ -50,7 +50,7 @@ def problems(tmp_path: Path, old: str, new: str) -> list[str]:
         (("{pool: gpus}", "{pool: spare}"), 'routes.chat.backends.gpus.pool = "spare": has the tier slept, and must serve'),
         (("{pool: gpus}", "{}"), "routes.chat.backends.gpus: must have either pool or provider"),
         (("max_usd_per_hour: 5", "max_share: 0.5"), "routes.chat.overflow: needs max_usd_per_hour with allow_external: true"),
-        (("kind: envoy", "kind: envoi"), "routes.chat.kind = \"envoi\": must be one of envoy (did you mean 'envoy'?)"),
+        (("kind: envoy", "kind: envoi"), "routes.chat.kind = \"envoi\": must be one of ai_gateway_route, envoy, http_route (did you mean 'envoy'?)"),
         (("gpus: {pool: gpus}", "GPUs: {pool: gpus}"), "routes.chat.backends: has the name 'GPUs'; a name must be at most 63"),
         (("file: /routes/chat.json", "file: chat.json"), "must be an absolute path of a file"),
         (("file: /", "clusters: {gpu: vllm}\n    file: /"), "routes.chat.clusters: names backend 'gpu', which is not in backends"),
@@ -73,3 +73,51 @@ def test_route_of_an_untrusted_namespace_is_refused(tmp_path: Path) -> None:
     assert spec.routes[RouteName("chat")].allow_external
     rules = {place: rule for place, rule, _ in namespace_problems(spec, "team", KubeCluster())}
     assert "must not be envoy in namespace team" in rules["routes", "chat", "kind"]
+
+
+def gateway(tmp_path: Path, settings: str, kind: str = "http_route") -> Path:
+    """Write a workload with such a route, whose settings are added to those of GOOD."""
+    own = f"kind: {kind}\n    name: chat\n    namespace: llm\n    {settings}"
+    old = "kind: envoy\n    file: /routes/chat.json\n    admin_url: http://127.0.0.1:9901"
+    file = tmp_path / "w.yaml"
+    file.write_text(GOOD.replace(old, own))
+    return file
+
+
+TRAFFIC = "traffic: {urls: ['http://envoy:19001/stats/prometheus']}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ("rule_index: 0", "chat.traffic: must be set with allow_external: true, so that the demand is measured"),
+        (f"zero_replicas: reject\n    {TRAFFIC}", "chat.zero_replicas = \"reject\": must be hold or overflow: HTTPRoutes cannot"),
+        (f"refs: {{gpu: vllm}}\n    {TRAFFIC}", "chat.refs: names backend 'gpu', which is not in backends"),
+        (f"refs: {{gpus: openai}}\n    {TRAFFIC}", "chat.refs: must not give two backends the same backendRef"),
+        ("traffic: {urls: ['http://envoy:1/s'], clusters: {gpu: a}}", "chat.traffic: names backend 'gpu', which is not"),
+        ("traffic: {urls: ['http://envoy:1/s'], clusters: {gpus: openai}}", "chat.traffic: must not give two backends the same"),
+        ("traffic: {urls: ['http://envoy:1/s'], clusters: {gpus: a}, shared_cluster: b}", "chat.traffic.shared_cluster = \"b\": and clusters"),
+        ("traffic: {}", "chat.traffic.urls: and service exclude each other: set exactly one"),
+        (f"rule: llama\n    rule_index: 1\n    {TRAFFIC}", "chat.rule = \"llama\": and rule_index exclude each other"),
+    ],
+)  # fmt: skip
+def test_wrong_gateway_route_is_refused(tmp_path: Path, settings: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load([gateway(tmp_path, settings)])
+    assert any(problem in str(found) for found in caught.value.problems), caught.value.problems
+
+
+def test_routes_may_share_an_object_but_not_a_rule(tmp_path: Path) -> None:
+    file = gateway(tmp_path, f"rule: llama\n    {TRAFFIC}")
+    first = file.read_text()
+    route = first.partition("routes:\n")[2].replace("  chat:", "  other:")
+    file.write_text(first + route.replace("rule: llama", "rule: qwen"))
+    assert len(next(iter(load([tmp_path]).workloads.values())).spec.routes) == 2
+    file.write_text(first + route)
+    with pytest.raises(ConfigError, match="remove one of the two routes"):
+        load([tmp_path])
+
+
+def test_kinds_of_gateway_routes_are_accepted(tmp_path: Path) -> None:
+    for kind, version in (("http_route", ""), ("ai_gateway_route", "version: v1alpha1")):
+        load([gateway(tmp_path, f"{TRAFFIC}\n    {version}", kind)])

@@ -7,12 +7,14 @@ from typing import Any, Final
 import pytest
 
 from policies.model import PoolName
+from policies.model.names import RouteName
+from policies.model.spec import WorkloadSpec
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.config.cluster_workloads import KubernetesWorkloads
 from scaler.config.custom_resource import KIND
 from scaler.config.definition import Definition, Origin, workload_of
 from scaler.config.problems import ConfigError
-from scaler.config.tenancy import POOLS, SOURCES
+from scaler.config.tenancy import POOLS, ROUTES, SOURCES
 from scaler.registry import REGISTRIES
 
 REFUSED: Final = {
@@ -27,13 +29,14 @@ REFUSED: Final = {
         "embedded",  # has no object of a namespace
     },
     "source": {"azure_monitor", "cloud_monitoring", "cloudwatch", "embedded", "pubsub", "service_bus", "sqs"},
+    "route": {"envoy"},  # replaces a file of the daemon's machine
 }
 """Kinds that a workload of such a namespace may not have."""
 
 
-@pytest.mark.parametrize(("noun", "accepted"), [("pool", POOLS), ("source", SOURCES)])
+@pytest.mark.parametrize(("noun", "accepted"), [("pool", POOLS), ("source", SOURCES), ("route", ROUTES)])
 def test_each_registered_kind_is_accepted_or_refused_on_purpose(noun: str, accepted: frozenset[str]) -> None:
-    """Add a new kind to `POOLS` or `SOURCES` of `scaler.config.tenancy`, or to `REFUSED`."""
+    """Add a new kind to `POOLS`, `SOURCES` or `ROUTES` of `scaler.config.tenancy`, or to `REFUSED`."""
     assert not accepted & REFUSED[noun]
     assert accepted | REFUSED[noun] == set(REGISTRIES[noun])
 
@@ -42,17 +45,27 @@ WEST: Final = KubeCluster(context="west")
 GPUS: Final = {"kind": "kubernetes", "name": "llama"}
 
 
-def pool_in_namespace(pool: dict[str, Any]) -> Any:
-    """Return a pool of a custom resource in namespace `llm` of cluster `west`. Raises `ConfigError`."""
+def spec_in_namespace(**settings: Any) -> WorkloadSpec:
+    """Return a custom resource's specification in namespace `llm` of cluster `west`. Raises `ConfigError`."""
     content = {
         "max_replicas": 4,
         "sources": {"engines": {"kind": "prometheus", "url": "http://prometheus:9090", "preset": "vllm"}},
         "policies": {"busy": {"kind": "concurrency", "target_per_replica": 4}},
-        "pools": {"main": GPUS, "checked": pool},
+        "pools": {"main": GPUS},
+        **settings,
     }
-    settings = KubernetesWorkloads(namespaces=("llm",), cluster=WEST)
-    workload = workload_of(Definition("uid", Origin(KIND, "llm", "chat"), content, "", 1), settings)
-    return workload.spec.pools[PoolName("checked")]
+    workloads = KubernetesWorkloads(namespaces=("llm",), cluster=WEST)
+    return workload_of(Definition("uid", Origin(KIND, "llm", "chat"), content, "", 1), workloads).spec
+
+
+def pool_in_namespace(pool: dict[str, Any]) -> Any:
+    return spec_in_namespace(pools={"main": GPUS, "checked": pool}).pools[PoolName("checked")]
+
+
+def route_in_namespace(route: dict[str, Any]) -> Any:
+    return spec_in_namespace(routes={"chat": {"backends": {"vllm": {"pool": "main"}}, **route}}).routes[
+        RouteName("chat")
+    ]
 
 
 @pytest.mark.parametrize("kind", sorted(POOLS))
@@ -65,6 +78,24 @@ def test_a_pool_is_in_the_namespace_and_cluster_of_its_workload(kind: str) -> No
         pool_in_namespace({**pool, "namespace": "kube-system"})
     with pytest.raises(ConfigError, match=r"pools\.checked\.cluster: must be absent in namespace llm"):
         pool_in_namespace({**pool, "cluster": {"context": "east"}})
+
+
+@pytest.mark.parametrize("kind", sorted(ROUTES))
+def test_a_route_is_in_the_namespace_and_cluster_of_its_workload(kind: str) -> None:
+    """A workload of one namespace must not send requests of another one elsewhere."""
+    opened = route_in_namespace({"kind": kind, "name": "chat"})
+    assert (opened.namespace, opened.cluster) == ("llm", WEST)
+    with pytest.raises(
+        ConfigError, match=r'routes\.chat\.namespace = "prod": must be llm: a workload may set weights only'
+    ):
+        route_in_namespace({"kind": kind, "name": "chat", "namespace": "prod"})
+    with pytest.raises(ConfigError, match=r"routes\.chat\.cluster: must be absent in namespace llm"):
+        route_in_namespace({"kind": kind, "name": "chat", "cluster": {"context": "east"}})
+    traffic = {"urls": ["http://envoy:19001/stats"], "access": {"bearer_token": {"env": "TOKEN"}}}
+    with pytest.raises(ConfigError, match=r"routes\.chat\.traffic\.access\.bearer_token: must not be set"):
+        route_in_namespace({"kind": kind, "name": "chat", "traffic": traffic})
+    with pytest.raises(ConfigError, match=r"name.*must be at most 253 lowercase"):
+        route_in_namespace({"kind": kind, "name": "../../prod/httproutes/chat"})
 
 
 @pytest.mark.parametrize("kind", ["kubernetes", "published"])

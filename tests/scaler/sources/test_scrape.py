@@ -9,10 +9,11 @@ import pytest
 
 from policies.model import Absent, Fresh
 from scaler.clouds import http_client
+from scaler.clouds.engines.page_set import resolve_addresses
 from scaler.config.kinds.engines import Scrape
 from scaler.ports import Misconfigured, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
-from scaler.sources.scrape import ScrapeSource, open_scrape, resolve_addresses
+from scaler.sources.scrape import ScrapeSource, open_scrape
 from tests.servers.exporter import Engine, Exporter, State, dcgm, exporter, gauges, vllm
 
 COUNTER = "vllm:generation_tokens_total"

@@ -213,6 +213,18 @@ A configuration document as YAML. Helm writes the number 0.0000001 as 1e-07, whi
 - apiGroups: [keda.sh]
   resources: [scaledobjects]
   verbs: [list]
+{{- with .Values.rbac.routes }}
+{{- $names := . }}
+# Read and set the weights of routes.
+{{- range $group, $resource := dict "gateway.networking.k8s.io" "httproutes" "aigateway.envoyproxy.io" "aigatewayroutes" }}
+- apiGroups: [{{ $group }}]
+  resources: [{{ $resource }}]
+  {{- if not (has "*" $names) }}
+  resourceNames: {{ toJson $names }}
+  {{- end }}
+  verbs: [get, patch]
+{{- end }}
+{{- end }}
 {{- with .Values.rbac.extraRules }}
 {{ toYaml . }}
 {{- end }}
