@@ -228,6 +228,19 @@ def test_ports_of_partners_follow_the_daemon_settings() -> None:
     assert not [made for made in objects if made["kind"] == "APIService"]
 
 
+def test_daemons_reach_each_other_for_the_workloads_of_all() -> None:
+    ha = {"peer_url": "http://{POD_IP}:8080"}
+    values = {"daemon": {"ha": ha}, "networkPolicy": {"enabled": True, "from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}}
+    objects = render(with_workloads(values))
+    pods = one(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    _, peers = one(objects, "NetworkPolicy")["spec"]["ingress"]
+    (source,) = peers["from"]
+    assert source["podSelector"]["matchLabels"].items() <= pods.items()
+    assert peers["ports"] == [{"port": "http", "protocol": "TCP"}]
+    without = render(with_workloads({**values, "daemon": {"ha": {}}}))
+    assert len(one(without, "NetworkPolicy")["spec"]["ingress"]) == 1
+
+
 def test_external_metrics_get_an_api_service_and_the_permission_to_read_the_front_proxy() -> None:
     tls = {"certificate": "/etc/tls/tls.crt", "key": "/etc/tls/tls.key"}
     values = {"daemon": {"partners": {"external_metrics": {"tls": tls}}}, "partners": {"apiService": {"enabled": True}}}

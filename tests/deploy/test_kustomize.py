@@ -94,6 +94,9 @@ def test_component_of_high_availability_adds_what_the_chart_adds(tmp_path: Path)
     for objects in (built, rendered):
         spec = one(objects, "Deployment")["spec"]
         assert (spec["replicas"], spec.get("strategy", {}).get("type", "RollingUpdate")) == (2, "RollingUpdate")
+        assert container(objects)["env"] == [
+            {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+        ]
 
 
 def by_port(container: dict[str, Any]) -> dict[str, int]:

@@ -113,9 +113,15 @@ ports:
   {{- range $name, $number := include "forescale.partnerPorts" . | fromYaml }}
   - {name: {{ $name }}, containerPort: {{ $number }}}
   {{- end }}
-{{- with .Values.env }}
+{{- $ha := kindIs "map" .Values.daemon.ha }}
+{{- if or $ha .Values.env }}
 env:
+  {{- if $ha }}
+  - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}} # for daemon.ha.peer_url
+  {{- end }}
+  {{- with .Values.env }}
   {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end }}
 {{- with .Values.envFrom }}
 envFrom:
