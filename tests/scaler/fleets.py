@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from hypothesis import strategies as st
@@ -48,6 +48,12 @@ class Member:
     @property
     def name(self) -> WorkloadName:
         return WorkloadName(self.spec.workload)
+
+    def possible(self) -> Mapping[PoolName, int]:
+        """Return the sizes that the running tick requests, or that the last one may have got."""
+        if self.running:
+            return self.running.decision.targets
+        return {o.pool: o.possible_replicas for tick in self.ticks[-1:] for o in tick.outcomes}
 
     def gpus(self) -> float:
         return sum(n * gpus(self.spec.pools[p]) for p, n in self.sizes.items())
@@ -104,9 +110,11 @@ class FleetLife:
         return sum(m.gpus() for m in self.members), sum(m.usd() for m in self.members)
 
     def requested(self) -> int:
-        """Return the replicas that exist or that running ticks are about to request."""
-        targets = {m.name: m.running.decision.targets if m.running else {} for m in self.members}
-        return sum(max(n, targets[m.name].get(p, 0)) for m in self.members for p, n in m.sizes.items())
+        """Return the replicas that exist, that running ticks are about to request, or that the last writes may hold.
+
+        What a failed write holds is not known before the next reading.
+        """
+        return sum(max(n, m.possible().get(p, 0)) for m in self.members for p, n in m.sizes.items())
 
     def begin(self, member: Member, dice: Dice) -> None:
         """Observe, decide and reserve. The write comes later, maybe after other workloads' ticks."""
