@@ -5,6 +5,7 @@ Only the engine knows its array layout.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -121,6 +122,42 @@ class RequestTable:
     def deliveries(self) -> NDArray[np.int32]:
         """Times that the request was handed to a replica."""
         return self.counts[:, layout.DELIVERIES]
+
+
+def outside_requests(  # noqa: PLR0913 - one array a column
+    arrived_ps: Picoseconds,
+    first_token_ps: Picoseconds,
+    finished_ps: Picoseconds,
+    prompt_tokens: Tokens,
+    output_tokens: Tokens,
+    cached_tokens: Tokens,
+) -> RequestTable:
+    """Return the table of requests that no replica got.
+
+    A token API admits a request as it arrives; one without a first token was rejected.
+    """
+    times = np.full((len(arrived_ps), layout.REQUEST_TIMES), -1, np.int64)
+    times[:, layout.ARRIVAL] = arrived_ps
+    times[:, layout.ENTER] = times[:, layout.ADMIT] = np.where(first_token_ps >= 0, arrived_ps, -1)
+    times[:, layout.FIRST], times[:, layout.FINISH] = first_token_ps, finished_ps
+    counts = np.zeros((len(arrived_ps), layout.REQUEST_COUNTS), np.int32)
+    counts[:, layout.PROMPT], counts[:, layout.OUTPUT] = prompt_tokens, output_tokens
+    counts[:, layout.CACHED], counts[:, layout.STRIDE], counts[:, layout.REPLICA] = cached_tokens, 1, -1
+    return RequestTable(times, counts)
+
+
+def joined(tables: Sequence[RequestTable]) -> RequestTable:
+    """Return the requests of all tables, one table after the other."""
+    if not tables:
+        return RequestTable(
+            np.zeros((0, layout.REQUEST_TIMES), np.int64), np.zeros((0, layout.REQUEST_COUNTS), np.int32)
+        )
+    return RequestTable(np.concatenate([t.times for t in tables]), np.concatenate([t.counts for t in tables]))
+
+
+def as_of(table: RequestTable, now_ps: int) -> RequestTable:
+    """Return the requests with the times after now as open."""
+    return RequestTable(np.where(table.times > now_ps, layout.OPEN, table.times), table.counts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -40,7 +40,7 @@ class BedrockProvisioned(AwsAccountPool):
         str,
         FieldMetadata(
             "Parameter of the Systems Manager from which the applications read the ARN that they call. It must exist.",
-            pattern=Pattern(r"^[a-zA-Z0-9/_.-]{1,1011}$", "letters, digits and / _ . -"),
+            pattern=Pattern(r"^[a-zA-Z0-9/_.-]{1,1000}$", "letters, digits and / _ . -"),
             example="/llm/claude-chat",
         ),
     ]

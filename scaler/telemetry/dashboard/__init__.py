@@ -23,7 +23,7 @@ from scaler.clock import lease_clock_s
 from scaler.ports import PortError
 from scaler.shadow.runner import Shadow
 from scaler.telemetry.dashboard import assets
-from scaler.telemetry.dashboard.all_daemons import OWN, list_of_all, shard_table, split_revision
+from scaler.telemetry.dashboard.all_daemons import NO_SHARDS, OWN, list_of_all, shard_table, split_revision
 from scaler.telemetry.dashboard.columns import number
 from scaler.telemetry.dashboard.decisions import MAX_RUNS, decision_text
 from scaler.telemetry.dashboard.fleet_view import FleetView
@@ -123,9 +123,7 @@ class Dashboard:
         }
 
     async def _shards(self, _: web.Request) -> web.Response:
-        if self.peers is None:
-            return _reply(_to_json({"error": "daemon.ha.peer_url is not set"}), 404)
-        return _reply(_to_json(shard_table(self.peers, lease_clock_s())))
+        return _reply(_to_json(shard_table(self.peers, lease_clock_s()) if self.peers else NO_SHARDS))
 
     async def _from_peer(self, request: web.Request, name: WorkloadName) -> web.Response | None:
         """Return the response of the daemon that runs a workload; None where that is no other one."""

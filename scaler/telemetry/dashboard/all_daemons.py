@@ -15,6 +15,8 @@ from scaler.ports import PortError
 from scaler.telemetry.http.peers import Peers
 
 OWN: Final = "own"
+NO_SHARDS: Final[Mapping[str, Any]] = {"daemon": None, "daemons": {}, "shards": []}
+"""The table of shards of a daemon without peers."""
 
 
 def split_revision(text: str | None) -> Mapping[str, str]:

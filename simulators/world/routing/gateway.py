@@ -6,7 +6,7 @@ only those for the pools are offered to the kernel. Among the replicas of all po
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -14,8 +14,16 @@ from numpy.typing import NDArray
 
 from policies.model.names import BackendName
 from policies.model.route import BackendTraffic, RouteDecision, RouteStatus
-from simulators.engine.kernel import layout
-from simulators.engine.tables import Mask, Picoseconds, RequestEnd, RequestMoment, RequestTable, Tokens
+from simulators.engine.tables import (
+    Mask,
+    Picoseconds,
+    RequestEnd,
+    RequestTable,
+    Tokens,
+    as_of,
+    joined,
+    outside_requests,
+)
 from simulators.world.rng import RngFor, within
 from simulators.world.routing.provider import Arrivals, Floats, SimulatedProvider, TokenApi
 
@@ -134,12 +142,7 @@ class Gateway:
 
         A time after now is open.
         """
-        if not self._ended:
-            empty = np.zeros((0, layout.REQUEST_TIMES), np.int64), np.zeros((0, layout.REQUEST_COUNTS), np.int32)
-            return RequestTable(*empty)
-        times = np.concatenate([table.times for table in self._ended])
-        counts = np.concatenate([table.counts for table in self._ended])
-        return RequestTable(np.where(times > now_ps, layout.OPEN, times), counts)
+        return as_of(joined(self._ended), now_ps)
 
     @property
     def usd(self) -> Floats:
@@ -182,21 +185,11 @@ class Gateway:
     ) -> None:
         """Record requests that no pool gets."""
         arrived_ps, prompt, output, cached, _ = self._arriving.at(rows)
-        times = np.full((len(rows), layout.REQUEST_TIMES), -1, np.int64)
-        times[:, RequestMoment.ARRIVED] = arrived_ps
-        for moment in (RequestMoment.ENTERED, RequestMoment.ADMITTED):
-            times[:, moment] = np.where(first_token_ps >= 0, arrived_ps, -1)
-        times[:, RequestMoment.FIRST_TOKEN], times[:, RequestMoment.FINISHED] = first_token_ps, finished_ps
-        counts = np.zeros((len(rows), layout.REQUEST_COUNTS), np.int32)
-        counts[:, layout.PROMPT], counts[:, layout.OUTPUT], counts[:, layout.CACHED] = prompt, output, cached
-        counts[:, layout.STRIDE], counts[:, layout.REPLICA] = 1, -1
-        self._ended.append(RequestTable(times, counts))
+        self._ended.append(outside_requests(arrived_ps, first_token_ps, finished_ps, prompt, output, cached))
         self._usd.append(usd)
 
 
-def merged(tables: tuple[RequestTable, RequestTable]) -> RequestTable:
-    """Return the requests of both tables in order of arrival."""
-    times = np.concatenate([table.times for table in tables])
-    counts = np.concatenate([table.counts for table in tables])
-    order = np.argsort(times[:, layout.ARRIVAL], kind="stable")
-    return RequestTable(times[order], counts[order])
+def merged(tables: Sequence[RequestTable]) -> RequestTable:
+    """Return the requests of all tables in order of arrival."""
+    together = joined(tables)
+    return together[np.argsort(together.arrived_ps, kind="stable")]

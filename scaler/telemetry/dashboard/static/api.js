@@ -44,13 +44,9 @@ export class List {
   }
 }
 
-/** The fleet, and its table of shards: null without other daemons. */
+/** The fleet, and its table of shards. */
 export async function getFleet() {
-  const shards = get("api/shards").catch((error) => {
-    if (error instanceof NotFound) return null;
-    throw error;
-  });
-  const [fleet, table] = await Promise.all([get("api/fleet"), shards]);
+  const [fleet, table] = await Promise.all([get("api/fleet"), get("api/shards")]);
   return { ...fleet, shards: table };
 }
 

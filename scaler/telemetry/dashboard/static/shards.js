@@ -2,10 +2,10 @@
 import { el, head, name, scrolling } from "./dom.js";
 import { amount, known } from "./format.js";
 
-/** Show the table of shards; nothing for a daemon without peers, whose table is null. */
+/** Show the table of shards; nothing for a daemon without peers, whose table is empty. */
 export function fillShards(section, table) {
-  section.hidden = !table;
-  if (!table) return;
+  section.hidden = !table.shards.length;
+  if (section.hidden) return;
   const rows = table.shards.map((s) => el("tr", {}, el("th", { scope: "row" }, amount(s.shard)), holder(s.holder, table),
     el("td", { class: "n" }, known(s.epoch) ? amount(s.epoch) : "unknown"), el("td", {}, ...workloads(s.workloads))));
   const columns = head(["Shard", "n"], ["Daemon"], ["Epoch", "n", "Number of handovers of the shard so far"], ["Workloads"]);
