@@ -32,7 +32,7 @@ class BedrockProvisioned(AwsAccountPool):
         str,
         FieldMetadata(
             "Identifier or ARN of the model.",
-            pattern=Pattern(r"^\S{1,2048}$", "without spaces"),
+            pattern=Pattern(r"^\S{1,1000}$", "without spaces"),
             example="anthropic.claude-3-5-sonnet-20241022-v2:0:18k",
         ),
     ]
