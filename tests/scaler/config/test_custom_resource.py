@@ -74,6 +74,16 @@ def test_each_map_and_list_has_a_schema_for_its_values() -> None:
         assert "x-kubernetes-int-or-string" in node or {"items", "additionalProperties"} <= node.keys(), node
 
 
+def test_no_pattern_repeats_more_often_than_an_api_server_accepts() -> None:
+    """Go's regular expressions repeat at most 1,000 times."""
+    patterns = [node["pattern"] for node, _ in nodes(ROOT_SCHEMA) if "pattern" in node]
+    counts = [
+        int(n) for pattern in patterns for pair in re.findall(r"\{(\d+)(?:,(\d*))?\}", pattern) for n in pair if n
+    ]
+    assert len(counts) > 10
+    assert max(counts) <= 1000
+
+
 def test_rules_refer_to_settings_of_their_schema() -> None:
     rules = [
         (node, rule["rule"]) for node, _ in nodes(ROOT_SCHEMA) for rule in node.get("x-kubernetes-validations", ())
