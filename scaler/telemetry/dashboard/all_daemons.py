@@ -15,7 +15,7 @@ from scaler.ports import PortError
 from scaler.telemetry.http.peers import Peers
 
 OWN: Final = "own"
-NO_SHARDS: Final[Mapping[str, Any]] = {"daemon": None, "daemons": {}, "shards": []}
+NO_SHARDS: Final[dict[str, Any]] = {"daemon": None, "daemons": {}, "shards": []}
 """The table of shards of a daemon without peers."""
 
 
