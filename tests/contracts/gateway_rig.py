@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
-
-import aiohttp
 
 from policies.model import PoolName, WorkloadName
 from policies.model.names import BackendName, RouteName
@@ -21,7 +18,7 @@ from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.config.kinds.gateway_routes import GatewayMetrics, GatewayRoute
 from scaler.ports import RouteActuator, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
-from tests.servers.chat import ChatServers, chat_servers
+from tests.servers.chat import ChatServers, chat_servers, send_chats
 from tests.servers.daemon import until
 from tests.servers.envoy import PATIENCE_S, EnvoyServer, cluster, envoy
 from tests.servers.gateway import GatewayController, gateway_controller
@@ -132,17 +129,7 @@ class GatewayRig(RouteRig):
 
     async def send(self, requests: int, model: str = "llama") -> list[int]:
         """Send requests, twenty at a time, and return their statuses."""
-        statuses: list[int] = []
-        async with aiohttp.ClientSession(headers={MODEL: model}) as http:
-
-            async def some(count: int) -> None:
-                for _ in range(count):
-                    async with http.post(f"{self.gateway.url}/v1/chat/completions", json={}) as response:
-                        await response.read()
-                        statuses.append(response.status)
-
-            await asyncio.gather(*(some(requests // 20) for _ in range(20)))
-        return statuses
+        return await send_chats(self.gateway.url, requests, {MODEL: model})
 
 
 @asynccontextmanager

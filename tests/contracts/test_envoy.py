@@ -24,7 +24,7 @@ from scaler.config.kinds.envoy import Envoy
 from scaler.ports import Conflict, Misconfigured, RouteActuator, Unavailable
 from scaler.routes.envoy import open_envoy
 from scaler.shared_resources import AdapterContext, Resources
-from tests.servers.chat import ChatServers, chat_servers
+from tests.servers.chat import ChatServers, chat_servers, send_chats
 from tests.servers.daemon import until
 from tests.servers.envoy import PATIENCE_S, EnvoyServer, cluster, envoy, needs_envoy
 
@@ -56,17 +56,7 @@ class Rig:
 
     async def send(self, requests: int) -> list[int]:
         """Send requests, twenty at a time, and return their statuses."""
-        statuses: list[int] = []
-        async with aiohttp.ClientSession() as http:
-
-            async def some(count: int) -> None:
-                for _ in range(count):
-                    async with http.post(f"{self.gateway.url}/v1/chat/completions", json={}) as response:
-                        await response.read()
-                        statuses.append(response.status)
-
-            await asyncio.gather(*(some(requests // 20) for _ in range(20)))
-        return statuses
+        return await send_chats(self.gateway.url, requests)
 
 
 @asynccontextmanager

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import aiohttp
 from aiohttp import web
 
 from tests.servers.exporter import vllm
@@ -95,3 +96,18 @@ async def chat_servers(network: int, count: int, awake: int | None = None) -> As
     app.router.add_route("*", "/{path:.*}", servers.handle)
     async with listening(app, host="0.0.0.0") as servers.port:
         yield servers
+
+
+async def send_chats(url: str, requests: int, headers: Mapping[str, str] | None = None) -> list[int]:
+    """Send chats, twenty at a time, and return their statuses."""
+    statuses: list[int] = []
+    async with aiohttp.ClientSession(headers=headers) as http:
+
+        async def some(count: int) -> None:
+            for _ in range(count):
+                async with http.post(f"{url}/v1/chat/completions", json={}) as response:
+                    await response.read()
+                    statuses.append(response.status)
+
+        await asyncio.gather(*(some(requests // 20) for _ in range(20)))
+    return statuses
