@@ -14,12 +14,14 @@ from policies.model import Fresh, PoolStatus
 from scaler.clock import SystemClock
 from scaler.ports import Actuator, Clock, Misconfigured, OutOfCapacity, PortError, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
+from tests.factories import DEADLINE_S
 from tests.patience import patience
 
-DEADLINE_S = 2.0
+HANG_S = 2.0
+"""Deadline of a call that gets no response. Seconds."""
 NOTICE_S = 2.0
 """Maximum time from a visible notice to its report. Seconds."""
-SETTLE_S = 15.0
+SETTLE_S = 30.0
 """Maximum time until a platform shows a write: a broken watch is retried within seconds. Seconds."""
 
 
@@ -99,9 +101,13 @@ class StatusContract(ABC):
         return SystemClock()
 
     @pytest.fixture
-    async def opened(self) -> AsyncIterator[tuple[ActuatorRig, Actuator]]:
+    def deadline_s(self) -> float:
+        return DEADLINE_S
+
+    @pytest.fixture
+    async def opened(self, deadline_s: float) -> AsyncIterator[tuple[ActuatorRig, Actuator]]:
         async with self.rig() as rig, Resources() as resources:
-            yield rig, await rig.open(AdapterContext(resources, self.clock(), DEADLINE_S))
+            yield rig, await rig.open(AdapterContext(resources, self.clock(), deadline_s))
 
     async def test_status_reports_desired_and_ready_replicas(self, opened: tuple[ActuatorRig, Actuator]) -> None:
         _, actuator = opened
@@ -114,7 +120,7 @@ class StatusContract(ABC):
         if not await rig.cut_short():
             pytest.skip("the rig cannot cut answers short")
         try:
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(HANG_S):
                 status = (await actuator.status()).value
         except (TimeoutError, Unavailable):
             return
@@ -192,7 +198,7 @@ class ActuatorContract(StatusContract):
         rig, actuator = opened
         observed = await settled(actuator, lambda s: s.desired == 2)
         await getattr(rig, fault)()
-        assert isinstance(await attempt(actuator, 9, observed), Unavailable)
+        assert isinstance(await attempt(actuator, 9, observed, HANG_S), Unavailable)
         await rig.recover()
         size = await rig.size()
         assert (await settled(actuator, lambda s: s.desired == size)).desired == size
@@ -220,7 +226,7 @@ class ActuatorContract(StatusContract):
         if not await rig.lose_response():
             pytest.skip("the rig cannot lose answers")
         before = await rig.writes()
-        assert isinstance(await attempt(actuator, 9, observed), Unavailable)
+        assert isinstance(await attempt(actuator, 9, observed, HANG_S), Unavailable)
         await rig.recover()
         await settled(actuator, lambda s: s.desired == 9)
         assert (await rig.writes(), await rig.size()) == (before + 1, 9)
@@ -244,7 +250,7 @@ class ActuatorContract(StatusContract):
         rig, actuator = opened
         observed = await settled(actuator, lambda s: s.desired == 2)
         await getattr(rig, fault)()
-        await attempt(actuator, 4, observed)
+        await attempt(actuator, 4, observed, HANG_S)
         await rig.recover()
         for _ in range(20):
             if await attempt(actuator, 4, await settled(actuator, lambda _: True)) is None:
@@ -253,10 +259,12 @@ class ActuatorContract(StatusContract):
         assert await rig.size() == 4
 
 
-async def attempt(actuator: Actuator, replicas: int, status: PoolStatus) -> PortError | None:
+async def attempt(
+    actuator: Actuator, replicas: int, status: PoolStatus, limit_s: float = DEADLINE_S
+) -> PortError | None:
     """Return the error of a resize; None without one."""
     try:
-        async with asyncio.timeout(DEADLINE_S):
+        async with asyncio.timeout(limit_s):
             await actuator.resize(replicas, status)
     except TimeoutError:
         return Unavailable("no answer within the deadline")

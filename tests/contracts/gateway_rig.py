@@ -18,6 +18,7 @@ from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.config.kinds.gateway_routes import GatewayMetrics, GatewayRoute
 from scaler.ports import RouteActuator, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
+from tests.factories import DEADLINE_S
 from tests.servers.chat import ChatServers, chat_servers, send_chats
 from tests.servers.daemon import until
 from tests.servers.envoy import PATIENCE_S, EnvoyServer, cluster, envoy
@@ -70,7 +71,7 @@ class RouteRig:
             "overflow": Overflow(),
         }
         spec = self.kind.spec({**own, **self.kind.settings, **settings})
-        context = AdapterContext(self.resources, SystemClock(), 10.0)
+        context = AdapterContext(self.resources, SystemClock(), DEADLINE_S)
         return await open_route(spec, context, WorkloadName("llm"), RouteName("chat"))
 
     def path(self, name: str = "chat") -> str:

@@ -24,6 +24,7 @@ from scaler.config.kinds.envoy import Envoy
 from scaler.ports import Conflict, Misconfigured, RouteActuator, Unavailable
 from scaler.routes.envoy import open_envoy
 from scaler.shared_resources import AdapterContext, Resources
+from tests.factories import DEADLINE_S
 from tests.servers.chat import ChatServers, chat_servers, send_chats
 from tests.servers.daemon import until
 from tests.servers.envoy import PATIENCE_S, EnvoyServer, cluster, envoy, needs_envoy
@@ -72,7 +73,7 @@ async def rig(folder: Path) -> AsyncIterator[Rig]:
                 own = {"file": str(gateway.file), "admin_url": gateway.admin_url, "overflow": Overflow()}
                 spec = Envoy(**{"backends": backends, **own, **settings})
                 return await open_envoy(
-                    spec, AdapterContext(resources, SystemClock(), 5.0), WorkloadName("llm"), RouteName("chat")
+                    spec, AdapterContext(resources, SystemClock(), DEADLINE_S), WorkloadName("llm"), RouteName("chat")
                 )
 
             route = await open_route()

@@ -13,6 +13,7 @@ from scaler.adapters import open_pool
 from scaler.clock import SystemClock
 from scaler.clouds.aws.account import AwsAccount, AwsNotices
 from scaler.shared_resources import AdapterContext, Resources
+from tests.factories import DEADLINE_S
 from tests.servers.aws import REGION, Aws, aws
 from tests.servers.aws_compute import Compute, compute
 from tests.servers.aws_world import InstanceSet, World
@@ -55,7 +56,7 @@ async def aws_environment() -> AsyncIterator[AwsEnvironment]:
     """Open an empty account."""
     world = World()
     async with aws() as cloud, compute(world, cloud.url) as endpoint, Resources() as resources:
-        yield AwsEnvironment(world, cloud, endpoint, resources, AdapterContext(resources, SystemClock(), 5.0))
+        yield AwsEnvironment(world, cloud, endpoint, resources, AdapterContext(resources, SystemClock(), DEADLINE_S))
 
 
 async def read_status(pool: Any) -> PoolStatus:

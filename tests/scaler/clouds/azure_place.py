@@ -14,6 +14,7 @@ from scaler.adapters import open_pool
 from scaler.config.kinds.azure_pools import AksAgentPool, Vmss, VmssStandbyPool
 from scaler.ports import Clock
 from scaler.shared_resources import AdapterContext, Resources
+from tests.factories import DEADLINE_S
 from tests.servers.azure import Azure, Events, azure, scheduled_events
 from tests.servers.azure_compute import NODES, ScaleSet
 from tests.servers.azure_managed import AgentPool
@@ -66,7 +67,7 @@ async def azure_environment(folder: Path, *, at_once: bool = False) -> AsyncIter
         if at_once:
             hasty(resources)
         typed_clock: Clock = clock
-        yield AzureEnvironment(cloud, AdapterContext(resources, typed_clock, 5.0), resources, clock, events)
+        yield AzureEnvironment(cloud, AdapterContext(resources, typed_clock, DEADLINE_S), resources, clock, events)
 
 
 def serving(cloud: Azure, count: int, name: str = "h100", **more: Any) -> ScaleSet:

@@ -14,6 +14,7 @@ from scaler.clock import SystemClock
 from scaler.ports import Actuator
 from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import settled
+from tests.factories import DEADLINE_S
 from tests.servers.gcp import PROJECT, Gcp, gcp
 from tests.servers.gcp_compute import Mig
 from tests.servers.spoiling import hasty
@@ -68,7 +69,7 @@ async def gcp_environment(folder: Path, *, at_once: bool = False) -> AsyncIterat
         if at_once:
             hasty(resources)
         cloud.vertex.now = cloud.run.now = clock.now
-        yield GcpEnvironment(cloud, AdapterContext(resources, clock, 5.0), clock)
+        yield GcpEnvironment(cloud, AdapterContext(resources, clock, DEADLINE_S), clock)
 
 
 async def read_status(actuator: Actuator, until: Callable[[PoolStatus], bool] = lambda _: True) -> PoolStatus:

@@ -18,6 +18,7 @@ from scaler.clouds.aws.account import AwsAccount
 from scaler.config.kinds.aws_sources import Sqs
 from scaler.ports import Misconfigured, Source, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
+from tests.factories import DEADLINE_S
 from tests.servers.aws import ACCOUNT, KEYS, REGION, Aws, aws, isolate, web_token
 from tests.servers.aws_fault import Front, front
 from tests.servers.pod_identity import pod_identity
@@ -47,7 +48,12 @@ class AwsSetup:
         return str(file)
 
     async def open(
-        self, queue: str | None = None, region: str | None = None, *, oldest_age: bool = False, deadline_s: float = 5.0
+        self,
+        queue: str | None = None,
+        region: str | None = None,
+        *,
+        oldest_age: bool = False,
+        deadline_s: float = DEADLINE_S,
     ) -> Source:
         account = AwsAccount(region=region, endpoint_url=self.front.url)
         spec = Sqs(queue_url=queue or self.queue, account=account, oldest_age=oldest_age)

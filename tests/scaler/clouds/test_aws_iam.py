@@ -22,6 +22,7 @@ from scaler.config.kinds.sagemaker_pools import SageMakerInferenceComponent, Sag
 from scaler.ports import Misconfigured, OutOfCapacity
 from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import settled
+from tests.factories import DEADLINE_S
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
 from tests.servers.aws_compute import compute
 from tests.servers.aws_events import event_queue, warn
@@ -200,7 +201,7 @@ async def sample_as(
         for metric in ("ApproximateAgeOfOldestMessage", "ApproximateNumberOfGroupsWithInflightMessages"):
             cloud.metric(queue, metric, 5, clock.now() - 120)
         async with cloud.authentication_enforced():
-            source = await open_source(spec, AdapterContext(resources, clock, 5.0))
+            source = await open_source(spec, AdapterContext(resources, clock, DEADLINE_S))
             return dict(await source.sample()), aws_front
 
 

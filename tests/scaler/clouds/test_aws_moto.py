@@ -16,6 +16,7 @@ from scaler.clouds.aws.account import AwsAccount
 from scaler.config.kinds.aws_pools import Asg, AsgWarmPool, Ec2Fleet, Ec2InstantFleet, EksNodeGroup
 from scaler.ports import Misconfigured
 from scaler.shared_resources import AdapterContext, Resources
+from tests.factories import DEADLINE_S
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
 
 pytestmark = pytest.mark.slow
@@ -58,7 +59,7 @@ class Moto:
 async def moto(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Moto]:
     isolate(monkeypatch, tmp_path, **KEYS)
     async with aws() as cloud, Resources() as resources:
-        yield Moto(cloud, AdapterContext(resources, SystemClock(), 20.0))
+        yield Moto(cloud, AdapterContext(resources, SystemClock(), DEADLINE_S))
 
 
 async def read_status(pool: Any) -> PoolStatus:

@@ -22,6 +22,7 @@ from scaler.config.kinds.aws_sources import CloudWatch, CloudWatchMetric, Sqs
 from scaler.config.kinds.sagemaker_pools import SageMakerInferenceComponent, SageMakerVariant
 from scaler.ports import PortError
 from scaler.shared_resources import AdapterContext, Resources
+from tests.factories import DEADLINE_S
 from tests.scaler.clouds.aws_place import FLEET, A, AwsEnvironment, B
 from tests.servers.aws import KEYS, REGION, aws, isolate
 from tests.servers.aws_cloudwatch import cloudwatch
@@ -69,7 +70,9 @@ async def lanes(
             endpoint = await stack.enter_async_context(compute(World(), cloud.url))
             resources = hasty(await stack.enter_async_context(Resources()))
             clock = Ahead()
-            env = AwsEnvironment(endpoint.world, cloud, endpoint, resources, AdapterContext(resources, clock, 5.0))
+            env = AwsEnvironment(
+                endpoint.world, cloud, endpoint, resources, AdapterContext(resources, clock, DEADLINE_S)
+            )
             opened.append(Lane(endpoint, await arrange(env), clock, holds, optional))
         yield opened
 
@@ -291,7 +294,8 @@ async def test_malformed_responses_of_cloudwatch() -> None:
         account = AwsAccount(region=REGION, endpoint_url=server.url)
         metric = CloudWatchMetric(namespace="AWS/SageMaker", metric="Concurrency")
         source = await open_source(
-            CloudWatch(metrics={"concurrency": metric}, account=account), AdapterContext(hasty(resources), clock, 5.0)
+            CloudWatch(metrics={"concurrency": metric}, account=account),
+            AdapterContext(hasty(resources), clock, DEADLINE_S),
         )
 
         async def sample() -> Any:
@@ -307,7 +311,7 @@ async def test_malformed_responses_of_cloudwatch() -> None:
 async def test_malformed_events_of_the_notice_queue() -> None:
     """The reader continues after any event."""
     async with aws() as cloud, Resources() as resources:
-        context = AdapterContext(resources, Ahead(), 5.0)
+        context = AdapterContext(resources, Ahead(), DEADLINE_S)
         sqs = await service(context, "sqs", AwsAccount(region=REGION, endpoint_url=cloud.url))
         events = EventQueueReader(sqs, "http://127.0.0.1/1/notices", await board(context), context.clock)
         detail = {"instance-id": "i-1", "instance-action": "terminate"}

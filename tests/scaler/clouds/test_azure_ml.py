@@ -15,6 +15,7 @@ from scaler.clouds.azure.online_deployments import READ_S
 from scaler.config.kinds.azure_managed_pools import AzureMlDeployment
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
+from tests.factories import DEADLINE_S
 from tests.fakes import HeldClock
 from tests.patience import patience
 from tests.scaler.clouds.azure_place import AzureEnvironment, azure_environment
@@ -313,7 +314,7 @@ async def test_setting_is_taken_over_before_the_first_write_and_given_back(
 async def test_setting_is_given_back_once_no_pool_uses_it(env: AzureEnvironment, h100: Deployment) -> None:
     setting, clock = Setting(env.cloud, h100.path).register(), HeldClock()
     async with Resources() as resources:
-        env.context = AdapterContext(resources, clock, 5.0)
+        env.context = AdapterContext(resources, clock, DEADLINE_S)
         pool = await opened(env, native="take_over")
         assert await resize(env, pool, 3) is None
         for _ in range(2):

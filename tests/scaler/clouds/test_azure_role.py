@@ -17,6 +17,7 @@ from scaler.config.kinds.azure_pools import AksAgentPool, Vmss, VmssStandbyPool
 from scaler.config.kinds.azure_sources import AzureMonitor, ServiceBus
 from scaler.ports import Misconfigured, Permit
 from scaler.shared_resources import AdapterContext, Resources
+from tests.factories import DEADLINE_S
 from tests.servers.azure import SUBSCRIPTION, Azure, azure
 from tests.servers.azure_bus import Bus, Counted, bus
 from tests.servers.azure_compute import NODES, ScaleSet, reserve
@@ -123,7 +124,7 @@ async def test_role_grants_exactly_the_called_permissions(tmp_path: Path) -> Non
     async with azure(tmp_path) as cloud, bus(cloud.tls) as namespace, Resources() as resources:
         sets = create_resources(cloud, namespace)
         cloud.granted = tuple(GRANTED)
-        permits = await use_all_adapters(cloud, namespace, AdapterContext(resources, SystemClock(), 10.0), sets)
+        permits = await use_all_adapters(cloud, namespace, AdapterContext(resources, SystemClock(), DEADLINE_S), sets)
         called = {operation for _, operation, _ in resources.calls.results}
         assert sorted(called) == sorted(GRANTED)
         actions = {p.action for p in permits}
@@ -150,7 +151,7 @@ async def test_missing_permission_is_named_with_its_remedy(tmp_path: Path, actio
         sets = create_resources(cloud, namespace)
         cloud.granted = tuple(a for a in GRANTED if a != action)
         with pytest.raises(Misconfigured, match=r"azure-role\.json") as raised:
-            await use_all_adapters(cloud, namespace, AdapterContext(resources, SystemClock(), 10.0), sets)
+            await use_all_adapters(cloud, namespace, AdapterContext(resources, SystemClock(), DEADLINE_S), sets)
         assert action in str(raised.value)
 
 
@@ -160,7 +161,7 @@ async def test_check_live_reports_missing_permissions(tmp_path: Path) -> None:
         cloud.granted = ("Microsoft.Authorization/*/read", "microsoft.compute/*/read")
         spec = Vmss(resource_group="llm", name="h100", account=cloud.account())
         pool: Any = await open_pool(
-            spec, AdapterContext(resources, SystemClock(), 10.0), WorkloadName("llm"), PoolName("gpus")
+            spec, AdapterContext(resources, SystemClock(), DEADLINE_S), WorkloadName("llm"), PoolName("gpus")
         )
         permits = {p.action: p.granted for p in await pool.permits()}
         assert permits["Microsoft.Compute/virtualMachineScaleSets/read"] is True
@@ -175,7 +176,7 @@ async def test_zero_is_absent_without_permission_to_read_metrics(tmp_path: Path)
         spec = ServiceBus(
             namespace=f"127.0.0.1:{namespace.port}", queue="prompts", resource_group="llm", account=cloud.account()
         )
-        source = await open_source(spec, AdapterContext(resources, SystemClock(), 10.0))
+        source = await open_source(spec, AdapterContext(resources, SystemClock(), DEADLINE_S))
         reading = (await source.sample())["visible"]
         assert isinstance(reading, Absent)
         assert "Microsoft.Insights/metrics/read" in reading.reason

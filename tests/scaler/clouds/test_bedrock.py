@@ -167,9 +167,9 @@ async def test_a_committed_throughput_is_not_deleted_before_its_end(env: AwsEnvi
 
 @pytest.mark.slow
 async def test_a_lost_response_buys_nothing_twice(env: AwsEnvironment, bedrock: Bedrock) -> None:
+    env.context.deadline_s = 5.0
     pool = await open_pool(env, term_h=730.0)
     bedrock.unlisted.add(f"claude-{spec(term_h=730.0).plan_id}")
-    env.context.deadline_s = 0.5
     env.endpoint.lost = True
     assert isinstance((await tick(pool, 2))[1], Unavailable)
     env.endpoint.lost = False

@@ -21,6 +21,7 @@ from scaler.config.kinds.prometheus import Prometheus
 from scaler.ports import MAX_MESSAGE, PortError, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
 from scaler.sources.prometheus import open_prometheus
+from tests.factories import DEADLINE_S
 from tests.servers.exporter import Engine, exporter, gauges
 from tests.servers.http_fault import Front, http_front
 from tests.servers.spoiling import STRANGE, spoiled, spots, unwritable
@@ -38,7 +39,7 @@ JSON: Final = st.recursive(
 @pytest.fixture
 async def opening() -> AsyncIterator[AdapterContext]:
     async with Resources() as resources:
-        yield AdapterContext(resources, SystemClock(), 20.0)
+        yield AdapterContext(resources, SystemClock(), DEADLINE_S)
 
 
 @pytest.mark.slow

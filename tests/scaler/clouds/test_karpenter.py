@@ -17,6 +17,7 @@ from scaler.config.kinds.kubernetes import CapacityBuffer, KarpenterNodePool
 from scaler.ports import Misconfigured
 from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import settled
+from tests.factories import DEADLINE_S
 from tests.fakes import ManualClock
 from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
 from tests.servers.kube_objects import claim, event, node
@@ -42,7 +43,7 @@ async def fake() -> AsyncIterator[FakeKube]:
 @pytest.fixture
 async def context() -> AsyncIterator[AdapterContext]:
     async with Resources() as resources:
-        yield AdapterContext(resources, ManualClock(), 5.0)
+        yield AdapterContext(resources, ManualClock(), DEADLINE_S)
 
 
 @pytest.fixture

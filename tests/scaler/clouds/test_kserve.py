@@ -15,6 +15,7 @@ from scaler.leases.fence import writing_under
 from scaler.ports import Conflict, Misconfigured
 from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import settled
+from tests.factories import DEADLINE_S
 from tests.fakes import ManualClock
 from tests.scaler.clouds.kserve_place import CLASS, LLM, KServePlace, kserve_place, owners
 from tests.scaler.leases.test_fence import Lease
@@ -41,7 +42,7 @@ async def opened(place: KServePlace) -> AsyncIterator[Open]:
     async with Resources() as resources:
 
         async def opening(**settings: Any) -> KServeResizer:
-            return await place.open(AdapterContext(resources, ManualClock(), 5.0), **settings)
+            return await place.open(AdapterContext(resources, ManualClock(), DEADLINE_S), **settings)
 
         yield opening
 

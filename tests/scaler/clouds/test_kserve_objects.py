@@ -18,6 +18,7 @@ from scaler.kubernetes_events import Regarding, object_of
 from scaler.ports import Misconfigured, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import settled
+from tests.factories import DEADLINE_S
 from tests.servers.kube_fake import kube_fake, write_kubeconfig
 from tests.servers.kube_objects import put_deployment
 
@@ -115,7 +116,7 @@ async def test_size_is_written_once_where_the_response_is_lost(tmp_path: Path) -
         cluster = KubeCluster(kubeconfig=str(write_kubeconfig(tmp_path / "kubeconfig", fake.port)))
         spec = KServe(name="llm", cluster=cluster, **LLM)
         pool = await open_kserve(
-            spec, AdapterContext(resources, SystemClock(), 5.0), WorkloadName("chat"), PoolName("gpus")
+            spec, AdapterContext(resources, SystemClock(), DEADLINE_S), WorkloadName("chat"), PoolName("gpus")
         )
         observed = await settled(pool, lambda s: s.ready == 2)
         fake.loses = True

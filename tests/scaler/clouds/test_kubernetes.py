@@ -15,6 +15,7 @@ from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.ports import Conflict
 from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import settled
+from tests.factories import DEADLINE_S
 from tests.fakes import ManualClock
 from tests.servers.control_plane import why_not
 from tests.servers.kube_places import ENGINES, Place, fake_place, real_place
@@ -54,7 +55,7 @@ async def opened(place: Place, clock: ManualClock) -> AsyncIterator[Open]:
                 cluster=KubeCluster(kubeconfig=str(place.kubeconfig)),
             )
             return await open_kubernetes(
-                spec, AdapterContext(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus")
+                spec, AdapterContext(resources, clock, DEADLINE_S), WorkloadName("chat"), PoolName("gpus")
             )
 
         yield opening

@@ -13,6 +13,7 @@ from scaler.adapters import open_pool
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.config.kinds.kubernetes import CapacityBuffer, KarpenterNodePool, Kubernetes
 from scaler.shared_resources import AdapterContext, Resources
+from tests.factories import DEADLINE_S
 from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
 from tests.servers.kube_objects import claim, event, node, put_deployment
 from tests.servers.spoiling import GONE, Ahead, Lane, Mangle, same_pool_or_fair, spoil_everything
@@ -46,7 +47,9 @@ def status_of(spec: Any, clock: Ahead) -> Callable[[], Awaitable[Any]]:
 
     async def ask() -> Any:
         async with Resources() as resources:
-            pool = await open_pool(spec, AdapterContext(resources, clock, 5.0), WorkloadName("chat"), PoolName("pool"))
+            pool = await open_pool(
+                spec, AdapterContext(resources, clock, DEADLINE_S), WorkloadName("chat"), PoolName("pool")
+            )
             return (await pool.status()).value
 
     return ask

@@ -20,6 +20,7 @@ from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.ports import Misconfigured, PortError, Throttled, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import settled
+from tests.factories import DEADLINE_S
 from tests.fakes import ManualClock
 from tests.servers.kube_fake import Served, write_kubeconfig
 from tests.servers.kube_places import FakePlace, fake_place
@@ -47,7 +48,7 @@ async def opened(place: FakePlace, clock: ManualClock) -> AsyncIterator[Open]:
             cluster = KubeCluster(kubeconfig=str(place.kubeconfig))
             spec = Kubernetes(name=name, object_kind=kind, api_version=version, cluster=cluster)
             return await open_kubernetes(
-                spec, AdapterContext(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus")
+                spec, AdapterContext(resources, clock, DEADLINE_S), WorkloadName("chat"), PoolName("gpus")
             )
 
         yield opening
@@ -254,7 +255,7 @@ async def test_a_throttled_read_has_a_retry_pause(place: FakePlace) -> None:
     place.fake.throttled = True
     async with Resources() as resources:
         spec = Kubernetes(name="llm", cluster=KubeCluster(kubeconfig=str(place.kubeconfig)))
-        opening = AdapterContext(resources, SystemClock(), 5.0)
+        opening = AdapterContext(resources, SystemClock(), DEADLINE_S)
         actuator = await open_kubernetes(spec, opening, WorkloadName("chat"), PoolName("gpus"))
         with pytest.raises(Throttled) as caught:
             await actuator.status()
@@ -469,7 +470,9 @@ async def test_invalid_kubeconfig_is_refused_at_startup(
     spec = Kubernetes(name="llm", cluster=KubeCluster(kubeconfig=str(path), context=context))
     async with Resources() as resources:
         with pytest.raises(Misconfigured, match=says):
-            await open_kubernetes(spec, AdapterContext(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
+            await open_kubernetes(
+                spec, AdapterContext(resources, clock, DEADLINE_S), WorkloadName("chat"), PoolName("gpus")
+            )
 
 
 async def test_cancelled_caller_does_not_cancel_the_shared_call() -> None:

@@ -15,6 +15,7 @@ from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import NOTICE_S, settled
+from tests.factories import DEADLINE_S
 from tests.patience import patience
 from tests.servers.control_plane import why_not
 from tests.servers.kube_real import KubeNamespace, kube_namespace
@@ -42,7 +43,7 @@ async def place() -> AsyncIterator[KubeNamespace]:
 @pytest.fixture
 async def context() -> AsyncIterator[AdapterContext]:
     async with Resources() as resources:
-        yield AdapterContext(resources, SystemClock(), 5.0)
+        yield AdapterContext(resources, SystemClock(), DEADLINE_S)
 
 
 @pytest.fixture

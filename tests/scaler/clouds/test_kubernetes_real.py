@@ -23,6 +23,7 @@ from scaler.kubernetes_events import Notice, Regarding
 from scaler.ports import Misconfigured, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import settled
+from tests.factories import DEADLINE_S
 from tests.fakes import ManualClock
 from tests.servers.control_plane import SCALER, why_not
 from tests.servers.kube_places import RealPlace, real_place
@@ -114,7 +115,7 @@ async def test_a_rotated_service_account_token_is_used_at_once(
     (tmp_path / "token").write_text("expired")
     (tmp_path / "ca.crt").write_bytes(plane.certificate.read_bytes())
     environ = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(plane.port)}
-    session = Session(AdapterContext(Resources(), clock, 5.0), in_pod(environ, tmp_path))
+    session = Session(AdapterContext(Resources(), clock, DEADLINE_S), in_pod(environ, tmp_path))
     path = place.kube_namespace.path("deployments", "llm")
     with pytest.raises(Misconfigured, match="rejects the daemon's credentials"):
         await session.call("get", "GET", path, 5.0)
@@ -132,7 +133,7 @@ async def test_a_server_with_another_certificate_is_misconfigured(
     spec = Kubernetes(name="llm", cluster=KubeCluster(kubeconfig=str(tmp_path / "kubeconfig")))
     async with Resources() as resources:
         actuator = await open_kubernetes(
-            spec, AdapterContext(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus")
+            spec, AdapterContext(resources, clock, DEADLINE_S), WorkloadName("chat"), PoolName("gpus")
         )
         with pytest.raises(Misconfigured, match="certificate is not trusted"):
             await actuator.status()
@@ -158,11 +159,11 @@ async def test_shipped_roles_permit_exactly_the_calls(place: RealPlace, opened: 
             draining(place),
         ):
             actuator_of_chat: Any = await open_pool(
-                pool, AdapterContext(resources, clock, 5.0), WorkloadName("chat"), PoolName("other")
+                pool, AdapterContext(resources, clock, DEADLINE_S), WorkloadName("chat"), PoolName("other")
             )
             await actuator_of_chat.resize(1, await settled(actuator_of_chat, lambda s: s.desired in {2, 4}))
             assert not [permit for permit in await actuator_of_chat.permits() if permit.granted is not True]
-        writer = await open_writer(AdapterContext(resources, clock, 5.0), cluster_of(place))
+        writer = await open_writer(AdapterContext(resources, clock, DEADLINE_S), cluster_of(place))
         notice = Notice(Regarding("apps/v1", "Deployment", place.namespace, "llm"), "ScaledOut", "2 -> 3 replicas")
         writer.put(notice)
         await asyncio.sleep(1)

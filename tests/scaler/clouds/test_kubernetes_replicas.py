@@ -19,6 +19,7 @@ from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.ports import Permit
 from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import NOTICE_S, settled
+from tests.factories import DEADLINE_S
 from tests.fakes import ManualClock
 from tests.patience import patience
 from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
@@ -42,7 +43,7 @@ async def fake() -> AsyncIterator[FakeKube]:
 @pytest.fixture
 async def context(clock: ManualClock) -> AsyncIterator[AdapterContext]:
     async with Resources() as resources:
-        yield AdapterContext(resources, clock, 5.0)
+        yield AdapterContext(resources, clock, DEADLINE_S)
 
 
 @pytest.fixture

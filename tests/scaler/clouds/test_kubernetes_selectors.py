@@ -13,6 +13,7 @@ from scaler.clouds.kubernetes.nodes import machine_of, market_of
 from scaler.clouds.kubernetes.pods import pods
 from scaler.clouds.kubernetes.selectors import Selector, Term, parse_label_selector, parse_selector_text
 from scaler.shared_resources import AdapterContext, Resources
+from tests.factories import DEADLINE_S
 from tests.fakes import ManualClock
 from tests.servers.kube_fake import kube_fake, write_kubeconfig
 
@@ -101,7 +102,7 @@ async def test_selectors_follow_pods_that_are_added_and_removed(tmp_path: Path, 
         parse_selector_text(text) for text in ("app=a", "app=b", "app=a,tier in (x,y)", "tier", "!tier", "app in (a,b)")
     ]
     async with kube_fake() as fake, Resources() as resources:
-        context = AdapterContext(resources, ManualClock(), 5.0)
+        context = AdapterContext(resources, ManualClock(), DEADLINE_S)
         cluster = KubeCluster(kubeconfig=str(write_kubeconfig(tmp_path / "kubeconfig", fake.port)))
         followed = await pods(context, await session.session(context, cluster), cluster, "nowhere")
         present: dict[str, dict[str, str]] = {}

@@ -26,6 +26,7 @@ from scaler.config.kinds.kserve import KServe
 from scaler.config.kinds.kubernetes import CapacityBuffer, KarpenterNodePool, Kubernetes
 from scaler.ports import Misconfigured, PortError, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
+from tests.factories import DEADLINE_S
 from tests.fakes import ManualClock
 from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
 from tests.servers.kube_objects import claim, event, node, put_deployment, ready_pod
@@ -205,7 +206,7 @@ async def ask(kubeconfig: Path) -> None:
         CapacityBuffer(name="room", tier="warm_node", cluster=cluster),
     )
     async with Resources() as resources:
-        context = AdapterContext(resources, ManualClock(), 5.0)
+        context = AdapterContext(resources, ManualClock(), DEADLINE_S)
         for pool in pools:
             opened: Any = await open_pool(pool, context, WorkloadName("chat"), PoolName("pool"))
             with contextlib.suppress(PortError):

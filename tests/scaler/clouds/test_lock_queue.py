@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scaler.clouds.lock_queue import PLACE_S, LockQueue, lock_queue
 from scaler.ports import Conflict, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
+from tests.factories import DEADLINE_S
 from tests.fakes import ManualClock
 
 POOLS = ("a", "b", "c", "d")
@@ -131,7 +132,7 @@ async def test_cancelled_write_releases_the_lock() -> None:
 
 async def test_all_pools_of_the_daemon_share_one_queue() -> None:
     async with Resources() as resources:
-        contexts = [AdapterContext(resources, ManualClock(), 5.0) for _ in range(2)]
+        contexts = [AdapterContext(resources, ManualClock(), DEADLINE_S) for _ in range(2)]
         one, other = [await lock_queue(c, ("sagemaker", "chat"), "endpoint chat") for c in contexts]
         assert one is other
         assert one is not await lock_queue(contexts[0], ("sagemaker", "batch"), "endpoint batch")

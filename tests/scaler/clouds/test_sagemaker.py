@@ -18,6 +18,7 @@ from scaler.clouds.aws.errors import error_of_code
 from scaler.config.kinds.sagemaker_pools import SageMakerInferenceComponent, SageMakerVariant
 from scaler.ports import Conflict, Misconfigured, OutOfQuota, PortError, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
+from tests.factories import DEADLINE_S
 from tests.fakes import HeldClock
 from tests.patience import patience
 from tests.scaler.clouds.aws_place import AwsEnvironment, aws_environment, read_status
@@ -177,6 +178,7 @@ async def test_unhealthy_container_needs_a_person(env: AwsEnvironment, chat: End
 
 
 async def test_resize_whose_response_was_lost_fails_late(env: AwsEnvironment, chat: Endpoint) -> None:
+    env.context.deadline_s = 5.0
     pool = await open_variant(env)
     chat.variants[0].capacity = 2
     observed = await read_status(pool)
@@ -323,7 +325,7 @@ async def test_native_autoscaler_is_suspended_before_the_first_write_and_given_b
 ) -> None:
     found = dict(target.flags)
     async with Resources() as resources:
-        env.context = AdapterContext(resources, SystemClock(), 5.0)
+        env.context = AdapterContext(resources, SystemClock(), DEADLINE_S)
         pool = await open_variant(env, native="take_over")
         target.wanted = 4
         await read_status(pool)
@@ -339,7 +341,7 @@ async def test_native_autoscaler_is_suspended_before_the_first_write_and_given_b
 async def test_native_autoscaler_is_given_back_once_no_pool_uses_it(env: AwsEnvironment, target: Scalable) -> None:
     clock = HeldClock()
     async with Resources() as resources:
-        env.context = AdapterContext(resources, clock, 5.0)
+        env.context = AdapterContext(resources, clock, DEADLINE_S)
         pool = await open_variant(env, native="take_over")
         assert await resize(pool, 3) is None
         for _ in range(2):

@@ -27,6 +27,7 @@ from scaler.leases.protocol import Claim, Origin, Record
 from scaler.leases.store import LeaseStore
 from scaler.ports import Conflict, Misconfigured, Permit, PortError, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
+from tests.factories import DEADLINE_S
 from tests.servers.daemon import until
 from tests.servers.postgresql import INITDB, USER, execute, postgres
 
@@ -127,7 +128,7 @@ async def test_documented_statements_create_both_tables(url: str) -> None:
         assert (await store.put(SHARD, claim("a"))).holder == "a"
     server = PostgreSqlServer(host="127.0.0.1", port=URL(url).port or 0, database="postgres", username="forescale")
     async with Resources() as resources:
-        context = AdapterContext(resources, SystemClock(), 5.0)
+        context = AdapterContext(resources, SystemClock(), DEADLINE_S)
         snapshots = await open_snapshots(SnapshotSettings(server=server), "forescale", context)
         await snapshots.write(WorkloadName("chat"), "me", "text")
         assert len(await snapshots.read([WorkloadName("chat")])) == 1

@@ -26,6 +26,7 @@ from scaler.snapshots.codec import MAX_CHARS
 from scaler.snapshots.objects import FEW, SnapshotObjects
 from scaler.snapshots.opening import open_snapshots, snapshot_permits
 from scaler.telemetry.health import Health
+from tests.factories import DEADLINE_S
 from tests.scaler.snapshots.places import AZURE_ACTIONS, GCP_PERMISSIONS, PLACES
 from tests.servers import gcp_storage
 from tests.servers.aws import REGION
@@ -181,6 +182,6 @@ async def test_live_check_of_the_other_clouds_names_missing_permissions(
 async def test_live_check_of_a_directory_names_the_one_that_exists(tmp_path: Path) -> None:
     settings = SnapshotSettings(directory=str(tmp_path / "new" / "shared"))
     async with Resources() as resources:
-        context = AdapterContext(resources, SystemClock(), 10.0)
+        context = AdapterContext(resources, SystemClock(), DEADLINE_S)
         permits = await snapshot_permits(DaemonSpec(snapshots=settings), context)
     assert [(p.action, p.granted) for p in permits] == [(f"read {tmp_path}", True), (f"write to {tmp_path}", True)]

@@ -19,6 +19,7 @@ from scaler.clouds.aws.metrics import Query, metrics
 from scaler.config.kinds.aws_sources import CloudWatch, CloudWatchMetric
 from scaler.ports import Misconfigured
 from scaler.shared_resources import AdapterContext, Resources
+from tests.factories import DEADLINE_S
 from tests.servers.aws import KEYS, REGION, isolate
 from tests.servers.aws_cloudwatch import CloudWatchServer, cloudwatch
 
@@ -52,7 +53,7 @@ class SourceEnvironment:
     async def open(self, **metrics_by_quantity: CloudWatchMetric) -> Any:
         return await open_source(
             CloudWatch(metrics=metrics_by_quantity, account=self.account),
-            AdapterContext(self.resources, self.clock, 5.0),
+            AdapterContext(self.resources, self.clock, DEADLINE_S),
         )
 
 
@@ -167,7 +168,7 @@ async def test_metric_shared_by_two_workloads_is_queried_once(env: SourceEnviron
 
 async def test_urgent_read_does_not_wait_for_the_batch(env: SourceEnvironment) -> None:
     env.server.put("m", 1_800_000_000 - 60, 7)
-    batch = await metrics(AdapterContext(env.resources, SystemClock(), 5.0), env.account, 60)
+    batch = await metrics(AdapterContext(env.resources, SystemClock(), DEADLINE_S), env.account, 60)
     query = Query("LLM", "m", (), "Average", 60)
     at, sample = await batch.get(query, urgent=True)
     assert datetime.fromtimestamp(at, UTC).year >= 2026
@@ -204,7 +205,7 @@ async def test_a_missing_metric_does_not_hide_the_others(env: SourceEnvironment)
 async def test_sagemaker_preset_reads_each_metric_in_its_own_resolution(env: SourceEnvironment) -> None:
     match = {"InferenceComponentName": "llama"}
     spec = CloudWatch(preset="sagemaker_inference_component", match=match, account=env.account)
-    source = await open_source(spec, AdapterContext(env.resources, env.clock, 5.0))
+    source = await open_source(spec, AdapterContext(env.resources, env.clock, DEADLINE_S))
     env.server.put("ConcurrentRequestsPerCopy", 1_800_000_010, 7)
     readings = await source.sample()
     assert readings["concurrent_requests_per_replica"] == Fresh(7.0, 1_800_000_010)

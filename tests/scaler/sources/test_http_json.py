@@ -13,6 +13,7 @@ from scaler.clock import SystemClock
 from scaler.config.kinds.http_json import HttpJson
 from scaler.shared_resources import AdapterContext, Resources
 from scaler.sources.http_json import find
+from tests.factories import DEADLINE_S
 from tests.servers.site import listening
 
 DOCUMENT: dict[str, Any] = {
@@ -58,7 +59,7 @@ async def read(**settings: Any) -> Any:
     app.router.add_get("/stats", stats)
     async with listening(app) as port, Resources() as resources:
         spec = HttpJson(url=f"http://127.0.0.1:{port}/stats", **settings)
-        return await (await open_source(spec, AdapterContext(resources, SystemClock(), 5.0))).sample()
+        return await (await open_source(spec, AdapterContext(resources, SystemClock(), DEADLINE_S))).sample()
 
 
 async def test_values_have_their_unit_and_the_time_of_the_service() -> None:

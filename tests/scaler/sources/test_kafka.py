@@ -21,6 +21,7 @@ from scaler.config.kinds.kafka import Kafka
 from scaler.config.secret import Secret
 from scaler.ports import Misconfigured, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
+from tests.factories import DEADLINE_S
 from tests.servers.certificate import self_signed
 from tests.servers.kafka import KafkaMock, kafka_mock
 from tests.servers.kafka_login import kafka_gateway
@@ -38,7 +39,7 @@ def mock() -> Iterator[KafkaMock]:
         yield cluster
 
 
-async def read(address: str, deadline_s: float = 5.0, **settings: Any) -> Fresh[float] | Absent:
+async def read(address: str, deadline_s: float = DEADLINE_S, **settings: Any) -> Fresh[float] | Absent:
     async with Resources() as resources:
         spec = Kafka(**{"bootstrap_servers": (address,), "topic": "prompts", "group": "llm", **settings})
         return (await (await open_source(spec, AdapterContext(resources, SystemClock(), deadline_s))).sample())[
@@ -134,11 +135,11 @@ async def test_login_over_tls(mock: KafkaMock, tmp_path: Path, monkeypatch: pyte
         assert (lag.value, lag.missing) == (6, "")
         for change, reason in refused:
             with pytest.raises(Misconfigured, match=reason) as error:
-                await read(address, **{**good, **change})
+                await read(address, deadline_s=5.0, **{**good, **change})
             assert "hunter2" not in str(error.value)
         monkeypatch.setenv("KAFKA_PASSWORD", "wrong-and-longer")
         with pytest.raises(Misconfigured, match="check tls, mechanism, username and password") as error:
-            await read(address, **good)
+            await read(address, deadline_s=5.0, **good)
         assert "wrong-and" not in str(error.value)
 
 

@@ -22,6 +22,7 @@ from scaler.clouds.tls import Tls
 from scaler.config.kinds.postgresql import PostgreSql
 from scaler.ports import Misconfigured, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
+from tests.factories import DEADLINE_S
 from tests.servers.certificate import self_signed
 from tests.servers.postgresql import (
     BEGUN,
@@ -56,7 +57,9 @@ def url() -> Iterator[str]:
         yield address
 
 
-async def read(url: str, query: str, deadline_s: float = 5.0, **settings: Any) -> Mapping[str, Fresh[float] | Absent]:
+async def read(
+    url: str, query: str, deadline_s: float = DEADLINE_S, **settings: Any
+) -> Mapping[str, Fresh[float] | Absent]:
     server = {"host": "127.0.0.1", "port": URL(url).port, "database": "postgres", "username": USER, "query": query}
     async with Resources() as resources:
         context = AdapterContext(resources, SystemClock(), deadline_s)

@@ -22,6 +22,7 @@ from scaler.config.kinds.prometheus import Prometheus
 from scaler.config.load import load
 from scaler.shared_resources import AdapterContext, Resources
 from scaler.sources.promql import lost_targets_query, scrapes_query, selector, time_query, value_query
+from tests.factories import DEADLINE_S
 from tests.servers.exporter import Engine, exporter, gauges
 
 TPU = 'container="vllm",model="tpu-v6e-slice",namespace="default",pod="llm-0",tpu_topology="2x2",make="cloud-tpu"'
@@ -120,7 +121,7 @@ async def test_accelerator_pages_are_read_as_shares(
 ) -> None:
     async with exporter({"node": Engine(PAGES[preset])}) as served, Resources() as resources:
         spec = Scrape(preset=preset, urls=(served.url("node"),), match=match)
-        source = await open_source(spec, AdapterContext(resources, SystemClock(), 5.0))
+        source = await open_source(spec, AdapterContext(resources, SystemClock(), DEADLINE_S))
         read = await source.sample()
     values = {quantity: reading.value for quantity, reading in read.items() if isinstance(reading, Fresh)}
     assert values == pytest.approx(expected)

@@ -17,6 +17,7 @@ from scaler.config.kinds.prometheus import Prometheus
 from scaler.ports import Misconfigured, PastSource, Source
 from scaler.shared_resources import AdapterContext, Resources
 from scaler.sources.prometheus import open_prometheus
+from tests.factories import DEADLINE_S
 from tests.servers.exporter import State
 from tests.servers.fleet import WEIRD, Fleet, scraped
 from tests.servers.http_fault import http_front
@@ -40,7 +41,7 @@ def server(fleet: Fleet) -> PrometheusServer:
 @pytest.fixture
 async def opening() -> AsyncIterator[AdapterContext]:
     async with Resources() as resources:
-        yield AdapterContext(resources, SystemClock(), 5.0)
+        yield AdapterContext(resources, SystemClock(), DEADLINE_S)
 
 
 SLO_LIMITS_S = {"ttft_s": 1.0, "itl_s": 0.05}
@@ -51,7 +52,7 @@ MEANS_AND_LATE = ("ttft_mean_s", "ttft_late_share", "itl_mean_s", "itl_late_shar
 async def opening_with_slo() -> AsyncIterator[AdapterContext]:
     """The context of a workload with a latency SLO."""
     async with Resources() as resources:
-        yield AdapterContext(resources, SystemClock(), 5.0, SLO_LIMITS_S)
+        yield AdapterContext(resources, SystemClock(), DEADLINE_S, SLO_LIMITS_S)
 
 
 async def read(opening: AdapterContext, server: PrometheusServer, case: str | None, **fields: Any) -> Mapping[str, Any]:
@@ -142,7 +143,7 @@ async def test_a_replica_counts_under_its_first_available_name(
 async def test_milliseconds_are_read_in_seconds(server: PrometheusServer, slo_s: float, late: float) -> None:
     quantities = ("ttft_mean_s", "ttft_late_share", "ttft_p95_s")
     async with Resources() as resources:
-        opening = AdapterContext(resources, SystemClock(), 5.0, {"ttft_s": slo_s})
+        opening = AdapterContext(resources, SystemClock(), DEADLINE_S, {"ttft_s": slo_s})
         readings = values(await read(opening, server, "triton", preset="triton", read=quantities, window_s=3))
     assert readings == {
         "ttft_mean_s": pytest.approx(0.65),

@@ -19,6 +19,7 @@ from scaler.config.secret import Secret
 from scaler.ports import Misconfigured, PortError, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
 from scaler.sources.promql import metric_names
+from tests.factories import DEADLINE_S
 from tests.servers.certificate import self_signed
 from tests.servers.http_fault import Front, http_front
 
@@ -32,7 +33,7 @@ async def front() -> AsyncIterator[Front]:
 @pytest.fixture
 async def opening() -> AsyncIterator[AdapterContext]:
     async with Resources() as resources:
-        yield AdapterContext(resources, SystemClock(), 5.0)
+        yield AdapterContext(resources, SystemClock(), DEADLINE_S)
 
 
 def answer(rows: dict[str, str], **more: Any) -> bytes:
@@ -146,7 +147,7 @@ def buckets(*counts: Bucket, lost: bool = False) -> bytes:
 async def late(front: Front, body: bytes, preset: Any = "vllm", slo_s: float = 1.0) -> Any:
     front.body = body
     async with Resources() as resources:
-        opening = AdapterContext(resources, SystemClock(), 5.0, {"ttft_s": slo_s})
+        opening = AdapterContext(resources, SystemClock(), DEADLINE_S, {"ttft_s": slo_s})
         source = await open_source(Prometheus(url=front.url, preset=preset, read=("ttft_late_share",)), opening)
         return (await source.sample())["ttft_late_share"]
 

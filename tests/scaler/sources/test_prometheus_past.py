@@ -16,6 +16,7 @@ from scaler.config.kinds.prometheus import Prometheus
 from scaler.ports import Misconfigured, PastSource, PortError, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
 from scaler.sources.prometheus_past import MAX_POINTS
+from tests.factories import DEADLINE_S
 from tests.servers.prometheus_ranges import Formula, Ranges, prometheus_ranges
 
 TOKENS = ("prompt_tokens_per_s", "generation_tokens_per_s")
@@ -32,7 +33,7 @@ async def server() -> AsyncIterator[Ranges]:
 @pytest.fixture
 async def opening() -> AsyncIterator[AdapterContext]:
     async with Resources() as resources:
-        yield AdapterContext(resources, SystemClock(), 5.0)
+        yield AdapterContext(resources, SystemClock(), DEADLINE_S)
 
 
 async def past(

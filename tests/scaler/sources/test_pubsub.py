@@ -201,6 +201,7 @@ class TestSetUp:
     ) -> None:
         record(env, COUNT, 3, 10)
         env.cloud.grpc.fault = fault
+        env.context.deadline_s = 5.0
         source = await opened(env)
         async with asyncio.timeout(env.context.deadline_s):
             assert (await read(source)).value == 3

@@ -17,6 +17,7 @@ from scaler.config.kinds.rabbitmq import RabbitMq
 from scaler.config.secret import Secret
 from scaler.ports import Misconfigured, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
+from tests.factories import DEADLINE_S
 from tests.servers.in_thread import run_in_thread
 from tests.servers.rabbitmq import RabbitServer, needs_rabbitmq, rabbitmq
 from tests.servers.site import listening
@@ -49,7 +50,7 @@ async def read(
     access = Access(username="guest", password=Secret(env=variable))
     async with Resources() as resources:
         spec = RabbitMq(url=url, queue=queue, vhost=vhost, access=access)
-        return await (await open_source(spec, AdapterContext(resources, SystemClock(), 5.0))).sample()
+        return await (await open_source(spec, AdapterContext(resources, SystemClock(), DEADLINE_S))).sample()
 
 
 @needs_rabbitmq

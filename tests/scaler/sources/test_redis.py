@@ -18,6 +18,7 @@ from scaler.config.secret import Secret
 from scaler.ports import Misconfigured
 from scaler.shared_resources import AdapterContext, Resources
 from scaler.sources.redis import MAX_COUNTED
+from tests.factories import DEADLINE_S
 from tests.servers.certificate import self_signed
 from tests.servers.redis import needs_redis, port_of, redis_server
 
@@ -34,7 +35,7 @@ async def admin() -> AsyncIterator[Client]:
 async def read(admin: Client, **settings: Any) -> Mapping[str, Fresh[float] | Absent]:
     async with Resources() as resources:
         spec = Redis(host="127.0.0.1", port=port_of(admin), **settings)
-        return await (await open_source(spec, AdapterContext(resources, SystemClock(), 5.0))).sample()
+        return await (await open_source(spec, AdapterContext(resources, SystemClock(), DEADLINE_S))).sample()
 
 
 def values(readings: Mapping[str, Fresh[float] | Absent]) -> dict[str, float]:

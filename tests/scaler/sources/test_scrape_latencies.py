@@ -11,6 +11,7 @@ from policies.model import Absent, Fresh
 from scaler.config.kinds.engines import Scrape
 from scaler.shared_resources import AdapterContext, Resources
 from scaler.sources.scrape import ScrapeSource, open_scrape
+from tests.factories import DEADLINE_S
 from tests.fakes import ManualClock
 from tests.servers.exporter import Engine, Exporter, State, exporter, histogram, vllm
 
@@ -55,7 +56,7 @@ async def opened(
 ) -> ScrapeSource:
     urls = tuple(pages.url(name) for name in pages.engines)
     spec = Scrape(urls=urls, **{"preset": "vllm", "read": ("ttft_mean_s", "ttft_late_share"), **fields})
-    return await open_scrape(spec, AdapterContext(resources, clock, 2.0, slo_limits_s))
+    return await open_scrape(spec, AdapterContext(resources, clock, DEADLINE_S, slo_limits_s))
 
 
 def first_tokens(*, total_s: float, counts: Mapping[str, float]) -> str:

@@ -16,7 +16,7 @@ from scaler.clouds.aws.account import AwsAccount
 from scaler.config.kinds.aws_sources import Sqs
 from scaler.ports import Misconfigured, Source, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
-from tests.factories import NOW
+from tests.factories import DEADLINE_S, NOW
 from tests.fakes import ManualClock
 from tests.servers import aws_fault
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
@@ -37,7 +37,7 @@ class SourceEnvironment:
     clock: ManualClock
     queue: str
 
-    async def open(self, queue: str | None = None, deadline_s: float = 5.0, **parameters: bool) -> Source:
+    async def open(self, queue: str | None = None, deadline_s: float = DEADLINE_S, **parameters: bool) -> Source:
         spec = Sqs(
             queue_url=queue or self.queue,
             account=AwsAccount(region=REGION, endpoint_url=self.front.url),

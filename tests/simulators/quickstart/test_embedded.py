@@ -18,6 +18,7 @@ from scaler.shared_resources import AdapterContext, Resources
 from simulators.quickstart.embedded import open_embedded_source
 from simulators.quickstart.kinds import ENGINES, QUEUE, EmbeddedPool, EmbeddedSource, Traffic
 from simulators.world import queue, telemetry
+from tests.factories import DEADLINE_S
 from tests.fakes import ManualClock
 
 ROOT = Path(__file__).parents[3]
@@ -69,7 +70,7 @@ def test_invalid_embedded_settings_are_rejected(
 async def test_a_full_world_reports_lower_bounds() -> None:
     clock = ManualClock()
     async with Resources() as resources:
-        context = AdapterContext(resources, clock, 10.0)
+        context = AdapterContext(resources, clock, DEADLINE_S)
         source = await open_embedded_source(EmbeddedSource(traffic=Traffic(mean_rps=10.0)), context)
         await open_pool(EmbeddedPool(initial_replicas=0), context, WorkloadName("llm"), PoolName("gpus"))
         first = (await source.sample())["visible"]
@@ -85,7 +86,7 @@ async def test_a_full_world_reports_lower_bounds() -> None:
 async def test_traffic_changes_only_when_the_changed_source_is_used() -> None:
     clock = ManualClock()
     async with Resources() as resources:
-        context = AdapterContext(resources, clock, 10.0)
+        context = AdapterContext(resources, clock, DEADLINE_S)
         source = await open_embedded_source(EmbeddedSource(), context)
         await open_pool(EmbeddedPool(initial_replicas=2), context, WorkloadName("llm"), PoolName("gpus"))
 
@@ -106,7 +107,7 @@ async def test_traffic_changes_only_when_the_changed_source_is_used() -> None:
 async def test_engine_readings_have_the_age_of_the_last_scrape() -> None:
     clock = ManualClock()
     async with Resources() as resources:
-        context = AdapterContext(resources, clock, 10.0)
+        context = AdapterContext(resources, clock, DEADLINE_S)
         source = await open_embedded_source(EmbeddedSource(offers="engines"), context)
         await open_pool(EmbeddedPool(), context, WorkloadName("llm"), PoolName("gpus"))
         await source.sample()
