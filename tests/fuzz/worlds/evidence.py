@@ -28,12 +28,14 @@ def false_zeros_lower_nothing(context: TickContext) -> str | None:
     """On false zeros, a size stays at the demand of each complete and true tick within the scale-down window.
 
     A throttled source that reports 0 looks like an idle one at first. The promise is that zeros lower nothing before
-    they have lasted for a whole window. Without a window there is no promise.
+    they have lasted for a whole window; the window of a scale-in to zero is `cooldown_s`. Without a window there is no
+    promise.
     """
     d = context.decision
     if not context.shrinks() or not context.now.injected_zeros or context.override_in_force():
         return None
-    for recorded in context.since(context.spec.scale_down.window_s):
+    window_s = context.spec.scale_down.window_s if d.target else context.spec.cooldown_s
+    for recorded in context.since(window_s):
         needed = recorded.decision.capped_need
         if recorded.injected_zeros or needed is None or missing_evidence(context.spec, recorded.tick):
             continue
