@@ -140,6 +140,13 @@ class Pool:
             le=7200,
         ),
     ] = 0.0
+    region: Annotated[
+        str | None,
+        FieldMetadata(
+            "Region or cloud in which the pool's replicas run; null: unknown. A workload with `regions` needs it.",
+            example="us-east-1",
+        ),
+    ] = None
     zone: Annotated[
         str | None,
         FieldMetadata(

@@ -22,6 +22,14 @@ class Provider:
     usd_per_million_output_tokens: Annotated[
         float, FieldMetadata("Price of a million generated tokens. USD.", ge=0, le=100_000, example=0.6)
     ]
+    region: Annotated[
+        str | None,
+        FieldMetadata(
+            "Region in which the provider processes prompts. Default: null, unknown. A workload with `regions` needs"
+            " it.",
+            example="us-east-1",
+        ),
+    ] = None
     max_requests_per_min: Annotated[
         float | None,
         FieldMetadata(

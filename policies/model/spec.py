@@ -235,6 +235,14 @@ class WorkloadSpec:
             " none leaves routing as it is."
         ),
     ] = field(default_factory=dict)
+    regions: Annotated[
+        tuple[str, ...],
+        FieldMetadata(
+            "Regions in which prompts of the workload may be processed, as names or patterns such as eu-*. The default"
+            " of none is no restriction. With one, a pool or provider of another or an unknown region is refused.",
+            example=("us-*",),
+        ),
+    ] = ()
     model: Annotated[
         str | None,
         FieldMetadata(

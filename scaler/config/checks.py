@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any, Final, Literal, NewType, get_args, get_origin, get_type_hints
 
@@ -90,6 +91,22 @@ def routed_pools(spec: WorkloadSpec) -> Iterator[Finding]:
                 yield place, "is not in pools", hint
             elif pool is not None and pool not in spec.serving_pools:
                 yield place, f"has the tier {spec.pools[pool].tier}, and must serve", "name a pool with tier: serving"
+
+
+def residency(spec: WorkloadSpec) -> Iterator[Finding]:
+    """Yield the pools and providers in regions where prompts must not be processed."""
+    places: dict[Place, str | None] = {("pools", name): pool.region for name, pool in spec.pools.items()}
+    for name, route in spec.routes.items():
+        for backend, settings in route.backends.items():
+            if settings.provider is not None and route.allow_external:
+                places["routes", name, "backends", backend, "provider"] = settings.provider.region
+    allowed = ", ".join(spec.regions)
+    for place, region in places.items() if spec.regions else ():
+        if region is None:
+            yield (*place, "region"), f"must be set, because regions allows only {allowed}", "name its region"
+        elif not any(fnmatchcase(region, pattern) for pattern in spec.regions):
+            hint = f"remove this {place[-1] if place[-1] == 'provider' else 'pool'}, or allow its region in regions"
+            yield (*place, "region"), f"must be in regions, which allows only {allowed}", hint
 
 
 def rate_windows(spec: WorkloadSpec) -> Iterator[Finding]:

@@ -186,6 +186,7 @@ def file_rules(spec: WorkloadSpec) -> Iterator[derived.Finding]:
     yield from checks.bounds(spec)
     yield from checks.named_pools(spec)
     yield from checks.routed_pools(spec)
+    yield from checks.residency(spec)
 
 
 def without_secrets(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from policies.model.names import RouteName
+from policies.model.names import PoolName, RouteName
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.config.load import load
 from scaler.config.problems import ConfigError
@@ -59,6 +59,34 @@ def problems(tmp_path: Path, old: str, new: str) -> list[str]:
 )  # fmt: skip
 def test_wrong_route_is_refused(tmp_path: Path, change: tuple[str, str], problem: str) -> None:
     assert any(problem in found for found in problems(tmp_path, *change)), problems(tmp_path, *change)
+
+
+EU = (
+    GOOD.replace("gpus: {kind: embedded}", "gpus: {kind: embedded, region: eu-west-1}")
+    .replace("tier: slept", "region: eu-west-1, tier: slept")
+    .replace("output_tokens: 0.6", "output_tokens: 0.6, region: eu-north")
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("gpus: {kind: embedded, region: eu-west-1}", "gpus: {kind: embedded}", "pools.gpus.region: must be set, because regions allows only eu-*, ch"),
+        ("gpus: {kind: embedded, region: eu-west-1}", "gpus: {kind: embedded, region: us-east-1}", 'pools.gpus.region = "us-east-1": must be in regions, which allows only eu-*, ch (remove this pool, or allow its region in regions)'),
+        ("region: eu-north", "region: us", 'routes.chat.backends.openai.provider.region = "us": must be in regions, which allows only eu-*, ch (remove this provider'),
+        (", region: eu-north", "", "routes.chat.backends.openai.provider.region: must be set"),
+    ],
+)  # fmt: skip
+def test_prompts_stay_in_the_allowed_regions(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    file = tmp_path / "w.yaml"
+    good = f"regions: [eu-*, ch]\n{EU}"
+    file.write_text(good)
+    (workload,) = load([file]).workloads.values()
+    assert workload.spec.pools[PoolName("gpus")].region == "eu-west-1"
+    file.write_text(good.replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        load([file])
+    assert any(problem in str(found) for found in caught.value.problems), caught.value.problems
 
 
 def test_two_routes_must_not_write_one_file(tmp_path: Path) -> None:
