@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+PATIENCE_S = 240.0
+"""Limit of every wait for what comes on a machine of any load; a longer one is a defect. Seconds."""
 STEP_S = 0.01
 
 

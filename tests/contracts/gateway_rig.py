@@ -19,9 +19,10 @@ from scaler.config.kinds.gateway_routes import GatewayMetrics, GatewayRoute
 from scaler.ports import RouteActuator, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
 from tests.factories import DEADLINE_S
+from tests.patience import PATIENCE_S
 from tests.servers.chat import ChatServers, chat_servers, send_chats
 from tests.servers.daemon import until
-from tests.servers.envoy import PATIENCE_S, EnvoyServer, cluster, envoy
+from tests.servers.envoy import EnvoyServer, cluster, envoy
 from tests.servers.gateway import GatewayController, gateway_controller
 from tests.servers.gateway_kinds import install
 from tests.servers.kube_real import KubeNamespace, kube_namespace

@@ -25,9 +25,10 @@ from scaler.ports import Conflict, Misconfigured, RouteActuator, Unavailable
 from scaler.routes.envoy import open_envoy
 from scaler.shared_resources import AdapterContext, Resources
 from tests.factories import DEADLINE_S
+from tests.patience import PATIENCE_S
 from tests.servers.chat import ChatServers, chat_servers, send_chats
 from tests.servers.daemon import until
-from tests.servers.envoy import PATIENCE_S, EnvoyServer, cluster, envoy, needs_envoy
+from tests.servers.envoy import EnvoyServer, cluster, envoy, needs_envoy
 
 pytestmark = [needs_envoy, pytest.mark.slow]
 GPUS, OPENAI = BackendName("gpus"), BackendName("openai")

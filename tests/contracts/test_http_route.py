@@ -10,9 +10,10 @@ import pytest
 from scaler.config.kinds.gateway_routes import AiGatewayRoute, GatewayMetrics, HttpRoute
 from scaler.ports import Conflict, Misconfigured, Permitted, RouteActuator, Unavailable
 from tests.contracts.gateway_rig import GPUS, OPENAI, RouteKind, gateway_rig, route_rig
+from tests.patience import PATIENCE_S
 from tests.servers.control_plane import why_not
 from tests.servers.daemon import until
-from tests.servers.envoy import PATIENCE_S, needs_envoy
+from tests.servers.envoy import needs_envoy
 from tests.servers.gateway_kinds import AI_GATEWAY, AI_ROUTES, GATEWAY, HTTP_ROUTES
 from tests.servers.kube_real import shipped_rules
 from tests.servers.tcp_fault import ProxyFault

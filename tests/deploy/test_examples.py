@@ -19,13 +19,13 @@ from policies.model import PoolName
 from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.config.load import Config, load
 from tests.deploy.charts import CLUSTER_EXAMPLES, DEPLOY, Object, build, container, needs_kubectl
+from tests.patience import PATIENCE_S
 from tests.servers.exporter import vllm
 
 pytestmark = [pytest.mark.slow, needs_kubectl]
 FOLDER: Final = DEPLOY / "examples"
 CLOUDS: Final = ("aks", "eks", "gke")
 CUSTOM: Final = ("monitoring.coreos.com", "karpenter")
-WAIT_S: Final = 60.0
 
 
 def named(objects: list[Object], kind: str, name: str) -> Object:
@@ -179,7 +179,7 @@ def drain(port: int) -> subprocess.CompletedProcess[str]:
     _, *words = shipped["lifecycle"]["preStop"]["exec"]["command"]
     script = words[-1].replace(":8000/", f":{port}/").replace("time.sleep(5)", "").replace("sleep(1)", "sleep(0.01)")
     words = [sys.executable, *words[:-1], script]
-    return subprocess.run(words, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    return subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 def test_pre_stop_hook_waits_for_running_and_waiting_requests() -> None:

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from tests.deploy.charts import DEPLOY
+from tests.patience import PATIENCE_S
 from tests.scaler.live_daemon import live
 from tests.servers.daemon import Daemon, daemon
 from tests.servers.prometheus import PrometheusServer, Target, needs_prometheus, prometheus
@@ -28,7 +29,6 @@ ROOT: Final = DEPLOY.parents[1]
 FILES: Final = sorted((DEPLOY / "grafana").glob("*.json"))
 RULES: Final = DEPLOY / "recording-rules.yaml"
 VARIABLES: Final = {"$workload": "chat", "$__rate_interval": "4s"}
-PATIENCE_S: Final = 240.0
 GRID_COLUMNS: Final = 24
 
 

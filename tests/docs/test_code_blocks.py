@@ -49,7 +49,7 @@ VALUES: Final = json.loads((ROOT / "config/deploy/helm/forescale/values.schema.j
 """Schema of the Helm chart's values. tests/deploy renders those of its guide."""
 SHOWN: Final = {"", "text", "promql", "sql"}
 """Languages of shown output, and of statements that other tests execute."""
-TIMEOUT_S: Final = 300.0
+TIMEOUT_S: Final = 600.0
 DAEMON_S: Final = 3
 BUDGET: Final = "6-trials"
 DAEMON_FILE: Final = ".daemon.yaml"

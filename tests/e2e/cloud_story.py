@@ -18,11 +18,11 @@ import yaml
 
 from policies.model import PoolName, PoolStatus, Result, Tick
 from scaler.clock import SystemClock
+from tests.patience import PATIENCE_S
 from tests.servers.daemon import Daemon, daemon, until
 
 MESSAGES_PER_REPLICA: Final = 5
 INTERVAL_S: Final = 2.0
-TIMEOUT_S: Final = 25.0
 MAX_NOTICE_TICKS: Final = 3
 """Maximum number of ticks until a notice is visible: a notice requests a tick by itself."""
 SPOT: Final = ("spot-1", "spot-2")
@@ -120,25 +120,25 @@ async def run_scenario(rig: Rig, folder: Path) -> None:
 
 async def scale_out_uses_spot(rig: Rig, d: Daemon) -> None:
     await rig.queue(FIRST_WAVE * MESSAGES_PER_REPLICA)
-    await until(lambda: ready(d, *SPOT) >= FIRST_WAVE, TIMEOUT_S, d)
+    await until(lambda: ready(d, *SPOT) >= FIRST_WAVE, PATIENCE_S, d)
 
     async def on_demand_is_released() -> bool:
         """Return whether the on-demand replicas that were requested as a reserve are released."""
         return await rig.requested(REGULAR) == 0
 
-    await until(on_demand_is_released, TIMEOUT_S, d)
+    await until(on_demand_is_released, PATIENCE_S, d)
 
 
 async def spot_machine_is_interrupted_and_replaced(rig: Rig, d: Daemon) -> None:
     pool = max(SPOT, key=lambda name: ready(d, name))
     notice_s = SystemClock().now()
     await rig.interrupt(pool)
-    await until(lambda: any(status_of(t, pool).interruption_pending for t in since(d, notice_s)), TIMEOUT_S, d)
+    await until(lambda: any(status_of(t, pool).interruption_pending for t in since(d, notice_s)), PATIENCE_S, d)
     assert any(status_of(t, pool).interruption_pending for t in since(d, notice_s)[:MAX_NOTICE_TICKS]), (
         "the notice was observed late"
     )
-    await until(lambda: status_of(d.ticks()[-1], pool).interrupted == 1, TIMEOUT_S, d)
-    await until(lambda: ready(d, *SPOT, REGULAR) >= FIRST_WAVE, TIMEOUT_S, d)
+    await until(lambda: status_of(d.ticks()[-1], pool).interrupted == 1, PATIENCE_S, d)
+    await until(lambda: ready(d, *SPOT, REGULAR) >= FIRST_WAVE, PATIENCE_S, d)
 
 
 async def spot_is_exhausted_and_on_demand_scales_out(rig: Rig, d: Daemon) -> None:
@@ -146,7 +146,7 @@ async def spot_is_exhausted_and_on_demand_scales_out(rig: Rig, d: Daemon) -> Non
         await rig.exhaust(pool)
     began = SystemClock().now()
     await rig.queue(SECOND_WAVE * MESSAGES_PER_REPLICA)
-    await until(lambda: ready(d, *SPOT, REGULAR) >= SECOND_WAVE, 2 * TIMEOUT_S, d)
+    await until(lambda: ready(d, *SPOT, REGULAR) >= SECOND_WAVE, 2 * PATIENCE_S, d)
     assert await rig.requested(REGULAR) > 0
     ticks = since(d, began)
     refused = {o.pool for t in ticks for o in t.outcomes if o.result is Result.OUT_OF_CAPACITY}
@@ -158,7 +158,7 @@ async def warm_pool_is_refilled(rig: Rig, d: Daemon) -> None:
     async def filled() -> bool:
         return await rig.warm() >= WARM_REPLICAS
 
-    await until(filled, TIMEOUT_S, d)
+    await until(filled, PATIENCE_S, d)
     warm_sizes = [status_of(t, WARM).ready for t in d.ticks() if PoolName(WARM) in t.observation.pools]
     assert min(warm_sizes[warm_sizes.index(WARM_REPLICAS) :]) < WARM_REPLICAS, (
         "the warm pool drained as on-demand scaled out"
@@ -171,7 +171,7 @@ async def scale_in_to_zero(rig: Rig, d: Daemon) -> None:
     async def is_zero() -> bool:
         return sum([await rig.requested(pool) for pool in (*SPOT, REGULAR)]) == 0
 
-    await until(is_zero, 2 * TIMEOUT_S, d)
+    await until(is_zero, 2 * PATIENCE_S, d)
 
 
 def check_journal(journal: Path, ticks: list[Tick]) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from policies.model import Tick
+from tests.patience import PATIENCE_S
 from tests.servers.aws import KEYS, REGION, Aws, aws
 from tests.servers.control_plane import control_plane
 from tests.servers.daemon import Daemon, daemon, until
@@ -25,7 +26,6 @@ INTERVAL_S: Final = 1.0
 DEADLINE_S: Final = 0.9
 WINDOW_S: Final = 6.0
 MESSAGES_PER_REPLICA: Final = 5
-TIMEOUT_S: Final = 120.0
 
 
 @dataclass
@@ -95,7 +95,7 @@ class Stage:
         async with daemon(str(self.configure()), journal=self.journals, env=KEYS) as d:
             yield d
 
-    async def wait_for_size(self, replicas: int, d: Daemon, within_s: float = TIMEOUT_S) -> None:
+    async def wait_for_size(self, replicas: int, d: Daemon, within_s: float = PATIENCE_S) -> None:
         """Wait until the Deployment has this size."""
 
         async def has_size() -> bool:
@@ -118,7 +118,7 @@ async def wait_for_ticks(d: Daemon, count: int, which: Callable[[Tick], bool] = 
         matching[:] = [t for t in d.ticks()[known:] if which(t)]
         return len(matching) >= count
 
-    await until(enough, TIMEOUT_S, d)
+    await until(enough, PATIENCE_S, d)
     return matching
 
 
@@ -149,7 +149,7 @@ def idle(engine: Engine) -> None:
 async def settle(d: Daemon, s: Stage, replicas: int) -> None:
     """Wait until the Deployment has this size and the daemon has observed it."""
     await s.wait_for_size(replicas, d)
-    await until(lambda: d.ticks()[-1].decision.current == replicas, TIMEOUT_S, d)
+    await until(lambda: d.ticks()[-1].decision.current == replicas, PATIENCE_S, d)
 
 
 def outcomes(ticks: list[Tick]) -> list[Any]:

@@ -13,6 +13,7 @@ import yaml
 from policies.model import PoolName, Result
 from scaler.clock import SystemClock
 from tests.e2e.cloud_story import check_journal, ready, since, status_of
+from tests.patience import PATIENCE_S
 from tests.servers.daemon import Daemon, daemon, until
 from tests.servers.gcp import PROJECT, Gcp, gcp
 from tests.servers.gcp_run import Resource
@@ -26,7 +27,6 @@ MESSAGES_PER_REPLICA: Final = 5
 FIRST_WAVE: Final = 3
 """Replicas of the first wave, which the cheaper endpoint carries alone."""
 SECOND_WAVE: Final = 7
-TIMEOUT_S: Final = 90.0
 
 
 def document(cloud: Gcp) -> dict[str, Any]:
@@ -103,15 +103,15 @@ def one_at_a_time(cloud: Gcp) -> bool:
 
 async def first_wave_uses_the_cheaper_endpoint(cloud: Gcp, model: Deployed, workers: Resource, d: Daemon) -> None:
     await queue(cloud, FIRST_WAVE)
-    await until(lambda: ready(d, ENDPOINT) >= FIRST_WAVE, TIMEOUT_S, d)
-    await until(sized(model, workers, FIRST_WAVE, 0), TIMEOUT_S, d)
+    await until(lambda: ready(d, ENDPOINT) >= FIRST_WAVE, PATIENCE_S, d)
+    await until(sized(model, workers, FIRST_WAVE, 0), PATIENCE_S, d)
 
 
 async def refused_machines_are_taken_from_cloud_run(cloud: Gcp, model: Deployed, workers: Resource, d: Daemon) -> None:
     cloud.vertex.exhausted = True
     began = SystemClock().now()
     await queue(cloud, SECOND_WAVE)
-    await until(lambda: ready(d, ENDPOINT, WORKERS) >= SECOND_WAVE, TIMEOUT_S, d)
+    await until(lambda: ready(d, ENDPOINT, WORKERS) >= SECOND_WAVE, PATIENCE_S, d)
     assert (model.minimum, workers.target) == (FIRST_WAVE, SECOND_WAVE - FIRST_WAVE)
     outcomes = [o for t in since(d, began) for o in t.outcomes if o.pool == ENDPOINT and o.after > o.before]
     assert outcomes
@@ -121,8 +121,8 @@ async def refused_machines_are_taken_from_cloud_run(cloud: Gcp, model: Deployed,
 
 async def everything_is_handed_back(cloud: Gcp, model: Deployed, workers: Resource, d: Daemon) -> None:
     await queue(cloud, 0)
-    await until(sized(model, workers, 1, 0), TIMEOUT_S, d)
-    await until(lambda: status_of(d.ticks()[-1], WORKERS).ready == 0, TIMEOUT_S, d)
+    await until(sized(model, workers, 1, 0), PATIENCE_S, d)
+    await until(lambda: status_of(d.ticks()[-1], WORKERS).ready == 0, PATIENCE_S, d)
 
 
 @pytest.mark.slow

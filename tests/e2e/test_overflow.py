@@ -17,6 +17,7 @@ import yaml
 from policies.model import Fresh, Tick
 from policies.model.names import BackendName, RouteName
 from policies.model.route import RouteStatus
+from tests.patience import PATIENCE_S
 from tests.servers.chat import ChatServers, chat_servers
 from tests.servers.daemon import Daemon, daemon, until
 from tests.servers.envoy import EnvoyServer, cluster, envoy, needs_envoy
@@ -27,7 +28,6 @@ REPLICA_PER_S = 5.0
 STEADY_PER_S, BURST_PER_S = 5.0, 24.0
 WAKE_S = 12.0
 """Time that an engine takes to start: 60 s at the same ratio to the interval, scaled."""
-PATIENCE_S = 240.0
 
 
 @dataclass

@@ -13,6 +13,7 @@ import yaml
 
 from policies.model import Result
 from scaler.config.listen import Tls
+from tests.patience import PATIENCE_S
 from tests.servers.aggregated import register, server_name, unregister
 from tests.servers.certificate import make_pair
 from tests.servers.control_plane import ControlPlane, started, why_not
@@ -23,7 +24,6 @@ from tests.servers.kube_real import KubeNamespace, kube_namespace, manifests, pa
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not())]
 PER_REPLICA: Final = 10
-WITHIN_S: Final = 90.0
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ class Stage:
         async def reached() -> bool:
             return await self.where.size() == replicas
 
-        await until(reached, WITHIN_S, self.daemon)
+        await until(reached, PATIENCE_S, self.daemon)
 
     def port(self, server: str) -> int:
         ports: int = next(e for e in self.daemon.events() if e.get("event") == "partners")[server]
@@ -102,7 +102,7 @@ async def staged(plane: ControlPlane, folder: Path) -> AsyncIterator[Stage]:
         (folder / "config.yaml").write_text(yaml.safe_dump_all([{"daemon": settings}, workload]))
         async with daemon(str(folder / "config.yaml"), journal=folder / "journal") as running:
             stage = Stage(where, engine, running, pair)
-            await until(lambda: bool(running.ticks()), WITHIN_S, running)
+            await until(lambda: bool(running.ticks()), PATIENCE_S, running)
             yield stage
 
 
@@ -122,13 +122,13 @@ async def test_hpa_follows_the_decision_and_keeps_its_size_while_the_daemon_is_b
             await applied(stage, 3)
             stage.engine.state = State.DOWN
             blind = len(stage.daemon.ticks())
-            await until(lambda: Result.WITHHELD in stage.results(), WITHIN_S, stage.daemon)
+            await until(lambda: Result.WITHHELD in stage.results(), PATIENCE_S, stage.daemon)
 
             async def failing() -> bool:
                 return (await stage.condition("llm", "ScalingActive")).get("reason") == "FailedGetExternalMetric"
 
-            await until(failing, WITHIN_S, stage.daemon)
-            await until(lambda: len(stage.daemon.ticks()) > blind + 5, WITHIN_S, stage.daemon)
+            await until(failing, PATIENCE_S, stage.daemon)
+            await until(lambda: len(stage.daemon.ticks()) > blind + 5, PATIENCE_S, stage.daemon)
             assert await stage.where.size() == 3
             stage.engine.state = State.UP
             stage.demand(5)
@@ -182,4 +182,4 @@ async def applied(stage: Stage, replicas: int) -> None:
         outcomes = stage.daemon.ticks()[-1].outcomes
         return [(o.after, o.reason) for o in outcomes] == [(replicas, "applied by HPA llm")]
 
-    await until(seen, WITHIN_S, stage.daemon)
+    await until(seen, PATIENCE_S, stage.daemon)

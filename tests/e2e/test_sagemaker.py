@@ -16,6 +16,7 @@ import yaml
 
 from policies.model import Result, RuleId, Tick
 from tests.e2e.cloud_story import check_journal, ready, status_of
+from tests.patience import PATIENCE_S
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
 from tests.servers.aws_compute import compute
 from tests.servers.aws_sagemaker import Component, Endpoint, Scalable, Sized
@@ -23,7 +24,6 @@ from tests.servers.aws_world import World
 from tests.servers.daemon import Daemon, daemon, until
 
 PER_REPLICA: Final = 5
-TIMEOUT_S: Final = 60.0
 MIN_BILLED_S: Final = 15.0
 UPDATE_S: Final = 2.0
 CAPACITY: Final = {"a": 3, "b": 2}
@@ -76,10 +76,10 @@ async def test_endpoint_grows_through_its_lock_and_hands_everything_back(
         (config / "llm.yaml").write_text(yaml.safe_dump(document(endpoint.url, queue)))
         async with daemon(str(config), journal=tmp_path / "journal", env=KEYS) as d:
             await cloud.send(queue, FIRST_WAVE * PER_REPLICA)
-            await until(lambda: ready(d, "a", "b", "copies") >= FIRST_WAVE, TIMEOUT_S, d)
+            await until(lambda: ready(d, "a", "b", "copies") >= FIRST_WAVE, PATIENCE_S, d)
             assert native.suspended, "Application Auto Scaling is suspended before the first write"
             await cloud.send(queue, (SECOND_WAVE - FIRST_WAVE) * PER_REPLICA)
-            await until(lambda: ready(d, "a", "b", "copies") >= SECOND_WAVE, TIMEOUT_S, d)
+            await until(lambda: ready(d, "a", "b", "copies") >= SECOND_WAVE, PATIENCE_S, d)
             assert copies.current >= SECOND_WAVE - sum(CAPACITY.values())
             await load_falls(cloud, queue, d, copies)
             assert await d.stop() == 0
@@ -91,7 +91,7 @@ async def test_endpoint_grows_through_its_lock_and_hands_everything_back(
 
 async def load_falls(cloud: Aws, queue: str, d: Daemon, copies: Component) -> None:
     await cloud.drain(queue)
-    await until(lambda: copies.desired == 0 and ready(d, "a", "b") == 2, TIMEOUT_S, d)
+    await until(lambda: copies.desired == 0 and ready(d, "a", "b") == 2, PATIENCE_S, d)
 
 
 def check_story(ticks: list[Tick], chat: Endpoint) -> None:

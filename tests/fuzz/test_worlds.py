@@ -25,6 +25,7 @@ from tests.fuzz.worlds.invariants import INVARIANTS, sentence
 from tests.fuzz.worlds.search import REPEAT_EVERY, judge
 from tests.fuzz.worlds.tick_context import TickContext
 from tests.fuzz.worlds.world import SCENARIO, WORKLOAD, draw
+from tests.patience import PATIENCE_S
 from tests.simulators.world.makers import case, trace, workload
 
 FAST = range(1, 11)
@@ -196,7 +197,7 @@ def test_ctrl_c_interrupts_the_command_without_a_traceback(jobs: str) -> None:
         assert swarm.stderr is not None
         assert swarm.stderr.readline() == "swarm: seeds 1 to 100000\n"
         swarm.send_signal(signal.SIGINT)
-        _, err = swarm.communicate(timeout=60)
+        _, err = swarm.communicate(timeout=PATIENCE_S)
     assert swarm.returncode == 130
     assert "swarm: interrupted\n" in err
     assert "Traceback" not in err

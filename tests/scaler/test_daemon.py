@@ -16,6 +16,7 @@ import yaml
 
 from policies.model import Result
 from scaler.journal.reader import Journal
+from tests.patience import PATIENCE_S
 from tests.servers.daemon import Daemon, daemon, until
 
 pytestmark = pytest.mark.slow
@@ -56,7 +57,7 @@ async def running(folder: Path, *args: str) -> AsyncIterator[Daemon]:
 def forescale(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "scaler.cli", *args]
     env = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=env, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=env, timeout=PATIENCE_S)
 
 
 @pytest.mark.slow
@@ -165,7 +166,7 @@ async def test_ended_loop_fails_the_health_check(tmp_path: Path) -> None:
 async def test_dry_run_decides_and_writes_nothing(tmp_path: Path) -> None:
     configuration(tmp_path)
     async with running(tmp_path, "--dry-run", "--for", "3") as d:
-        await asyncio.wait_for(d.process.wait(), 20)
+        await asyncio.wait_for(d.process.wait(), PATIENCE_S)
         results = {o.result for t in d.ticks() for o in t.outcomes}
         assert Result.DRY_RUN in results
         assert Result.ACCEPTED not in results

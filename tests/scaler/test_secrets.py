@@ -22,6 +22,7 @@ from scaler.cli import main
 from scaler.config.daemon import JournalSpec as Settings
 from scaler.journal.writer import JournalWriter
 from scaler.masking import HIDDEN, mask
+from tests.patience import PATIENCE_S
 from tests.servers.daemon import Daemon, daemon, until
 from tests.servers.site import listening
 
@@ -324,7 +325,12 @@ def test_traceback_contains_no_secret() -> None:
         "raise RuntimeError('http://u:' + sys.argv[1] + '@prom')"
     )
     result = subprocess.run(
-        [sys.executable, "-c", script, planted], capture_output=True, text=True, check=False, cwd=ROOT, timeout=60
+        [sys.executable, "-c", script, planted],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        timeout=PATIENCE_S,
     )
     assert "RuntimeError" in result.stderr
     assert planted not in result.stderr

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.scaler.live_daemon import Live, live
 from tests.servers.daemon import until
 
@@ -30,7 +31,7 @@ async def starting(servers: Live) -> AsyncIterator[Process]:
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
     )
     try:
-        await until(lambda: handles(process.pid, signal.SIGHUP) or has_loaded(process.pid, "pydantic_core"), 60)
+        await until(lambda: handles(process.pid, signal.SIGHUP) or has_loaded(process.pid, "pydantic_core"), PATIENCE_S)
         yield process
     finally:
         if process.returncode is None:
@@ -68,7 +69,7 @@ async def test_repeated_sighup_during_start_does_not_end_the_daemon(tmp_path: Pa
                     ready.set()
 
         reading = asyncio.create_task(read())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while not ready.is_set():
                 process.send_signal(signal.SIGHUP)
                 await asyncio.sleep(0.05)

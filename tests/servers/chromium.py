@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import aiohttp
 
+from tests.patience import PATIENCE_S
+
 NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 FLAGS: Final = (
     "--headless",
@@ -27,7 +29,6 @@ FLAGS: Final = (
     "--disable-sync",
     "--remote-debugging-port=0",
 )
-PATIENCE_S: Final = 30.0
 
 
 def find() -> str | None:

@@ -18,8 +18,7 @@ import aiohttp
 from policies.model import Tick
 from scaler.journal.reader import Journal, JournalError
 from scaler.journal.writer import files
-
-START_S = 120.0
+from tests.patience import PATIENCE_S
 
 
 class Daemon:
@@ -66,7 +65,7 @@ class Daemon:
     async def stop(self, sig: signal.Signals = signal.SIGTERM) -> int:
         if self.process.returncode is None:
             self.process.send_signal(sig)
-        code = await asyncio.wait_for(self.process.wait(), 30)
+        code = await asyncio.wait_for(self.process.wait(), PATIENCE_S)
         await self._reading
         return code
 
@@ -88,7 +87,7 @@ async def daemon(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     limits: Mapping[int, int] | None = None,
-    start_s: float = START_S,
+    start_s: float = PATIENCE_S,
 ) -> AsyncIterator[Daemon]:
     """Start the daemon and wait for its address; kill it at the end. `limits` are its resource limits."""
     process = await asyncio.create_subprocess_exec(

@@ -24,6 +24,7 @@ from yarl import URL
 from scaler.clock import wall_time
 from scaler.config.load import load
 from scaler.leases.shard_map import shard_map
+from tests.patience import PATIENCE_S
 from tests.servers.daemon import Daemon, daemon, until
 from tests.servers.kube_real import KubeNamespace, kube_namespace
 from tests.servers.postgresql import USER, execute
@@ -34,7 +35,6 @@ SHARDS: Final = 4
 DURATION_S: Final = 8.0
 CANDIDATES: Final = tuple(f"llm-{n}" for n in range(64))
 """Names of workloads, of which the rig takes one for each shard."""
-WITHIN_S: Final = 300.0
 ACCOUNTS: Final = ("a", "b", "c")
 HOSTS: Final = {"a": "127.0.0.1", "b": "127.0.0.2", "c": "127.0.0.3", "candidates": "127.0.0.4"}
 """Addresses of the daemons' servers, which have one port."""
@@ -169,7 +169,7 @@ class Rig:
     @asynccontextmanager
     async def run(self, account: str) -> AsyncIterator[Daemon]:
         async with daemon(
-            str(self.folder / account), journal=self.folder / f"journal-{account}", start_s=WITHIN_S
+            str(self.folder / account), journal=self.folder / f"journal-{account}", start_s=PATIENCE_S
         ) as d:
             yield d
 
@@ -193,7 +193,7 @@ class Rig:
         half = SHARDS // 2
         await holds(a, half)
         await holds(b, half)
-        await until(lambda: len(self.last_written("a")) == len(self.last_written("b")) == half, WITHIN_S, b)
+        await until(lambda: len(self.last_written("a")) == len(self.last_written("b")) == half, PATIENCE_S, b)
 
     async def first_taken(self, since: float) -> float:
         """Return when the first lease was taken after a time."""
@@ -253,7 +253,7 @@ async def holds(d: Daemon, shards: int) -> None:
     async def enough() -> bool:
         return len(await held(d)) == shards
 
-    await until(enough, WITHIN_S, d)
+    await until(enough, PATIENCE_S, d)
 
 
 @asynccontextmanager

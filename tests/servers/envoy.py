@@ -19,9 +19,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.servers.tcp_fault import free_port
 
-PATIENCE_S = 60.0
 STOP_S = 10.0
 
 

@@ -20,11 +20,11 @@ import pytest
 from pg8000.native import Connection
 from yarl import URL
 
+from tests.patience import PATIENCE_S
 from tests.servers.tcp_fault import free_port
 
 INITDB: Final = shutil.which("initdb")
 USER: Final = "admin"
-PATIENCE_S: Final = 60.0
 PAUSE_S: Final = 0.05
 needs_postgres = pytest.mark.skipif(INITDB is None, reason="no initdb on PATH (Debian: apt install postgresql)")
 

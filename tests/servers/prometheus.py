@@ -16,11 +16,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.servers.tcp_fault import free_port
 
 BINARY = shutil.which("prometheus")
-PATIENCE_S = 30.0
-"""Patience for Prometheus, whose first sample comes after six seconds."""
 needs_prometheus = pytest.mark.skipif(BINARY is None, reason="no prometheus on PATH (Debian: apt install prometheus)")
 
 

@@ -17,12 +17,11 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from tests.patience import PATIENCE_S
 from tests.servers.tcp_fault import free_port
 
 BINARY = shutil.which("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """Without Debian's wrapper, which runs as another user."""
-PATIENCE_S = 120.0
-"""Patience for the start, which takes ten seconds of CPU."""
 COUNTED_MS = 200
 """Time between two updates of the counts; 5 s by default. Milliseconds."""
 GUEST = {"Authorization": aiohttp.encode_basic_auth("guest", "guest")}

@@ -13,10 +13,10 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from tests.patience import PATIENCE_S
 from tests.servers.tcp_fault import free_port
 
 BINARY = shutil.which("redis-server")
-PATIENCE_S = 20.0
 needs_redis = pytest.mark.skipif(BINARY is None, reason="no redis-server on PATH (Debian: apt install redis-server)")
 
 

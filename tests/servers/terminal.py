@@ -17,6 +17,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from tests.patience import PATIENCE_S
+
 ROOT: Final = Path(__file__).parents[2]
 SEQUENCE: Final = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])")
 INCOMPLETE: Final = re.compile(r"\x1b(\[[?\d;]*)?$")
@@ -135,7 +137,7 @@ class Terminal:
 
     async def ended(self) -> int:
         """Return the exit code, once the command has ended."""
-        return await asyncio.wait_for(self.process.wait(), 60)
+        return await asyncio.wait_for(self.process.wait(), PATIENCE_S)
 
 
 def set_size(descriptor: int, columns: int, rows: int) -> None:

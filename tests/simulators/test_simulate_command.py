@@ -18,6 +18,7 @@ import pytest
 from scaler.cli import main
 from simulators.world.traffic.readers import read
 from tests.foreground import FOREGROUND
+from tests.patience import PATIENCE_S
 from tests.simulators.world.files import Change, files, nothing
 
 WELL_UNDER_WAY_BYTES = 100_000
@@ -444,7 +445,7 @@ def test_an_interrupted_run_leaves_no_files(tmp_path: Path) -> None:
                 assert process.poll() is None, process.communicate()
                 time.sleep(0.05)
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=20)
+            out, err = process.communicate(timeout=PATIENCE_S)
         finally:
             process.kill()
     assert (process.returncode, out) == (130, "")

@@ -18,6 +18,7 @@ from scaler.ports import Conflict, Misconfigured, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import settled
 from tests.fakes import ManualClock
+from tests.patience import PATIENCE_S
 from tests.servers.control_plane import why_not
 from tests.servers.daemon import until
 from tests.servers.kube_controller import Controllers, controllers
@@ -70,7 +71,7 @@ class Stage:
 
     async def quiet(self) -> None:
         """Return when the controllers are idle and the watches have reported their changes."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while len(self.fake.all("pods")) != self.size:  # noqa: ASYNC110 - the server has no event for it
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
@@ -369,7 +370,9 @@ async def test_a_real_api_server_accepts_the_writes_on_pods(clock: ManualClock) 
         observed = await settled(actuator, lambda s: s.ready == 2)
         for pod in (await real.call("GET", real.path("pods", api="api/v1")))["items"]:
             await real.call("PATCH", real.path("pods", pod["metadata"]["name"], "api/v1"), labels)
-        await until(lambda: actuator._replica_observer is not None and actuator._replica_observer.pods.fresh, 10.0)
+        await until(
+            lambda: actuator._replica_observer is not None and actuator._replica_observer.pods.fresh, PATIENCE_S
+        )
         await actuator.resize(1, observed)
         assert (await settled(actuator, lambda s: s.desired == 1)).ready == 1
         assert (await real.size(), sorted(map(routed, await pods_of(real)))) == (2, [False, True])

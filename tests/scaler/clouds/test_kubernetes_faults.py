@@ -22,6 +22,7 @@ from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import settled
 from tests.factories import DEADLINE_S
 from tests.fakes import ManualClock
+from tests.patience import PATIENCE_S
 from tests.servers.kube_fake import Served, write_kubeconfig
 from tests.servers.kube_places import FakePlace, fake_place
 from tests.servers.tcp_fault import ProxyFault
@@ -61,7 +62,7 @@ async def watched(place: FakePlace, actuator: KubernetesResizer) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             if condition():
                 return
@@ -70,7 +71,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def failure(actuator: KubernetesResizer) -> PortError:
     """Return the error of the status, once it has one."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             try:
                 await actuator.status()

@@ -16,7 +16,7 @@ from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import NOTICE_S, settled
 from tests.factories import DEADLINE_S
-from tests.patience import patience
+from tests.patience import PATIENCE_S, patience
 from tests.servers.control_plane import why_not
 from tests.servers.kube_real import KubeNamespace, kube_namespace
 
@@ -108,7 +108,7 @@ async def unschedulable_pod(place: KubeNamespace) -> dict[str, Any]:
     await asyncio.sleep(0.2)
     await place.set_size(3)
     path = place.path("pods", api="api/v1")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             pods: list[dict[str, Any]] = (await place.call("GET", path))["items"]
             if unscheduled := [pod for pod in pods if "nodeName" not in pod["spec"]]:

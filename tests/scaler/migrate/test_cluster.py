@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from scaler.cli import main
+from tests.patience import PATIENCE_S
 from tests.scaler.migrate.importing import HPA, KEDA, SERVER, changed
 from tests.scaler.migrate.test_command import forescale
 from tests.servers.aws import REGION, aws
@@ -81,7 +82,7 @@ async def grant(place: KubeNamespace, rules: list[dict[str, Any]]) -> None:
     last = rules[-1]
     attributes = {"verb": "list", "group": last["apiGroups"][0], "resource": last["resources"][-1]}
     review = {"spec": {"user": user, "resourceAttributes": attributes}}
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             answer = await place.call("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
             if answer["status"]["allowed"]:

@@ -15,6 +15,7 @@ import yaml
 
 from scaler.cli import main
 from scaler.config.load import load
+from tests.patience import PATIENCE_S
 from tests.scaler.migrate.importing import HPA, KEDA, MANIFESTS, SERVER, changed
 from tests.servers.kube_fake import kube_fake, write_kubeconfig
 from tests.servers.prometheus import needs_prometheus, prometheus
@@ -113,7 +114,7 @@ async def forescale(*args: str | Path, env: Mapping[str, str]) -> tuple[int, str
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT), **env},
     )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    out, err = await asyncio.wait_for(process.communicate(), PATIENCE_S)
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
 

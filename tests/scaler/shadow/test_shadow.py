@@ -33,6 +33,7 @@ from scaler.shadow.runner import Shadow
 from scaler.shared_resources import Resources
 from tests.factories import NOW, live, seen, spec, tick_of
 from tests.fakes import FakeActuator, FakeSource, ManualClock
+from tests.patience import PATIENCE_S
 from tests.servers.daemon import daemon, until
 from tests.test_architecture import ROOT
 
@@ -512,7 +513,7 @@ async def test_quickstart_with_shadow_of_higher_utilization(tmp_path: Path) -> N
     async with daemon(*args, journal=journal, cwd=tmp_path) as d:
         await until(lambda: len(d.ticks()) > 10, 30, d)
         exposition = (await d.get("metrics"))[1]
-        await asyncio.wait_for(d.process.wait(), 60)
+        await asyncio.wait_for(d.process.wait(), PATIENCE_S)
         assert d.process.stdout is not None
         summary = json.loads(await d.process.stdout.read())
     assert 'forescale_shadow_target_replicas{workload="chat"}' in exposition

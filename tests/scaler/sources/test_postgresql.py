@@ -23,6 +23,7 @@ from scaler.config.kinds.postgresql import PostgreSql
 from scaler.ports import Misconfigured, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
 from tests.factories import DEADLINE_S
+from tests.patience import PATIENCE_S
 from tests.servers.certificate import self_signed
 from tests.servers.postgresql import (
     BEGUN,
@@ -188,7 +189,7 @@ async def test_login_that_costs_hours_is_refused(tmp_path: Path) -> None:
         env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=tmp_path, env=env)
         try:
-            output, _ = await asyncio.wait_for(process.communicate(), 60)
+            output, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
         finally:
             if process.returncode is None:
                 process.kill()

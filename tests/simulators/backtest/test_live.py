@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from scaler.cli import main
+from tests.patience import PATIENCE_S
 from tests.servers.daemon import daemon, until
 from tests.test_architecture import ROOT
 
@@ -28,7 +29,7 @@ async def test_report_of_a_running_daemon_excludes_shadow_ticks(
     args = (str(config), "--shadow", shadow, "--for", "14", "--listen", "127.0.0.1:0")
     async with daemon(*args, journal=journal, cwd=tmp_path) as d:
         await until(lambda: len(d.ticks()) > 10, 30, d)
-        await asyncio.wait_for(d.process.wait(), 60)
+        await asyncio.wait_for(d.process.wait(), PATIENCE_S)
         tick_count = len([t for t in d.ticks() if t.workload == "chat"])
     await asyncio.to_thread(main, ["report", str(journal), "--json", "-"])
     workloads = json.loads(capsys.readouterr().out)["workloads"]
