@@ -16,9 +16,7 @@ from simulators.cost import of_journal, of_scenario
 from simulators.cost.advice import Advice, advice, as_dict
 from simulators.cost.evidence import WorkloadEvidence
 from simulators.cost.text import lines
-from simulators.experiments import run as running
 from simulators.experiments.invariants import InvariantBroken
-from simulators.experiments.scenario import load
 from simulators.experiments.spec_loader import COMMAND_LINE
 from simulators.reporting.progress import ProgressBar
 from simulators.world.traffic.trace import TraceError
@@ -113,13 +111,7 @@ def _advice(args: argparse.Namespace) -> Advice:
 
 
 def _scenario_evidence(args: argparse.Namespace, offers: cost_inputs.LoadedOffers) -> tuple[WorkloadEvidence, int]:
-    case = load(args.what)
-    seed = case.scenario.seed if args.seed is None else args.seed
-    if args.trace is None:
-        trace = running.traffic_of(case, seed)
-    else:
-        trace = shared_options.read_trace(args).with_prefix_hits(case.scenario.prefix_hit_share)
-        case = running.replaying(case, trace)
+    case, trace, seed = shared_options.read_case(args, args.what)
     with ProgressBar(f"simulate {case.scenario.scenario}") as progress:
         inputs = of_scenario.ScenarioInputs(args.what, case, trace, seed)
         return of_scenario.of_scenario(inputs, offers, progress), seed

@@ -16,6 +16,7 @@ from typing import Any
 
 from scaler.config.problems import Problem
 from simulators.experiments import run as running
+from simulators.experiments.scenario import Case, load
 from simulators.experiments.spec_loader import COMMAND_LINE
 from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.readers import read
@@ -56,6 +57,19 @@ def read_trace(args: argparse.Namespace) -> RequestTrace:
     """Read the trace of the command line. Raises `TraceError`."""
     trace = read(args.trace, ReadOptions(run=args.run, skip_bad=args.skip_bad, model=args.model_name))
     return running.checked(trace if args.speed is None else trace.speed(args.speed))
+
+
+def read_case(args: argparse.Namespace, scenario: Path) -> tuple[Case, RequestTrace, int]:
+    """Return a scenario with its traffic, or with the trace of the command line, and the seed.
+
+    Raises `ConfigError` and `TraceError`.
+    """
+    case = load(scenario)
+    seed = case.scenario.seed if args.seed is None else args.seed
+    if args.trace is None:
+        return case, running.traffic_of(case, seed), seed
+    trace = read_trace(args).with_prefix_hits(case.scenario.prefix_hit_share)
+    return running.replaying(case, trace), trace, seed
 
 
 def output_problems(files: Mapping[str, Path | None]) -> Iterator[Problem]:

@@ -27,7 +27,7 @@ from simulators.experiments import run as running
 from simulators.experiments.invariants import InvariantBroken
 from simulators.experiments.results import CountedRequests, summarize
 from simulators.experiments.run import SimulationRun
-from simulators.experiments.scenario import MAX_REPLICAS, Case, load
+from simulators.experiments.scenario import MAX_REPLICAS, Case
 from simulators.experiments.spec_loader import COMMAND_LINE
 from simulators.reporting import table, text
 from simulators.reporting.progress import ProgressBar
@@ -162,13 +162,7 @@ def _simulate_engines(args: argparse.Namespace) -> SimulationRun:
 
 
 def _simulate_scenario(args: argparse.Namespace) -> SimulationRun:
-    case = load(args.scenario)
-    seed = case.scenario.seed if args.seed is None else args.seed
-    if args.trace is None:
-        trace = running.traffic_of(case, seed)
-    else:
-        trace = shared_options.read_trace(args).with_prefix_hits(case.scenario.prefix_hit_share)
-        case = running.replaying(case, trace)
+    case, trace, seed = shared_options.read_case(args, args.scenario)
     with ProgressBar(f"simulate {case.scenario.scenario}") as progress:
         if args.journal is None:
             return running.simulate(case, seed, trace, progress=progress)
