@@ -188,6 +188,9 @@ ROUTES: Final = _kinds(
         "http_route": Kind(
             "scaler.config.kinds.gateway_routes:HttpRoute", "scaler.routes.http_route:open_http_route", "kubernetes"
         ),
+        "kserve_group": Kind(
+            "scaler.config.kinds.kserve_group:KServeGroup", "scaler.routes.kserve_group:open_kserve_group", "kubernetes"
+        ),
     },
 )
 

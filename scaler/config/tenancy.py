@@ -14,7 +14,7 @@ from policies.model.spec import WorkloadSpec
 from scaler.clouds.http_access import Access
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.config.derived import Finding
-from scaler.config.kinds.gateway_routes import GatewayRoute
+from scaler.config.kinds.gateway_routes import ClusterRoute
 from scaler.config.kinds.kubernetes import KNOWN_KINDS, KubernetesObject
 from scaler.config.secret import Secret
 from scaler.config.yaml_composer import Place
@@ -22,8 +22,8 @@ from scaler.registry import kind_of
 
 POOLS: Final = frozenset({"capacity_buffer", "kserve", "kubernetes", "published"})
 """Kinds of pools that have one object of a namespace."""
-ROUTES: Final = frozenset({"ai_gateway_route", "http_route"})
-"""Kinds of routes that have one object of a namespace."""
+ROUTES: Final = frozenset({"ai_gateway_route", "http_route", "kserve_group"})
+"""Kinds of routes that have objects of one namespace."""
 SOURCES: Final = frozenset({"http_json", "kafka", "postgresql", "prometheus", "rabbitmq", "redis", "scrape"})
 """Kinds of sources that use no cloud identity of the daemon."""
 MIN_INTERVAL_S: Final = 1.0
@@ -71,7 +71,7 @@ def namespace_problems(spec: WorkloadSpec, namespace: str, cluster: KubeCluster)
             rule = f"must be one of {kinds} in namespace {namespace}: another kind may be cluster-scoped"
             yield ("pools", name, "object_kind"), rule, REMEDY
     for name, route in spec.routes.items():
-        if not isinstance(route, GatewayRoute):
+        if not isinstance(route, ClusterRoute):
             yield ("routes", name, "kind"), _kind_rule("route requests", kind_of("route", route), namespace), REMEDY
         elif route.namespace != namespace:
             rule = f"must be {namespace}: a workload may set weights only in routes of its own namespace"

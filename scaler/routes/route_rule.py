@@ -9,7 +9,7 @@ from typing import Any, Final
 from policies.model.names import BackendName
 from scaler.clouds.kubernetes.objects import Path, Writer, text_field, writer_of
 from scaler.clouds.kubernetes.session import Body
-from scaler.clouds.response_validation import list_of, unavailable_if_malformed
+from scaler.clouds.response_validation import list_of, one_line, unavailable_if_malformed
 from scaler.config.kinds.gateway_routes import GatewayRoute, HttpRoute
 from scaler.ports import Misconfigured, Unavailable
 
@@ -121,11 +121,17 @@ def _index(what: str, rules: Sequence[Mapping[str, Any]], spec: GatewayRoute) ->
 
 
 def _ref(what: str, ref: Mapping[str, Any]) -> BackendRef:
-    weight, priority = ref.get("weight"), ref.get("priority", 0)
-    for number in (priority, *(() if weight is None else (weight,))):
-        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-            raise Unavailable(f"{what}: malformed response: {number!r} is not a weight or priority")
-    return BackendRef(text_field(ref, "name"), str(ref.get("kind", "Service")), weight, priority)
+    weight = None if ref.get("weight") is None else count_of(what, ref["weight"])
+    return BackendRef(
+        text_field(ref, "name"), str(ref.get("kind", "Service")), weight, count_of(what, ref.get("priority", 0))
+    )
+
+
+def count_of(what: str, value: object) -> int:
+    """Return a weight or priority. Raises `Unavailable` for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise Unavailable(f"{what}: malformed response: {one_line(repr(value))} is not a weight or priority")
+    return value
 
 
 def _problem(rule: RouteRule, spec: GatewayRoute) -> str:

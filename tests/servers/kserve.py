@@ -47,6 +47,9 @@ SCALING: Final = record(minReplicas={**COUNT, "minimum": 1}, maxReplicas=COUNT, 
 SIZED: Final = {"replicas": COUNT, "scaling": SCALING, "worker": ANY}
 EXCLUSIVE: Final = {"not": {"required": ["replicas", "scaling"]}}
 """KServe's rule in CEL, in a form that older API servers check too."""
+ROUTER: Final = record(route=record(group=TEXT, weight={**COUNT, "maximum": 1_000_000}))
+MEMBER: Final = record(("name", "weight"), name=TEXT, weight=COUNT, stopped={"type": "boolean"})
+GROUP_STATUS: Final = record(group=record(members=items(MEMBER)))
 STATUS: Final = {"observedGeneration": {"type": "integer"}, "conditions": items(CONDITION)}
 
 
@@ -55,9 +58,11 @@ def definitions() -> list[dict[str, Any]]:
     predictor = record(minReplicas=COUNT, maxReplicas=COUNT, model=ANY, workerSpec=ANY)
     service = definition(GROUP, "InferenceService", "inferenceservices", record(predictor=predictor))
     served(service, "v1beta1", {**STATUS, "deploymentMode": TEXT, "modelStatus": MODEL_STATUS})
-    llm_spec = {**record((), **SIZED, model=ANY, prefill={**record((), **SIZED), **EXCLUSIVE}), **EXCLUSIVE}
+    prefill = {**record((), **SIZED), **EXCLUSIVE}
+    llm_spec = {**record((), **SIZED, model=ANY, prefill=prefill, router=ROUTER), **EXCLUSIVE}
     llm = definition(GROUP, "LLMInferenceService", "llminferenceservices", llm_spec)
-    served(llm, "v1alpha2", {**STATUS, "workloads": record(primary=REFERENCE, prefill=REFERENCE)})
+    workloads = record(primary=REFERENCE, prefill=REFERENCE)
+    served(llm, "v1alpha2", {**STATUS, "workloads": workloads, "router": GROUP_STATUS})
     return [service, llm]
 
 
@@ -107,8 +112,9 @@ class Controller:
         async with self.cycle:
             for parent in await self._list(SERVICE, "inferenceservices"):
                 await self._service(parent)
-            for parent in await self._list(LLM_SERVICE, "llminferenceservices"):
-                await self._llm_service(parent)
+            services = await self._list(LLM_SERVICE, "llminferenceservices")
+            for parent in services:
+                await self._llm_service(parent, _members(services, _group_of(parent)))
 
     async def refuse(self, name: str, why: str) -> None:
         """Leave the children of an object alone from now on."""
@@ -129,7 +135,7 @@ class Controller:
             status["modelStatus"] = failed
         await self._report(SERVICE, "inferenceservices", parent, status, child)
 
-    async def _llm_service(self, parent: dict[str, Any]) -> None:
+    async def _llm_service(self, parent: dict[str, Any], members: list[dict[str, Any]]) -> None:
         name, spec = parent["metadata"]["name"], parent["spec"]
         workloads: dict[str, Any] = {}
         child: dict[str, Any] | None = None
@@ -146,7 +152,10 @@ class Controller:
                 kind = "DisaggregatedSet" if name in self.disaggregated else kind
                 ready = child.get("status", {}).get("readyReplicas", 0)
                 workloads[part] = {"apiGroup": "apps", "kind": kind, "name": full, "readyReplicas": ready}
-        await self._report(LLM_SERVICE, "llminferenceservices", parent, {"workloads": workloads}, child)
+        status: dict[str, Any] = {"workloads": workloads}
+        if members:
+            status["router"] = {"group": {"members": members}}
+        await self._report(LLM_SERVICE, "llminferenceservices", parent, status, child)
 
     async def _child(
         self, parent: dict[str, Any], kind: str, name: str, replicas: int | None, *, writes: bool
@@ -154,8 +163,7 @@ class Controller:
         """Create, resize or delete a child; return the present one."""
         plural = f"{kind.lower()}s"
         path = self._path("apps/v1" if kind == "Deployment" else LWS, plural)
-        annotations = parent["metadata"].get("annotations", {})
-        stopped = str(annotations.get(f"{GROUP}/stop")).lower() == "true"
+        stopped = _is_stopped(parent)
         child = await self._call("GET", f"{path}/{name}")
         if stopped or parent["metadata"]["name"] in self.refused:
             if stopped and child is not None:
@@ -213,6 +221,32 @@ class Controller:
             assert answer.status < 300, await answer.text()
             response: dict[str, Any] = await answer.json()
             return response
+
+
+def _is_stopped(parent: dict[str, Any]) -> bool:
+    return str(parent["metadata"].get("annotations", {}).get(f"{GROUP}/stop")).lower() == "true"
+
+
+def _route_of(parent: dict[str, Any]) -> dict[str, Any]:
+    route: dict[str, Any] = parent["spec"].get("router", {}).get("route", {})
+    return route
+
+
+def _group_of(parent: dict[str, Any]) -> str | None:
+    return _route_of(parent).get("group")
+
+
+def _members(services: list[dict[str, Any]], group: str | None) -> list[dict[str, Any]]:
+    """Return the members of a routing group with the weights in use: a stopped one has none."""
+    return [
+        {
+            "name": service["metadata"]["name"],
+            "weight": 0 if _is_stopped(service) else _route_of(service).get("weight", 1),
+            "stopped": _is_stopped(service),
+        }
+        for service in services
+        if group is not None and _group_of(service) == group
+    ]
 
 
 async def install(namespace: KubeNamespace) -> None:

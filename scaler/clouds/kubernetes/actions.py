@@ -115,6 +115,11 @@ def kserve_sizing(plural: str, namespace: str, child: ScalableKind) -> list[Acti
     return [write, *observing(child, namespace), *events_about_resizes(namespace)]
 
 
+def kserve_group(plural: str, namespace: str) -> list[Action]:
+    """Return the actions to read the members of a routing group, and to write their weights."""
+    return [*kserve(plural, namespace), Action("patch", KSERVE_GROUP, plural, namespace)]
+
+
 def buffers(namespace: str) -> list[Action]:
     """Return the actions to size a CapacityBuffer."""
     verbs = ("get", "list", "watch", "patch")

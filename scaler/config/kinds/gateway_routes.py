@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Final
 from policies.model.field_metadata import FieldMetadata, Pattern
 from policies.model.names import NAME, BackendName
 from policies.model.pool import Target
-from policies.model.route_spec import Route
+from policies.model.route_spec import Backend, Route
 from scaler.clouds.http_access import Access
 from scaler.clouds.kubernetes.cluster import KubeCluster, object_target
 from scaler.config.kinds.engines import PAGE_URL, page_problems
@@ -73,14 +73,61 @@ class GatewayMetrics:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatewayRoute(Route):
-    """A rule of a Kubernetes object that splits requests by the weights of its backendRefs."""
+class ClusterRoute(Route):
+    """A route whose weights are in objects of a Kubernetes cluster."""
 
     can_reject: ClassVar[bool] = False
-    """The object cannot answer 503 with Retry-After."""
+    """The objects cannot answer 503 with Retry-After."""
+
+    namespace: Annotated[str, FieldMetadata("Namespace of the objects. Default: default.", pattern=NAME)] = "default"
+    traffic: Annotated[
+        GatewayMetrics | None,
+        FieldMetadata(
+            "Metrics of the gateway, by which demand and failures are measured. Default: null: weights follow the ready"
+            " capacity of the pools alone. Providers need it."
+        ),
+    ] = None
+    cluster: Annotated[
+        KubeCluster,
+        FieldMetadata(
+            "Kubernetes cluster. Default: the cluster of the daemon's pod, or of the current kubeconfig context."
+        ),
+    ] = field(default_factory=KubeCluster)
+
+    @property
+    def api_version(self) -> str:
+        """The API version of the objects."""
+        raise NotImplementedError(f"{type(self).__name__} states no API version")
+
+    @property
+    def object_kind(self) -> str:
+        """The kind of the objects."""
+        raise NotImplementedError(f"{type(self).__name__} states no kind of object")
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from super().problems()
+        if self.zero_replicas == "reject":
+            yield "zero_replicas", f"must be hold or overflow: {self.object_kind}s cannot answer 503 with Retry-After"
+        if self.traffic is not None:
+            yield from unknown_backends("traffic", self.traffic.clusters, self.backends)
+            if len({self.traffic.cluster(name) for name in self.backends}) < len(self.backends):
+                yield "traffic", "must not give two backends the same cluster"
+
+
+def unknown_backends(
+    key: str, names: Mapping[BackendName, str], backends: Mapping[BackendName, Backend]
+) -> Iterator[tuple[str, str]]:
+    """Yield the backends that a setting names and that do not exist."""
+    for name in names:
+        if name not in backends:
+            yield key, f"names backend {name!r}, which is not in backends"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewayRoute(ClusterRoute):
+    """A rule of a Kubernetes object that splits requests by the weights of its backendRefs."""
 
     name: Annotated[str, FieldMetadata("Name of the object.", pattern=OBJECT_NAME, example="llama-chat")]
-    namespace: Annotated[str, FieldMetadata("Namespace of the object. Default: default.", pattern=NAME)] = "default"
     rule_index: Annotated[
         int | None,
         FieldMetadata(
@@ -98,29 +145,6 @@ class GatewayRoute(Route):
             example={"gpus": "vllm"},
         ),
     ] = field(default_factory=dict)
-    traffic: Annotated[
-        GatewayMetrics | None,
-        FieldMetadata(
-            "Metrics of the gateway, by which demand and failures are measured. Default: null: weights follow the ready"
-            " capacity of the pools alone. Providers need it."
-        ),
-    ] = None
-    cluster: Annotated[
-        KubeCluster,
-        FieldMetadata(
-            "Kubernetes cluster. Default: the cluster of the daemon's pod, or of the current kubeconfig context."
-        ),
-    ] = field(default_factory=KubeCluster)
-
-    @property
-    def api_version(self) -> str:
-        """The API version of the object."""
-        raise NotImplementedError(f"{type(self).__name__} states no API version")
-
-    @property
-    def object_kind(self) -> str:
-        """The kind of the object."""
-        raise NotImplementedError(f"{type(self).__name__} states no kind of object")
 
     @property
     def rule_words(self) -> str:
@@ -137,16 +161,9 @@ class GatewayRoute(Route):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()
-        if self.zero_replicas == "reject":
-            yield "zero_replicas", f"must be hold or overflow: {self.object_kind}s cannot answer 503 with Retry-After"
-        for key, names in (("refs", self.refs), ("traffic", self.traffic.clusters if self.traffic else {})):
-            for name in names:
-                if name not in self.backends:
-                    yield key, f"names backend {name!r}, which is not in backends"
+        yield from unknown_backends("refs", self.refs, self.backends)
         if len({self.ref(name) for name in self.backends}) < len(self.backends):
             yield "refs", "must not give two backends the same backendRef"
-        if self.traffic and len({self.traffic.cluster(name) for name in self.backends}) < len(self.backends):
-            yield "traffic", "must not give two backends the same cluster"
         has_provider = any(backend.provider is not None for backend in self.backends.values())
         if has_provider and self.allow_external and self.traffic is None:
             yield "traffic", "must be set with allow_external: true, so that the demand is measured"

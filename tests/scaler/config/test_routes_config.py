@@ -50,7 +50,7 @@ def problems(tmp_path: Path, old: str, new: str) -> list[str]:
         (("{pool: gpus}", "{pool: spare}"), 'routes.chat.backends.gpus.pool = "spare": has the tier slept, and must serve'),
         (("{pool: gpus}", "{}"), "routes.chat.backends.gpus: must have either pool or provider"),
         (("max_usd_per_hour: 5", "max_share: 0.5"), "routes.chat.overflow: needs max_usd_per_hour with allow_external: true"),
-        (("kind: envoy", "kind: envoi"), "routes.chat.kind = \"envoi\": must be one of ai_gateway_route, envoy, http_route (did you mean 'envoy'?)"),
+        (("kind: envoy", "kind: envoi"), "routes.chat.kind = \"envoi\": must be one of ai_gateway_route, envoy, http_route, kserve_group (did you mean 'envoy'?)"),
         (("gpus: {pool: gpus}", "GPUs: {pool: gpus}"), "routes.chat.backends: has the name 'GPUs'; a name must be at most 63"),
         (("file: /routes/chat.json", "file: chat.json"), "must be an absolute path of a file"),
         (("file: /", "clusters: {gpu: vllm}\n    file: /"), "routes.chat.clusters: names backend 'gpu', which is not in backends"),
@@ -84,6 +84,26 @@ def test_prompts_stay_in_the_allowed_regions(tmp_path: Path, old: str, new: str,
     (workload,) = load([file]).workloads.values()
     assert workload.spec.pools[PoolName("gpus")].region == "eu-west-1"
     file.write_text(good.replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        load([file])
+    assert any(problem in str(found) for found in caught.value.problems), caught.value.problems
+
+
+GROUP = GOOD.replace("kind: envoy", "kind: kserve_group").replace("admin_url: http://127.0.0.1:9901", "group: chat")
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ("", "routes.chat.backends: must be pools: 'openai' is a provider"),
+        ("members: {gpu: a}", "routes.chat.members: names backend 'gpu', which is not in backends"),
+        ("members: {gpus: ../pods/a}", "routes.chat.members: has the name '../pods/a' for gpus; a name must be"),
+        ("members: {gpus: openai}", "routes.chat.members: must not give two backends the same LLMInferenceService"),
+    ],
+)
+def test_wrong_group_is_refused(tmp_path: Path, settings: str, problem: str) -> None:
+    file = tmp_path / "w.yaml"
+    file.write_text(GROUP.replace("file: /routes/chat.json", settings))
     with pytest.raises(ConfigError) as caught:
         load([file])
     assert any(problem in str(found) for found in caught.value.problems), caught.value.problems

@@ -83,19 +83,20 @@ def test_a_pool_is_in_the_namespace_and_cluster_of_its_workload(kind: str) -> No
 @pytest.mark.parametrize("kind", sorted(ROUTES))
 def test_a_route_is_in_the_namespace_and_cluster_of_its_workload(kind: str) -> None:
     """A workload of one namespace must not send requests of another one elsewhere."""
-    opened = route_in_namespace({"kind": kind, "name": "chat"})
+    key = "group" if kind == "kserve_group" else "name"
+    opened = route_in_namespace({"kind": kind, key: "chat"})
     assert (opened.namespace, opened.cluster) == ("llm", WEST)
     with pytest.raises(
         ConfigError, match=r'routes\.chat\.namespace = "prod": must be llm: a workload may set weights only'
     ):
-        route_in_namespace({"kind": kind, "name": "chat", "namespace": "prod"})
+        route_in_namespace({"kind": kind, key: "chat", "namespace": "prod"})
     with pytest.raises(ConfigError, match=r"routes\.chat\.cluster: must be absent in namespace llm"):
-        route_in_namespace({"kind": kind, "name": "chat", "cluster": {"context": "east"}})
+        route_in_namespace({"kind": kind, key: "chat", "cluster": {"context": "east"}})
     traffic = {"urls": ["http://envoy:19001/stats"], "access": {"bearer_token": {"env": "TOKEN"}}}
     with pytest.raises(ConfigError, match=r"routes\.chat\.traffic\.access\.bearer_token: must not be set"):
-        route_in_namespace({"kind": kind, "name": "chat", "traffic": traffic})
-    with pytest.raises(ConfigError, match=r"name.*must be at most 253 lowercase"):
-        route_in_namespace({"kind": kind, "name": "../../prod/httproutes/chat"})
+        route_in_namespace({"kind": kind, key: "chat", "traffic": traffic})
+    with pytest.raises(ConfigError, match=rf"{key}.*must be at most 253 lowercase"):
+        route_in_namespace({"kind": kind, key: "../../prod/httproutes/chat"})
 
 
 @pytest.mark.parametrize("kind", ["kubernetes", "published"])
