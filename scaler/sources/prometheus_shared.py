@@ -4,8 +4,8 @@ Sources that read the same quantities over the same window, selected by the same
 only. Their queries within a moment go as one: it selects all values, and keeps these labels. Example: three workloads
 with `match: {model: ...}` send `sum by (model)(vllm:num_requests_running{model=~"a|b|c"})`.
 
-A source whose labels have no series in the result sends its own query, and so do all for `SEPARATE_S` after a joint
-query failed or was incomplete.
+A source whose labels have no series in the result sends its own query. So do all for a while after a joint query failed
+or was incomplete.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from scaler.clock import stopwatch_s
 from scaler.clouds.batching import Batch
 from scaler.clouds.engines import presets
 from scaler.config.kinds.prometheus import Prometheus
-from scaler.ports import Clock, Context, PortError
+from scaler.ports import Clock, Context, PortError, Unavailable
 from scaler.sources.prometheus_api import MAX_RANGE_BODY, PrometheusApi, QueryResult, QuerySample
 from scaler.sources.promql import LABEL, joint_query, preset_queries
 
@@ -32,7 +32,9 @@ Rows: TypeAlias = Mapping[str, tuple[QuerySample, ...]]
 MAX_WORKLOADS: Final = 100
 """Workloads of one query: Prometheus looks up at most 256 values of a label by its index."""
 SEPARATE_S: Final = 300.0
-"""Time without joint queries after one that failed. Seconds."""
+"""Time without joint queries after one that was refused or incomplete. Seconds."""
+UNAVAILABLE_S: Final = 30.0
+"""Time without joint queries after one without a response. It is short, since separate ones are more work. Seconds."""
 DEADLINE_SHARE: Final = 0.4
 """Share of the deadline for a joint query, so that separate ones have time after it."""
 RESERVED: Final = frozenset({"le", LABEL})
@@ -109,14 +111,17 @@ class SharedQueries:
         if len(keys) == 1 or stopwatch_s() < self._separate_until_s.get(shape, 0.0):
             return {}
         terms = _terms(keys)
+        pause_s = SEPARATE_S
         try:
             result = await self._api.query(joint_query(terms), MAX_RANGE_BODY)
+            if not result.partial:
+                return _by_source(result, keys, terms)
+        except Unavailable:
+            pause_s = UNAVAILABLE_S
         except PortError:
-            result = None
-        if result is None or result.partial:
-            self._separate_until_s[shape] = stopwatch_s() + SEPARATE_S
-            return {}
-        return _by_source(result, keys, terms)
+            pass
+        self._separate_until_s[shape] = stopwatch_s() + pause_s
+        return {}
 
 
 def _terms(keys: Sequence[Selected]) -> Mapping[str, str]:
