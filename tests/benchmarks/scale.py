@@ -14,14 +14,14 @@ from typing import Final
 from policies.model import Result
 from scaler.clock import SystemClock, stopwatch_s
 from scaler.journal.reader import Journal
-from tests.benchmarks.cloud import cloud, cpu_s, resident_mb
+from tests.benchmarks.cloud import Cloud, cloud, cpu_s, resident_mb
 from tests.benchmarks.figure import Figure, quantile
 
 WORKLOADS: Final = 2000
 INTERVAL_S: Final = 15.0
 RUN_S: Final = 90.0
-IDLE_MB: Final = 110.0
-"""Resident memory of a daemon with one workload after its first ticks. Megabytes."""
+ONE_S: Final = 20.0
+"""Time of a daemon with one workload, whose memory is that of no workload. Seconds."""
 KEDA: Final = "KEDA: client throttling reported from 1,088 objects on (kedacore/keda#3810)"
 
 
@@ -32,6 +32,7 @@ def run(_data: Path) -> Iterator[Figure]:
 async def measure() -> list[Figure]:
     with tempfile.TemporaryDirectory() as name:
         async with cloud(WORKLOADS) as cloud_:
+            idle_mb = await _memory_of_one(cloud_)
             folder = Path(name)
             config = cloud_.write(folder, WORKLOADS, INTERVAL_S)
             core = str(max(os.sched_getaffinity(0)))
@@ -64,6 +65,23 @@ async def measure() -> list[Figure]:
         Figure("scale", "share of one core used", core_share, ""),
         Figure("scale", "processor time of a tick with all I/O", 1e3 * used_s / max(1, measured), "ms", 1.0),
         Figure("scale", "resident memory", memory, "MB"),
-        Figure("scale", "resident memory of a workload", 1e3 * (memory - IDLE_MB) / WORKLOADS, "KB", 60.0),
+        Figure("scale", "resident memory of a workload", 1e3 * (memory - idle_mb) / WORKLOADS, "KB", 60.0),
         Figure("scale", "ticks without full evidence", blind, "", 0),
     ]
+
+
+async def _memory_of_one(cloud_: Cloud) -> float:
+    """Return the resident memory of a daemon with one workload. Megabytes."""
+    with tempfile.TemporaryDirectory() as name:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "scaler.cli", "run", "--json"),
+            str(cloud_.write(Path(name), 1, INTERVAL_S)),
+            env=cloud_.environment(),
+            stdout=DEVNULL,
+            stderr=DEVNULL,
+        )
+        await asyncio.sleep(ONE_S)
+        memory = resident_mb(process.pid)
+        process.kill()
+        await process.wait()
+    return memory
