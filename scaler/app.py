@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import zlib
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from scaler.clock import FastClock, SystemClock
 from scaler.config.daemon import DaemonSpec
 from scaler.config.load import Config, Workload
 from scaler.controller import Controller
+from scaler.first_tick import first_tick_s
 from scaler.journal import history_backfill
 from scaler.journal.initial_history import InitialHistory, recent_ticks
 from scaler.journal.writer import JournalWriter
@@ -61,8 +61,6 @@ STOP_S: Final = 15.0
 CALL_S: Final = 10.0
 """Time limit of a call that belongs to no workload. Seconds."""
 NEEDS_RESTART: Final = "changes under daemon, except for daemon.fleet, take effect after a restart"
-SPREAD_S: Final = 0.01
-"""Mean time between two workloads' first ticks. Seconds. 3 workloads start within 0.02 s, 1000 within 10 s."""
 
 
 @dataclass(slots=True)
@@ -233,14 +231,9 @@ class App:
             self.otlp.start(self.tasks)
 
     def start(self, controller: Controller) -> None:
-        """Run a controller in a task.
-
-        Its first tick has a delay that depends on the workload's name. Example: 101 workloads spread over 1.00 s; one
-        whose name hashes to a quarter of the range waits 0.25 s.
-        """
+        """Run a controller in a task."""
         name, interval_s = controller.workload.name, controller.workload.spec.interval_s
-        spread_s = min(interval_s, SPREAD_S * (len(self.config.workloads) - 1))
-        first_s = self.clock.now() + spread_s * (zlib.crc32(name.encode()) / 2**32)
+        first_s = first_tick_s(name, interval_s, len(self.config.workloads), self.clock.now())
         self._tasks[name] = self.tasks.start(task_of(name), functools.partial(controller.run, first_s))
 
     async def reload(self, config: Config) -> str:

@@ -1,8 +1,10 @@
 """Prometheus: metrics of engines and exporters by preset, and any other metric by PromQL.
 
 Each tick sends one request: one query with all quantities of a source, and the time of each one's oldest sample, so
-that a reading has the age of its samples and not of the response. Workloads on one server share its connections but not
-their queries, which take some milliseconds each. Beyond some hundred queries a second, use recording rules.
+that a reading has the age of its samples and not of the response. Workloads on one server share its connections, and
+those that read the same quantities of a preset share one query (`prometheus_shared.py`). A source with configured
+queries sends its own, which takes the server some milliseconds. Beyond some hundred queries a second, use recording
+rules.
 
 A missing value is never zero, nor a smaller sum:
 
@@ -35,6 +37,7 @@ from scaler.ports import Context, Misconfigured, Unavailable
 from scaler.sources.missing_series import MISCONFIGURED, MetricSelector, MissingSeries
 from scaler.sources.prometheus_api import PrometheusApi, QueryResult, QuerySample, Refused
 from scaler.sources.prometheus_past import PrometheusPast
+from scaler.sources.prometheus_shared import SharedQueries, is_shareable, open_shared, preset_quantities
 from scaler.sources.promql import (
     LABEL,
     LOST,
@@ -42,11 +45,8 @@ from scaler.sources.promql import (
     SCRAPES,
     SEEN_S,
     joint_query,
-    lost_targets_query,
     metric_names,
-    scrapes_query,
-    time_query,
-    value_query,
+    preset_queries,
 )
 from scaler.sources.sanitize import sanitize
 
@@ -64,7 +64,8 @@ async def open_prometheus(spec: Prometheus, context: Context) -> PrometheusSourc
     """Open the source. Raises `Misconfigured`."""
     session = await http_client.session(context, spec.url, spec.access.ca_file)
     api = PrometheusApi(spec.url, spec.access, context.clock, session, context.deadline_s)
-    return PrometheusSource(spec, api, context)
+    shared = await open_shared(spec, context, session) if is_shareable(spec) else None
+    return PrometheusSource(spec, api, context, shared)
 
 
 class PrometheusSource:
@@ -74,8 +75,11 @@ class PrometheusSource:
     a vector. An accepted one joins the joint query of all later ticks; a refused one stays separate.
     """
 
-    def __init__(self, spec: Prometheus, api: PrometheusApi, context: Context) -> None:
+    def __init__(
+        self, spec: Prometheus, api: PrometheusApi, context: Context, shared: SharedQueries | None = None
+    ) -> None:
         self._api = api
+        self._shared = shared
         self._spec = spec
         self._missing_series = MissingSeries(api, context.clock)
         self._deadline_s = context.deadline_s
@@ -115,15 +119,9 @@ class PrometheusSource:
         return await PrometheusPast(self._api, since, until, step_s).read(self._spec, quantities)
 
     def _preset_queries(self) -> dict[str, str]:
-        spec, recipes = self._spec, self._recipes
-        queries = {f"value:{q}": value_query(r, spec.match, self._window_s) for q, r in recipes.items()}
-        queries |= {f"time:{q}": time_query(r, spec.match) for q, r in recipes.items()}
-        if recipes:  # one exporter has all of them, so any of them will do
-            probe = min(recipes.values(), key=lambda r: r.uses_buckets)
-            queries[LOST] = lost_targets_query(probe, spec.match)
-            if RATE_WINDOW in spec.quantities() and RATE_WINDOW not in spec.queries:
-                queries[SCRAPES] = scrapes_query(probe, spec.match)
-        return queries
+        return preset_queries(
+            self._recipes, self._spec.match, self._window_s, sees_scrapes=RATE_WINDOW in preset_quantities(self._spec)
+        )
 
     def _window_reading(self, scrapes: QueryPart | None) -> dict[str, Fresh[float] | Absent]:
         """Return the window of this tick's rates, and let that of the next tick follow the scrapes.
@@ -156,6 +154,8 @@ class PrometheusSource:
         return joint | separate
 
     async def _query_jointly(self, joined: Mapping[str, str]) -> dict[str, QueryPart]:
+        if self._shared is not None and (parts := await self._shared.read(self._spec, self._window_s)) is not None:
+            return dict(parts)
         try:
             return await self._query_terms({**self._preset, **joined})
         except Refused as e:

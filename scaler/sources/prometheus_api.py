@@ -84,10 +84,10 @@ class PrometheusApi:
         self._session = session
         self._deadline_s = deadline_s
 
-    async def query(self, promql: str) -> QueryResult:
+    async def query(self, promql: str, max_bytes: int = MAX_BODY) -> QueryResult:
         """Return the result of an instant query. Raises `Refused` and port errors."""
         form = {"query": promql, "timeout": f"{round(self._deadline_s * 1000)}ms"}
-        return await self._request(_parse_result, "POST", "query", data=form)
+        return await self._request(_parse_result, "POST", "query", max_bytes=max_bytes, data=form)
 
     async def query_range(self, promql: str, start: float, end: float, step_s: float, deadline_s: float) -> Matrix:
         """Return the result of a query at `start` and every step up to `end`.

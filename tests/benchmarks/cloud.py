@@ -30,6 +30,8 @@ from tests.servers.kube_objects import node, ready_pod
 from tests.servers.site import listening
 
 PARTS: Final = re.compile(r'"forescale", "([^"]+)"')
+MODELS: Final = re.compile(r'model=~"([^"]+)"')
+"""The models of a query for many workloads."""
 CREDENTIALS: Final = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
 PODS: Final = 3
 """Pods of a workload."""
@@ -117,10 +119,11 @@ async def answer_sqs(request: web.Request) -> web.Response:
 async def answer_prometheus(request: web.Request) -> web.Response:
     query = (await request.post())["query"]
     now = SystemClock().now()
+    found = MODELS.search(str(query))
+    labels = [{"model": model} for model in found[1].split("|")] if found else [{}]
+    parts = [part for part in PARTS.findall(str(query)) if part != "lost"]
     result = [
-        {"metric": {"forescale": part}, "value": [now, str(_value(part, now))]}
-        for part in PARTS.findall(str(query))
-        if part != "lost"
+        {"metric": of | {"forescale": part}, "value": [now, str(_value(part, now))]} for part in parts for of in labels
     ]
     return web.json_response({"status": "success", "data": {"resultType": "vector", "result": result}})
 

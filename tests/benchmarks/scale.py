@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Final
 
 from policies.model import Result
-from scaler.clock import stopwatch_s
+from scaler.clock import SystemClock, stopwatch_s
 from scaler.journal.reader import Journal
-from tests.benchmarks.cloud import cloud, cpu_s, resident_mb
+from tests.benchmarks.cloud import Cloud, cloud, cpu_s, resident_mb
 from tests.benchmarks.figure import Figure, quantile
 
 WORKLOADS: Final = 2000
 INTERVAL_S: Final = 15.0
 RUN_S: Final = 90.0
+ONE_S: Final = 20.0
+"""Time of a daemon with one workload, whose memory is that of no workload. Seconds."""
 KEDA: Final = "KEDA: client throttling reported from 1,088 objects on (kedacore/keda#3810)"
 
 
@@ -30,6 +32,7 @@ def run(_data: Path) -> Iterator[Figure]:
 async def measure() -> list[Figure]:
     with tempfile.TemporaryDirectory() as name:
         async with cloud(WORKLOADS) as cloud_:
+            idle_mb = await _memory_of_one(cloud_)
             folder = Path(name)
             config = cloud_.write(folder, WORKLOADS, INTERVAL_S)
             core = str(max(os.sched_getaffinity(0)))
@@ -41,13 +44,15 @@ async def measure() -> list[Figure]:
                 stderr=DEVNULL,
             )
             await asyncio.sleep(RUN_S * 0.5)
-            start_s, cpu_start_s = stopwatch_s(), cpu_s(process.pid)
+            start_s, cpu_start_s, since = stopwatch_s(), cpu_s(process.pid), SystemClock().now()
             await asyncio.sleep(RUN_S * 0.3)
-            core_share = (cpu_s(process.pid) - cpu_start_s) / (stopwatch_s() - start_s)
+            used_s, until = cpu_s(process.pid) - cpu_start_s, SystemClock().now()
+            core_share = used_s / (stopwatch_s() - start_s)
             memory = resident_mb(process.pid)
             await process.wait()
         ticks = list(Journal(folder / "journal"))
     lateness = sorted(t.lateness_s for t in ticks)
+    measured = sum(since <= t.at + t.took_s < until for t in ticks)
     blind = sum(not t.decision.may_scale_in for t in ticks)
     resized = sum(o.result is Result.ACCEPTED for t in ticks for o in t.outcomes)
     note = f"{len(ticks)} ticks, {resized} resized, {blind} without full evidence"
@@ -58,6 +63,25 @@ async def measure() -> list[Figure]:
         Figure("scale", "largest lateness", lateness[-1], "s"),
         Figure("scale", "workloads of one process", len({t.workload for t in ticks}), "", WORKLOADS, ">=", KEDA, 1088),
         Figure("scale", "share of one core used", core_share, ""),
+        Figure("scale", "processor time of a tick with all I/O", 1e3 * used_s / max(1, measured), "ms", 1.0),
         Figure("scale", "resident memory", memory, "MB"),
+        Figure("scale", "resident memory of a workload", 1e3 * (memory - idle_mb) / WORKLOADS, "KB", 60.0),
         Figure("scale", "ticks without full evidence", blind, "", 0),
     ]
+
+
+async def _memory_of_one(cloud_: Cloud) -> float:
+    """Return the resident memory of a daemon with one workload. Megabytes."""
+    with tempfile.TemporaryDirectory() as name:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "scaler.cli", "run", "--json"),
+            str(cloud_.write(Path(name), 1, INTERVAL_S)),
+            env=cloud_.environment(),
+            stdout=DEVNULL,
+            stderr=DEVNULL,
+        )
+        await asyncio.sleep(ONE_S)
+        memory = resident_mb(process.pid)
+        process.kill()
+        await process.wait()
+    return memory

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -67,7 +67,7 @@ class Demand:
         self.reads = 0
         self.idle: set[str] = set()
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         self.reads += 1
         return web.json_response({"running": 1 if request.match_info["name"] in self.idle else self.reads})
 
@@ -87,8 +87,12 @@ class Rig:
         database: str,
         max_gpus: int | None,
         interval_s: float,
+        workload: Mapping[str, Any],
+        ports: Mapping[str, int],
     ) -> None:
         self.interval_s = interval_s
+        self.workload = workload
+        self.ports = ports
         self.kube = kube
         self.demand = demand
         self.url = url
@@ -112,10 +116,14 @@ class Rig:
                     "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": self.kube.namespace}],
                 }
                 await call("POST", path("rolebindings", api=RBAC), binding)
-            request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+            request = {
+                "apiVersion": "authentication.k8s.io/v1",
+                "kind": "TokenRequest",
+                "spec": {"expirationSeconds": 86_400},
+            }
             token = await call("POST", path("serviceaccounts", f"{account}/token", api="api/v1"), request)
             name = f"{self.kube.namespace}-{account}.json"
-            kubeconfig = self.kube.plane.write_kubeconfig(name, token["status"]["token"])
+            kubeconfig = self.kube.plane.write_kubeconfig(name, token["status"]["token"], self.ports.get(account))
             self.names = self.names or self.one_per_shard(kubeconfig)
             self.configure(account, kubeconfig, self.names)
         for name in self.names:
@@ -163,6 +171,7 @@ class Rig:
                 "pools": {"gpus": {"kind": "kubernetes", **engine, "watch_pods": False, "cluster": cluster}},
                 "tolerance": 0.0,
                 "scale_up": {"period_s": 1.0, "max_replicas": 9},
+                **self.workload,
             }
             (config / f"{name}.yaml").write_text(yaml.safe_dump(document))
 
@@ -258,19 +267,36 @@ async def holds(d: Daemon, shards: int) -> None:
 
 @asynccontextmanager
 async def rig(
-    folder: Path, database: str = "", max_gpus: int | None = None, interval_s: float = 2.0
+    folder: Path,
+    database: str = "",
+    max_gpus: int | None = None,
+    interval_s: float = 2.0,
+    demand: Demand | None = None,
+    workload: Mapping[str, Any] | None = None,
+    ports: Mapping[str, int] | None = None,
 ) -> AsyncIterator[Rig]:
     """Create the namespace, and a source of demand.
 
-    The leases are in the database at this URL, if there is one. `max_gpus` limits all workloads together.
+    The leases are in the database at this URL, if there is one. `max_gpus` limits all workloads together. `workload`
+    has further settings of each one, and `ports` those of the API server for single daemons.
     """
-    demand = Demand()
+    demand = demand or Demand()
     app = web.Application()
     app.router.add_get("/{name}", demand.answer)
     async with AsyncExitStack() as stack:
         kube = await stack.enter_async_context(kube_namespace())
         port = await stack.enter_async_context(listening(app))
-        opened = Rig(kube, demand, f"http://127.0.0.1:{port}/", folder, database, max_gpus, interval_s)
+        opened = Rig(
+            kube,
+            demand,
+            f"http://127.0.0.1:{port}/",
+            folder,
+            database,
+            max_gpus,
+            interval_s,
+            workload or {},
+            ports or {},
+        )
         await opened.prepare()
         yield opened
 

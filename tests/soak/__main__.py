@@ -1,4 +1,7 @@
-"""Daemons under random faults: ``python -m tests.soak [--minutes 20 --seed N]``. Exit code 1 if one leaks."""
+"""Daemons under random faults: ``python -m tests.soak [--minutes 20 --faults 200 --seed N]``.
+
+Exit code 1 if one leaks, or if a fleet of daemons violates a law.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +14,38 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from tests.servers.control_plane import why_not
 from tests.soak.daemons import embedded, live
 from tests.soak.drive import Report, soak
+from tests.soak.fleet import FleetReport, fleet, soak_fleet
+from tests.soak.fleet_faults import FAULTS as FAULTS_OF_FLEET
 
 MINUTES: Final = 20.0
+FAULTS: Final = 200
+FLEET: Final = "fleet"
 TARGETS: Final = {"embedded": embedded, "live": live}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return 0 if memory, descriptors, threads and tasks stayed flat and no tick was lost; else 1."""
+    """Return 0 if memory, descriptors, threads and tasks stayed flat, no tick was lost and all laws hold; else 1."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=MINUTES, metavar="N", help="how long (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the faults (default: %(default)s)")
-    parser.add_argument("--only", choices=[*TARGETS], help="one of the daemons only")
+    parser.add_argument("--only", choices=[*TARGETS, FLEET], help="one of the daemons only, or the fleet")
+    parser.add_argument("--faults", type=int, default=FAULTS, metavar="N", help="of the fleet (default: %(default)s)")
     args = parser.parse_args(argv)
     if not args.minutes > 0:
         parser.error("--minutes must be above 0")
-    names = [args.only] if args.only else [*TARGETS]
+    names = [args.only] if args.only else [*TARGETS, FLEET]
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # clients of our servers disconnect on purpose
     try:
-        reports = asyncio.run(_soak_all(names, args.minutes * 60.0, args.seed))
+        reports: list[Report | FleetReport] = []
+        if single := [name for name in names if name != FLEET]:
+            reports += asyncio.run(_soak_all(single, args.minutes * 60.0, args.seed))
+        if FLEET in names and why_not():
+            _log(f"without the fleet: {why_not()}")
+        elif FLEET in names:
+            reports.append(asyncio.run(_soak_fleet(args.seed, args.faults)))
     except KeyboardInterrupt:
         _log("interrupted")
         return 130
@@ -47,6 +62,12 @@ async def _soak_target(name: str, seconds: float, seed: int) -> Report:
     with tempfile.TemporaryDirectory(prefix=f"soak-{name}-") as folder:
         async with TARGETS[name](Path(folder), seed) as target:
             return await soak(target, seconds, _log)
+
+
+async def _soak_fleet(seed: int, faults: int) -> FleetReport:
+    with tempfile.TemporaryDirectory(prefix="soak-fleet-") as folder:
+        async with fleet(Path(folder), seed) as target:
+            return await soak_fleet(target, FAULTS_OF_FLEET, faults, _log)
 
 
 def _log(line: str) -> None:

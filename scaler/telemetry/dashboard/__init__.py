@@ -3,8 +3,8 @@
 ``GET /api/workloads?since=REVISION`` returns the workloads with a tick since that revision of the list, and
 ``GET /api/workloads/NAME?since=TIME`` the ticks of one after that time on the daemon's clock. A response with another
 ``generation`` than the previous one does not continue it: the client must repeat the request without ``since``.
-``GET /api/fleet`` returns the limits of the fleet and the pools of this daemon's workloads, and ``GET /api/shards`` who
-holds which shard. With peers, the first two also return the workloads of the other daemons.
+``GET /api/fleet`` returns the limits of the fleet and the pools of all workloads, and ``GET /api/shards`` the holder of
+each shard. With peers, all but the last also return the workloads of the other daemons.
 """
 
 from __future__ import annotations
@@ -23,10 +23,17 @@ from scaler.clock import lease_clock_s
 from scaler.ports import PortError
 from scaler.shadow.runner import Shadow
 from scaler.telemetry.dashboard import assets
-from scaler.telemetry.dashboard.all_daemons import NO_SHARDS, OWN, list_of_all, shard_table, split_revision
+from scaler.telemetry.dashboard.all_daemons import (
+    NO_SHARDS,
+    OWN,
+    fleet_of_all,
+    list_of_all,
+    shard_table,
+    split_revision,
+)
 from scaler.telemetry.dashboard.columns import number
 from scaler.telemetry.dashboard.decisions import MAX_RUNS, decision_text
-from scaler.telemetry.dashboard.fleet_view import FleetView
+from scaler.telemetry.dashboard.fleet_view import fleet_line, fleet_sums, quota_view
 from scaler.telemetry.dashboard.pool_rows import pools
 from scaler.telemetry.dashboard.route_rows import routes
 from scaler.telemetry.dashboard.shadow_view import shadow_rows
@@ -158,19 +165,28 @@ class Dashboard:
         }
         return _reply(_to_json(body))
 
-    async def _fleet(self, _: web.Request) -> web.Response:
-        view = FleetView(self._info.ledger)
+    async def _fleet(self, request: web.Request) -> web.Response:
+        body = await self._own_fleet()
+        if self.peers is not None and not is_of_peer(request):
+            body = await fleet_of_all(body, self.peers)
+        return _reply(await asyncio.to_thread(_to_json, body))
+
+    async def _own_fleet(self) -> dict[str, Any]:
+        """Return the fleet of this daemon's workloads."""
+        lines = []
         for i, (name, stored) in enumerate(list(self._stored.items())):
-            view.add(stored, self._info.facts(name, lead_times=False))
+            if (line := fleet_line(stored, self._info.facts(name, lead_times=False))) is not None:
+                lines.append(line)
             if i % BATCH == 0:
                 await asyncio.sleep(0)  # let ticks run first
-        body = {
+        return {
             **self._common(self._instance),
             "starting": [n for n in self._info.names() if n not in self._stored],
             "interruptions_since": min((s.interruptions.since or 0.0 for s in self._stored.values()), default=None),
-            **view.body(),
+            **quota_view(self._info.ledger),
+            **await asyncio.to_thread(fleet_sums, lines),
+            "workloads": lines,
         }
-        return _reply(await asyncio.to_thread(_to_json, body))
 
     def _common(self, generation: str) -> dict[str, Any]:
         newest = max((t.last.at for t in self._stored.values() if t.last), default=None)

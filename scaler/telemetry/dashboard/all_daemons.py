@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from scaler.clouds.response_validation import unavailable_if_malformed
 from scaler.ports import PortError
+from scaler.telemetry.dashboard.fleet_view import fleet_sums
 from scaler.telemetry.http.peers import Peers
 
 OWN: Final = "own"
@@ -68,6 +69,55 @@ async def _list(peers: Peers, peer: str, since: str | None) -> dict[str, Any] | 
                 "revision": int(answer["revision"]),
                 "starting": list(answer["starting"]),
                 "stalled": dict(answer["stalled"]),
+                "workloads": [line for line in answer["workloads"] if isinstance(line["workload"], str)],
+            }
+    except PortError as e:
+        return str(e)
+
+
+async def fleet_of_all(own: dict[str, Any], peers: Peers) -> dict[str, Any]:
+    """Return the fleet of all daemons.
+
+    A workload that two daemons list, as in a handover, is this daemon's. The workloads of a daemon without a response
+    are in no sum: `unanswered` names them.
+    """
+    names = sorted(peers.urls())
+    answers = await asyncio.gather(*(_fleet(peers, peer) for peer in names))
+    workloads = {line["workload"]: line for line in own["workloads"]}
+    known = workloads.keys() | set(own["starting"])
+    body = {**own, "starting": list(own["starting"]), "unanswered": {}}
+    generations, since = [str(own["generation"])], [own["interruptions_since"]]
+    for peer, answer in zip(names, answers, strict=True):
+        if isinstance(answer, str):
+            body["unanswered"] |= {name: answer for name in peers.workloads_of(peer) if name not in known}
+            generations.append(f"{peer}:none")
+            continue
+        generations.append(f"{peer}:{answer['generation']}")
+        workloads = {line["workload"]: line for line in answer["workloads"]} | workloads
+        body["starting"] += [name for name in answer["starting"] if name not in known]
+        body["at"] = max(filter(None, (body["at"], answer["at"])), default=None)
+        since.append(answer["interruptions_since"])
+    lines = list(workloads.values())
+    return {
+        **body,
+        "generation": "|".join(generations),
+        "count": len({*workloads, *body["starting"], *body["unanswered"]}),
+        "interruptions_since": min(filter(None, since), default=None),
+        **await asyncio.to_thread(fleet_sums, lines),
+        "workloads": lines,
+    }
+
+
+async def _fleet(peers: Peers, peer: str) -> dict[str, Any] | str:
+    """Return a peer's fleet, or why there is none."""
+    try:
+        answer = await peers.get(peer, "/api/fleet")
+        with unavailable_if_malformed(f"daemon {peer}"):
+            fleet_sums(answer["workloads"])
+            return {
+                "generation": str(answer["generation"]),
+                **{key: None if answer[key] is None else float(answer[key]) for key in ("at", "interruptions_since")},
+                "starting": list(answer["starting"]),
                 "workloads": [line for line in answer["workloads"] if isinstance(line["workload"], str)],
             }
     except PortError as e:

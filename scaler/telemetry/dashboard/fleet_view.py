@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from policies.model import Grant, Quota
@@ -16,62 +16,64 @@ from scaler.telemetry.dashboard.workload_facts import Facts
 SUMMED = ("replicas", "ready", "pending", "interruption_pending", "gpus", "usd_per_hour")
 
 
-class FleetView:
-    """Sums over all workloads. `add` each workload, then read `body`."""
+def fleet_line(stored: StoredTicks, facts: Facts) -> dict[str, Any] | None:
+    """Return a workload's line; None before its first tick and after its removal."""
+    tick, spec = stored.last, facts.spec
+    if tick is None or spec is None:
+        return None
+    rows = pools(tick, spec, stored.interruptions)
+    unknown = [row["pool"] for row in rows if row["state"] == "absent"]
+    return {
+        "workload": tick.workload,
+        "priority": spec.priority,
+        "gpus": None if unknown else sum(place["gpus"] for row in rows for place in row["places"]),
+        "usd_per_hour": number(tick.decision.cost_usd_per_hour),
+        "unpriced": unpriced(spec),
+        "budget": {"gpus": spec.budget.gpus, "usd_per_hour": spec.budget.usd_per_hour},
+        "grant": _grant(tick.observation.grant),
+        "unknown": unknown,
+        "interrupted": stored.interruptions.count(),
+        "pools": rows,
+    }
 
-    def __init__(self, ledger: QuotaLedger) -> None:
-        self._ledger = ledger
-        self._workloads: list[dict[str, Any]] = []
-        self._places: dict[tuple[str, str, str], dict[str, Any]] = {}
 
-    def add(self, stored: StoredTicks, facts: Facts) -> None:
-        tick, spec = stored.last, facts.spec
-        if tick is None or spec is None:
-            return
-        rows = pools(tick, spec, stored.interruptions)
-        for row in rows:
-            for place in row["places"]:
-                self._add_place(row["accelerator"], place)
-        unknown = [row["pool"] for row in rows if row["state"] == "absent"]
-        self._workloads.append(
-            {
-                "workload": tick.workload,
-                "priority": spec.priority,
-                "gpus": None if unknown else sum(place["gpus"] for row in rows for place in row["places"]),
-                "usd_per_hour": number(tick.decision.cost_usd_per_hour),
-                "unpriced": unpriced(spec),
-                "budget": {"gpus": spec.budget.gpus, "usd_per_hour": spec.budget.usd_per_hour},
-                "grant": _grant(tick.observation.grant),
-                "unknown": unknown,
-                "interrupted": stored.interruptions.count(),
-                "pools": rows,
-            }
-        )
+def fleet_sums(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the sums over workloads, and the places of their pools.
 
-    def body(self) -> dict[str, Any]:
-        """Return the sums, the places and the workloads.
+    The cost is that of the workloads with a known one; `without_cost` counts the others.
+    """
+    costs = [line["usd_per_hour"] for line in lines]
+    return {
+        "usd_per_hour": number(sum(cost for cost in costs if cost is not None)),
+        "without_cost": sum(cost is None for cost in costs),
+        "interrupted": sum(line["interrupted"] for line in lines),
+        "places": sorted(_places(lines), key=lambda p: -p["gpus"]),
+    }
 
-        The cost is that of the workloads with a known one; `without_cost` counts the others.
-        """
-        costs = [w["usd_per_hour"] for w in self._workloads]
-        return {
-            "limits": _limits(self._ledger.limits),
-            "held": {key: number(value) for key, value in self._ledger.held().items()},
-            "usd_per_hour": number(sum(cost for cost in costs if cost is not None)),
-            "without_cost": sum(cost is None for cost in costs),
-            "interrupted": sum(w["interrupted"] for w in self._workloads),
-            "places": sorted(self._places.values(), key=lambda p: -p["gpus"]),
-            "workloads": self._workloads,
-        }
 
-    def _add_place(self, accelerator: str | None, place: dict[str, Any]) -> None:
-        key = (place["zone"] or "", place["market"], accelerator or "")
-        total = self._places.setdefault(
-            key,
-            {"zone": place["zone"], "market": place["market"], "accelerator": accelerator, **dict.fromkeys(SUMMED, 0)},
-        )
-        for name in SUMMED:
-            total[name] = _sum((total[name], place[name]))
+def quota_view(ledger: QuotaLedger) -> dict[str, Any]:
+    """Return the limits of the fleet, and what is held of them."""
+    return {"limits": _limits(ledger.limits), "held": {key: number(value) for key, value in ledger.held().items()}}
+
+
+def _places(lines: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
+    """Return the sums over pools by zone, market and accelerator."""
+    places: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for row in (row for line in lines for row in line["pools"]):
+        accelerator = row["accelerator"]
+        for place in row["places"]:
+            total = places.setdefault(
+                (place["zone"] or "", place["market"], accelerator or ""),
+                {
+                    "zone": place["zone"],
+                    "market": place["market"],
+                    "accelerator": accelerator,
+                    **dict.fromkeys(SUMMED, 0),
+                },
+            )
+            for name in SUMMED:
+                total[name] = _sum((total[name], place[name]))
+    return places.values()
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

@@ -180,7 +180,8 @@ def test_time_and_lost_targets_are_translated_to_promql() -> None:
     recipe = Recipe(("a", "b"), "sum")
     assert time_query(recipe, {}) == "min(timestamp(a{}) or timestamp(b{}))"
     assert lost_targets_query(recipe, {}) == (
-        "count((up == 0) and on (job, instance) (last_over_time(a{}[300s]) or last_over_time(b{}[300s])))"
+        "count(group by (job, instance) (last_over_time(a{}[300s]) or last_over_time(b{}[300s]))"
+        " and on (job, instance) (up == 0))"
     )
 
 
@@ -192,6 +193,17 @@ def test_samples_of_a_target_are_counted_over_five_minutes() -> None:
 
 def test_time_of_a_mean_is_that_of_its_older_part() -> None:
     assert time_query(Recipe(("a",), "average", divisor=1000), {}) == "min(timestamp(a_sum{}) or timestamp(a_count{}))"
+
+
+def test_one_query_reads_the_series_of_many_workloads() -> None:
+    match, by = {"x": ("m1", "a.b|c")}, ("x",)
+    gauge, histogram = Recipe(("a",), "sum", divisor=100), Recipe(("a",), "late")
+    assert value_query(gauge, match, 60, by) == 'sum by (x)(a{x=~"m1|a\\\\.b\\\\|c"}) / 100'
+    assert time_query(gauge, match, by) == 'min by (x)(timestamp(a{x=~"m1|a\\\\.b\\\\|c"}))'
+    assert value_query(histogram, {"le": ("1",)}, 60, ("le",)) == 'sum by (le) (rate(a_bucket{le=~"1"}[60000ms]))'
+    assert lost_targets_query(gauge, {"job": ("j",)}, ("job",)) == (
+        'count by (job)(group by (job, instance) (last_over_time(a{job=~"j"}[300s])) and on (job, instance) (up == 0))'
+    )
 
 
 def test_label_values_are_quoted() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from policies.model import WorkloadName
 from scaler.clock import SystemClock, lease_clock_s
@@ -136,6 +137,56 @@ async def test_request_of_a_peer_is_never_forwarded_and_needs_a_proof_for_this_d
             f"{old} {proof(TOKEN, 'a', path, old)}",
         ):
             assert (await a.get(path, **{PEER: refused}))[0] == 401
+
+
+async def test_each_daemon_has_the_sums_of_the_fleet() -> None:
+    async with two_daemons() as members:
+        for member in members:
+            status, fleet = await member.get("/api/fleet")
+            assert status == 200
+            assert {line["workload"] for line in fleet["workloads"]} == {"a", "b"}
+            assert (fleet["count"], fleet["without_cost"], fleet["unanswered"]) == (2, 2, {})
+            assert sum(place["replicas"] for place in fleet["places"]) == 8
+            at = f"{SystemClock().now():.0f}"
+            own = {PEER: f"{at} {proof(TOKEN, member.identity, '/api/fleet', at)}"}
+            _, alone = await member.get("/api/fleet", **own)
+            assert [line["workload"] for line in alone["workloads"]] == [member.identity]
+            assert sum(place["replicas"] for place in alone["places"]) == 4
+
+
+async def test_fleet_counts_a_workload_in_a_handover_once() -> None:
+    async with two_daemons() as (a, b):
+        b.dashboard.observe(tick("a"))
+        _, fleet = await a.get("/api/fleet")
+        assert sorted(line["workload"] for line in fleet["workloads"]) == ["a", "b"]
+        assert sum(place["replicas"] for place in fleet["places"]) == 8
+
+
+async def test_fleet_names_the_workloads_of_a_daemon_that_does_not_answer_and_sums_the_others() -> None:
+    async with two_daemons(published="") as (a, _):
+        status, fleet = await a.get("/api/fleet")
+        assert status == 200
+        assert [line["workload"] for line in fleet["workloads"]] == ["a"]
+        assert "daemon b has not published its URL" in fleet["unanswered"]["b"]
+        assert (fleet["count"], fleet["without_cost"]) == (2, 1)
+        assert sum(place["replicas"] for place in fleet["places"]) == 4
+
+
+@pytest.mark.parametrize("body", [b"[]", b'{"workloads": [{"workload": "b"}]}', b"{", b'{"workloads": null}'])
+async def test_malformed_fleet_of_a_peer_counts_as_no_answer(body: bytes) -> None:
+    async def malformed(_: web.Request) -> web.Response:
+        return web.Response(body=body, content_type="application/json")
+
+    async with two_daemons() as (a, _):
+        app, port = web.Application(), int(a.url.rpartition(":")[2])
+        app.router.add_get("/api/fleet", malformed)
+        async with listening(app, "127.0.0.3", port):
+            url = f"http://127.0.0.3:{port}"
+            a.dashboard.peers = Peers(leases_of("a", a.url, {"b": url}), Secret(env="PEERS_TOKEN"), a.http)
+            status, fleet = await a.get("/api/fleet")
+        assert status == 200
+        assert [line["workload"] for line in fleet["workloads"]] == ["a"]
+        assert "daemon b" in fleet["unanswered"]["b"]
 
 
 @pytest.mark.slow

@@ -38,15 +38,16 @@ export class Fleet {
   render(body) {
     this.body = body;
     fillShards(this.shards, body.shards);
-    const empty = !body.workloads.length;
+    const empty = !body.workloads.length && !Object.keys(body.unanswered ?? {}).length;
     this.note.hidden = !empty;
     this.content.hidden = empty;
     if (empty) {
       setText(this.note, "No tick yet. Limits and pools appear here after the first tick.");
       return;
     }
-    if (this.at === `${body.at} ${this.#limit}`) return;
-    this.at = `${body.at} ${this.#limit}`;
+    const shown = `${body.generation} ${body.at} ${body.workloads.length} ${this.#limit}`;
+    if (this.at === shown) return;
+    this.at = shown;
     fillFigures(this.figures, body);
     fillPlaces(this.places, body);
     fillWorkloads(this.workloads, body.workloads.slice(0, this.#limit));
@@ -65,23 +66,24 @@ export class Fleet {
 function fillFigures(list, body) {
   const { limits, held } = body;
   const unpriced = body.without_cost ? `${plural(body.without_cost, "workload")} without a known cost` : "every pool has a price";
-  const unread = body.workloads.filter((w) => w.unknown.length).length + body.starting.length;
+  const unanswered = Object.values(body.unanswered ?? {});
+  const unread = body.workloads.filter((w) => w.unknown.length).length + body.starting.length + unanswered.length;
   const gpus = body.workloads.reduce((sum, w) => sum + (w.gpus ?? 0), 0);
   const radius = limits.blast_radius;
   const since = known(body.interruptions_since) && body.at - body.interruptions_since < 86400
     ? `recorded since ${minute(body.interruptions_since, body.at)}` : "last 24 h";
   list.replaceChildren(
-    figure("Spend per hour", body.without_cost === body.workloads.length ? unknownCost(body.workloads) : `${body.without_cost ? "≥ " : ""}${usd(body.usd_per_hour)}`, unpriced),
+    figure("Spend per hour", body.without_cost === body.workloads.length ? unknownCost(body.workloads) : `${body.without_cost || unanswered.length ? "≥ " : ""}${usd(body.usd_per_hour)}`, unpriced),
     limited("Spend under the limit", held.usd_per_hour, limits.usd_per_hour, usd, "daemon.fleet.max_usd_per_hour"),
     known(limits.gpus) ? limited("GPUs held", held.gpus, limits.gpus, amount, "")
       : figure("GPUs held", `${unread ? "≥ " : ""}${amount(gpus)}`, "no limit: daemon.fleet.max_gpus"),
-    figure("Interrupted replicas", amount(body.interrupted), since),
+    figure("Interrupted replicas", `${unanswered.length ? "≥ " : ""}${amount(body.interrupted)}`, since),
     figure("Blast radius", radius ? `${Math.round(100 * radius.share)}%` : "no limit", radius ? `of the fleet in ${duration(radius.window_s)}` : "daemon.fleet.blast_radius"),
-    unread ? figure("Size unknown", plural(unread, "workload"), "not included in the sums") : "",
+    unread ? figure("Size unknown", plural(unread, "workload"), ["not included in the sums", ...new Set(unanswered)].join("; ")) : "",
   );
 }
 
-const unknownCost = (workloads) => (workloads.every((w) => w.unpriced.length) ? "no price" : "unknown");
+const unknownCost = (workloads) => (workloads.length && workloads.every((w) => w.unpriced.length) ? "no price" : "unknown");
 const plural = (n, noun) => `${n} ${noun}${n === 1 ? "" : "s"}`;
 
 function figure(title, value, note, ...more) {
