@@ -9,7 +9,7 @@ from typing import Final
 from policies.model.names import BackendName
 
 WEIGHT_TOTAL: Final = 10_000
-"""Sum of a route's weights: a weight of 1 is 0.01 % of the requests."""
+"""Sum of a route's weights, unless its gateway accepts less: a weight of 1 is 0.01 % of the requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +54,20 @@ class RouteStatus:
 
     def share(self, backend: BackendName) -> float:
         """Return the share of the requests that a backend gets."""
-        total = sum(self.weights.values())
-        return self.weights.get(backend, 0) / total if total else 0.0
+        return share_of(self.weights, backend)
+
+
+def share_of(weights: Mapping[BackendName, int], backend: BackendName) -> float:
+    """Return the share of the requests that a backend gets by its weight."""
+    total = sum(weights.values())
+    return weights.get(backend, 0) / total if total else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class RouteDecision:
     """The split decided for one route, and why.
 
-    - `weights`: the weight of every backend, with the sum `WEIGHT_TOTAL`; empty where the gateway rejects requests.
+    - `weights`: the weight of every backend, with the sum `Route.weight_total`; empty where the gateway rejects requests.
     - `retry_after_s`: the time after which a rejected client may try again; None where nothing is rejected.
     - `is_kept`: whether the weights stay as the gateway reported them, so that nothing is written.
     - `demand`: the demand of all requests in replica equivalents; None where it is not measured.

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from policies.history.ticks import History
 from policies.model import Absent, Decision, Observation
 from policies.model.names import BackendName, RouteName
-from policies.model.route import WEIGHT_TOTAL, RouteDecision
+from policies.model.route import RouteDecision, share_of
 from policies.model.spec import WorkloadSpec
 from policies.route.drain import drain_memory
 from policies.route.providers import FILL, may_overflow
@@ -136,7 +136,7 @@ def _must_change(situation: Situation) -> str:
     for name, share in situation.applied.items():
         if share > 0.0 and name not in allowed:
             return f"{name} must get no requests: {_why_not(situation, name)}"
-    if situation.external > situation.route.overflow.max_share + 1.0 / WEIGHT_TOTAL:
+    if situation.external > situation.route.overflow.max_share + 1.0 / situation.route.weight_total:
         return "providers have more than max_share"
     return situation.market.excess(situation.applied)
 
@@ -169,13 +169,14 @@ def _is_worth_a_change(situation: Situation, shares: Mapping[BackendName, float]
 
 
 def weights_of(shares: Mapping[BackendName, float], situation: Situation) -> dict[BackendName, int]:
-    """Return shares as weights with the sum `WEIGHT_TOTAL`.
+    """Return shares as weights with the sum `weight_total`.
 
     Shares of providers are rounded down, so that no limit is exceeded. The largest share takes what rounding leaves.
     """
-    weights = {name: int(shares.get(name, 0.0) * WEIGHT_TOTAL + 1e-6) for name in situation.route.backends}
+    total = situation.route.weight_total
+    weights = {name: int(shares.get(name, 0.0) * total + 1e-6) for name in situation.route.backends}
     pools = {name: share for name, share in shares.items() if name in situation.pools and share > 0.0} or shares
-    weights[max(pools, key=lambda name: pools[name])] += WEIGHT_TOTAL - sum(weights.values())
+    weights[max(pools, key=lambda name: pools[name])] += total - sum(weights.values())
     return weights
 
 
@@ -221,7 +222,7 @@ def _changed(
     situation: Situation, shares: Mapping[BackendName, float], reason: str, memory: Mapping[str, float]
 ) -> RouteDecision:
     weights = weights_of(shares, situation)
-    applied = {name: weight / WEIGHT_TOTAL for name, weight in weights.items()}
+    applied = {name: share_of(weights, name) for name in weights}
     memory = _memory(situation, {**memory, HELD_S: 0.0})
     return RouteDecision(
         weights, reason, False, situation.demand.replicas, _usd_per_hour(situation, applied), memory=memory
