@@ -46,8 +46,10 @@ def _split(
     if not must and not _is_worth_a_change(situation, shares):
         return _kept(situation, kept_reason(situation), _memory(situation, memory))
     held_s = situation.memory.get(HELD_S, math.inf) + situation.elapsed_s
-    if not must and held_s < situation.route.hold_s:
-        return _kept(situation, f"the last change was {held_s:.0f} s ago (hold_s)", _memory(situation, memory))
+    settle_s = situation.status.settle_s
+    if not must and held_s < max(situation.route.hold_s, settle_s):
+        setting = "hold_s" if settle_s <= situation.route.hold_s else "the TTL of the records"
+        return _kept(situation, f"the last change was {held_s:.0f} s ago ({setting})", _memory(situation, memory))
     return _changed(situation, shares, because(situation, shares, must), memory)
 
 
@@ -145,6 +147,8 @@ def _why_not(situation: Situation, name: BackendName) -> str:
     """Return why a backend may not get requests."""
     if name not in situation.route.backends:
         return "it is not configured"
+    if name in situation.status.unhealthy:
+        return "its health check fails"
     if situation.health[name].ejected_s > 0.0:
         traffic = situation.status.traffic.get(name)
         failed = "" if traffic is None else f" ({traffic.errors:g} of {traffic.requests:g} requests failed)"

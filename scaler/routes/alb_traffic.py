@@ -72,7 +72,10 @@ def _traffic(values: Mapping[tuple[BackendName, str], float], name: BackendName)
 
 
 def _value(sample: Sample | None, minute: float) -> float:
-    """Return the value of a minute; NaN where it has none. Raises `Unavailable` where CloudWatch failed."""
+    """Return the value of a minute; NaN where it has none.
+
+    Raises `Unavailable` where CloudWatch failed.
+    """
     if sample is None:
         raise Unavailable("AWS cloudwatch:GetMetricData: no result for a metric of the load balancer")
     if sample.problem:

@@ -5,6 +5,7 @@ AWS takes no precondition for a write of weights, and records no writer.
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -37,7 +38,7 @@ class AwsRoute(AwsConnection):
         at = self._context.clock.now()
         status = await self._status()
         other_writer = self._own_writes.observe(split_text(status.weights))
-        return Fresh(RouteStatus(status.weights, status.traffic, status.over_s, other_writer), at)
+        return Fresh(dataclasses.replace(status, other_writer=other_writer), at)
 
     @validated("AWS")
     async def apply(self, split: RouteDecision, observed: RouteStatus) -> None:
@@ -55,7 +56,7 @@ class AwsRoute(AwsConnection):
 
     @abstractmethod
     async def _status(self) -> RouteStatus:
-        """Return weights in use and traffic. Raises port errors."""
+        """Return the state without other writers. Raises port errors."""
 
     @abstractmethod
     async def _weights(self) -> Mapping[BackendName, int]:

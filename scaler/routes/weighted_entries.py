@@ -17,7 +17,9 @@ def entries_problem(
 ) -> str:
     """Return why entries do not fit the configured backends; empty where they do.
 
-    An entry has a name and a weight, and `configured` the backends by the names of their entries. `noun` names an entry as the gateway does, and `key` the setting with the names.
+    An entry has a name and a weight, and `configured` the backends by the names of their entries.
+
+    `noun` names an entry as the gateway does, and `key` the setting with the names.
     """
     names = [name for name, _ in entries]
     for name, backend in configured.items():

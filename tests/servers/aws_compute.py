@@ -17,14 +17,19 @@ from aiohttp import web
 from moto.core.model import OperationModel
 from yarl import URL
 
-from tests.servers import aws_bedrock, aws_handlers, aws_sagemaker
+from tests.servers import aws_bedrock, aws_handlers, aws_health_checks, aws_sagemaker
 from tests.servers.aws_fault import DROPPED
 from tests.servers.aws_wire import Refusal, answer, operation, parameters, refused
 from tests.servers.aws_world import World
 from tests.servers.site import listening
 from tests.servers.spoiling import Mangle, mangled
 
-HANDLERS: Final = {**aws_bedrock.HANDLERS, **aws_handlers.HANDLERS, **aws_sagemaker.HANDLERS}
+HANDLERS: Final = {
+    **aws_bedrock.HANDLERS,
+    **aws_handlers.HANDLERS,
+    **aws_health_checks.HANDLERS,
+    **aws_sagemaker.HANDLERS,
+}
 OURS: Final = {service for service, _ in HANDLERS}
 CHECKED: Final = frozenset({"elasticloadbalancing", "route53"})
 """Services of moto, by their names in IAM, whose calls are recorded, granted and refused as those of the world are."""

@@ -1,4 +1,7 @@
-"""Base class of AWS adapters that write: opened once credentials are available, and with verifiable permissions."""
+"""Base class of AWS adapters that write.
+
+They open once credentials are available, and their permissions can be verified.
+"""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ APIS: Final = {
     "eks": Api("aws/eks", per_s=5.0, burst=25),
     "elbv2": Api("aws/elbv2", per_s=5.0, burst=25),
     "iam": Api("aws/iam", per_s=2.0, burst=10),
-    "route53": Api("aws/route53", per_s=2.0, burst=10),
+    "route53": Api("aws/route53", per_s=2.5, burst=25),
     "s3": Api("aws/s3", per_s=1500.0, burst=3000),
     "sagemaker": Api("aws/sagemaker", per_s=5.0, burst=25),
     "sqs": Api("aws/sqs", per_s=1000.0, burst=2000),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, Literal
 
 from policies.model.field_metadata import FieldMetadata, Pattern
 from policies.model.names import BackendName
@@ -112,3 +112,64 @@ class Alb(AwsRoute):
             yield "target_groups", "must not give two backends the same target group"
         if len(self.backends) > 5:
             yield "backends", "must not have more than 5 entries: a rule forwards to at most 5 target groups"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dns(AwsRoute):
+    """Weighted records of Route 53 for one name, whose weights the daemon sets. Each backend is a region's pool."""
+
+    weight_total: ClassVar[int] = 255
+    """The maximum weight of one record, so that no weight exceeds it."""
+
+    zone: Annotated[
+        str,
+        FieldMetadata(
+            "ID of the hosted zone.",
+            pattern=Pattern(r"^[A-Z0-9]{1,32}$", "at most 32 capital letters and digits"),
+            example="Z0123456789ABCDEFGHIJ",
+        ),
+    ]
+    name: Annotated[
+        str,
+        FieldMetadata(
+            "Name of the records.",
+            pattern=Pattern(
+                r"^([A-Za-z0-9_]([A-Za-z0-9_-]{0,62})\.){1,20}[A-Za-z0-9-]{1,63}\.?$", "a name without a wildcard"
+            ),
+            example="chat.example.com",
+        ),
+    ]
+    record_type: Annotated[
+        Literal["A", "AAAA", "CNAME"], FieldMetadata("Type of the records. Default: A, also for aliases.")
+    ] = "A"
+    records: Annotated[
+        Mapping[BackendName, str],
+        FieldMetadata(
+            "SetIdentifier of the record of each backend. Default: none: a record has the name of its backend.",
+            example={"gpus": "us-east-1"},
+        ),
+    ] = field(default_factory=dict)
+
+    @property
+    def full_name(self) -> str:
+        """The name as Route 53 has it: in lower case, with a dot at its end."""
+        return f"{self.name.lower().removesuffix('.')}."
+
+    def record(self, backend: BackendName) -> str:
+        """Return the SetIdentifier of a backend's record."""
+        return self.records.get(backend, backend)
+
+    def targets(self, workload: str, route: str) -> tuple[Target, ...]:
+        return (Target("Route 53 weighted records", (), f"{self.zone} {self.full_name} {self.record_type}"),)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from super().problems()
+        for name, backend in self.backends.items():
+            if backend.provider is not None:
+                remedy = "a client's TLS and key do not fit it, and DNS counts no requests; use alb or envoy"
+                yield "backends", f"must not have the provider {name!r}: {remedy}"
+        for name in self.records:
+            if name not in self.backends:
+                yield "records", f"names backend {name!r}, which is not in backends"
+        if len({self.record(name) for name in self.backends}) < len(self.backends):
+            yield "records", "must not give two backends the same record"
