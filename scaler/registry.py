@@ -184,6 +184,8 @@ ROUTES: Final = _kinds(
             "scaler.routes.ai_gateway_route:open_ai_gateway_route",
             "kubernetes",
         ),
+        "alb": Kind("scaler.config.kinds.aws_routes:Alb", "scaler.routes.alb:open_alb", "aws"),
+        "dns": Kind("scaler.config.kinds.aws_routes:Dns", "scaler.routes.dns:open_dns", "aws"),
         "envoy": Kind("scaler.config.kinds.envoy:Envoy", "scaler.routes.envoy:open_envoy"),
         "http_route": Kind(
             "scaler.config.kinds.gateway_routes:HttpRoute", "scaler.routes.http_route:open_http_route", "kubernetes"

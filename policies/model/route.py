@@ -9,7 +9,7 @@ from typing import Final
 from policies.model.names import BackendName
 
 WEIGHT_TOTAL: Final = 10_000
-"""Sum of a route's weights: a weight of 1 is 0.01 % of the requests."""
+"""Sum of a route's weights, unless its gateway accepts less: a weight of 1 is 0.01 % of the requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,8 @@ class RouteStatus:
 
     - `weights`: the weight of each backend in use; empty where the gateway splits nothing yet, or rejects requests.
     - `traffic`: the requests to each backend within the last `over_s` seconds; empty before the second read.
+    - `unhealthy`: the backends whose health check, read by the gateway, fails.
+    - `settle_s`: the time after a change of weights in which clients still follow the previous ones, such as a TTL.
     - `rejects`: whether the gateway rejects all requests; `rejected`: those rejected within `over_s`.
     - `other_writer`: another writer of the same route, if one was seen.
     - `version`: the gateway's token for this state, the precondition of a write; empty where there is none.
@@ -41,6 +43,8 @@ class RouteStatus:
     version: str = ""
     rejects: bool = False
     rejected: float = 0.0
+    unhealthy: frozenset[BackendName] = frozenset()
+    settle_s: float = 0.0
 
     @property
     def requests(self) -> float:
@@ -54,15 +58,20 @@ class RouteStatus:
 
     def share(self, backend: BackendName) -> float:
         """Return the share of the requests that a backend gets."""
-        total = sum(self.weights.values())
-        return self.weights.get(backend, 0) / total if total else 0.0
+        return share_of(self.weights, backend)
+
+
+def share_of(weights: Mapping[BackendName, int], backend: BackendName) -> float:
+    """Return the share of the requests that a backend gets by its weight."""
+    total = sum(weights.values())
+    return weights.get(backend, 0) / total if total else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class RouteDecision:
     """The split decided for one route, and why.
 
-    - `weights`: the weight of every backend, with the sum `WEIGHT_TOTAL`; empty where the gateway rejects requests.
+    - `weights`: the weight of every backend, with the sum `Route.weight_total`; empty to reject requests.
     - `retry_after_s`: the time after which a rejected client may try again; None where nothing is rejected.
     - `is_kept`: whether the weights stay as the gateway reported them, so that nothing is written.
     - `demand`: the demand of all requests in replica equivalents; None where it is not measured.

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from policies.model.field_metadata import FieldMetadata
 from policies.model.names import NAME, BackendName, PoolName
 from policies.model.pool import YIELD_S, OtherWriterYield, Target
+from policies.model.route import WEIGHT_TOTAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +114,8 @@ class Route:
 
     can_reject: ClassVar[bool] = True
     """Whether the gateway can answer 503 with Retry-After while no backend may take requests."""
+    weight_total: ClassVar[int] = WEIGHT_TOTAL
+    """Sum of the weights of all backends, none of which may exceed what the gateway accepts."""
 
     backends: Annotated[
         Mapping[BackendName, Backend],

@@ -42,12 +42,18 @@ class Health:
         """Return the values for a route's memory; none of a healthy backend."""
         return {f"{backend}.{key}": getattr(self, key) for key in self.__slots__} if self.ejections else {}
 
-    def after(self, traffic: BackendTraffic | None, elapsed_s: float, route: Route) -> Health:
+    def after(
+        self, traffic: BackendTraffic | None, elapsed_s: float, route: Route, *, is_unhealthy: bool = False
+    ) -> Health:
         """Return the health after a tick.
+
+        `is_unhealthy`: the gateway reports a failed health check. The ejection then lasts until `eject_s` after it.
 
         Example: with 30 s of ejection, a backend with 40 of 100 errors gets no requests for 30 s. It is ejected for
         60 s if it fails again within 300 s of its return.
         """
+        if is_unhealthy:
+            return Health(max(route.eject_s, self.ejected_s - elapsed_s), max(1.0, self.ejections), 0.0)
         if self.ejected_s > elapsed_s:
             return Health(self.ejected_s - elapsed_s, self.ejections, 0.0)
         if self.ejected_s > 0.0:

@@ -50,9 +50,11 @@ class Situation:
 
     @cached_property
     def health(self) -> Mapping[BackendName, Health]:
-        traffic, memory = self.status.traffic, self.memory
+        status, memory = self.status, self.memory
         return {
-            name: Health.from_memory(name, memory).after(traffic.get(name), self.elapsed_s, self.route)
+            name: Health.from_memory(name, memory).after(
+                status.traffic.get(name), self.elapsed_s, self.route, is_unhealthy=name in status.unhealthy
+            )
             for name in self.route.backends
         }
 

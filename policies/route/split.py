@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from policies.history.ticks import History
 from policies.model import Absent, Decision, Observation
 from policies.model.names import BackendName, RouteName
-from policies.model.route import WEIGHT_TOTAL, RouteDecision
+from policies.model.route import RouteDecision, share_of
 from policies.model.spec import WorkloadSpec
 from policies.route.drain import drain_memory
 from policies.route.providers import FILL, may_overflow
@@ -46,8 +46,10 @@ def _split(
     if not must and not _is_worth_a_change(situation, shares):
         return _kept(situation, kept_reason(situation), _memory(situation, memory))
     held_s = situation.memory.get(HELD_S, math.inf) + situation.elapsed_s
-    if not must and held_s < situation.route.hold_s:
-        return _kept(situation, f"the last change was {held_s:.0f} s ago (hold_s)", _memory(situation, memory))
+    settle_s = situation.status.settle_s
+    if not must and held_s < max(situation.route.hold_s, settle_s):
+        setting = "hold_s" if settle_s <= situation.route.hold_s else "the TTL of the records"
+        return _kept(situation, f"the last change was {held_s:.0f} s ago ({setting})", _memory(situation, memory))
     return _changed(situation, shares, because(situation, shares, must), memory)
 
 
@@ -136,7 +138,7 @@ def _must_change(situation: Situation) -> str:
     for name, share in situation.applied.items():
         if share > 0.0 and name not in allowed:
             return f"{name} must get no requests: {_why_not(situation, name)}"
-    if situation.external > situation.route.overflow.max_share + 1.0 / WEIGHT_TOTAL:
+    if situation.external > situation.route.overflow.max_share + 1.0 / situation.route.weight_total:
         return "providers have more than max_share"
     return situation.market.excess(situation.applied)
 
@@ -145,6 +147,8 @@ def _why_not(situation: Situation, name: BackendName) -> str:
     """Return why a backend may not get requests."""
     if name not in situation.route.backends:
         return "it is not configured"
+    if name in situation.status.unhealthy:
+        return "its health check fails"
     if situation.health[name].ejected_s > 0.0:
         traffic = situation.status.traffic.get(name)
         failed = "" if traffic is None else f" ({traffic.errors:g} of {traffic.requests:g} requests failed)"
@@ -169,13 +173,14 @@ def _is_worth_a_change(situation: Situation, shares: Mapping[BackendName, float]
 
 
 def weights_of(shares: Mapping[BackendName, float], situation: Situation) -> dict[BackendName, int]:
-    """Return shares as weights with the sum `WEIGHT_TOTAL`.
+    """Return shares as weights with the sum `weight_total`.
 
     Shares of providers are rounded down, so that no limit is exceeded. The largest share takes what rounding leaves.
     """
-    weights = {name: int(shares.get(name, 0.0) * WEIGHT_TOTAL + 1e-6) for name in situation.route.backends}
+    total = situation.route.weight_total
+    weights = {name: int(shares.get(name, 0.0) * total + 1e-6) for name in situation.route.backends}
     pools = {name: share for name, share in shares.items() if name in situation.pools and share > 0.0} or shares
-    weights[max(pools, key=lambda name: pools[name])] += WEIGHT_TOTAL - sum(weights.values())
+    weights[max(pools, key=lambda name: pools[name])] += total - sum(weights.values())
     return weights
 
 
@@ -221,7 +226,7 @@ def _changed(
     situation: Situation, shares: Mapping[BackendName, float], reason: str, memory: Mapping[str, float]
 ) -> RouteDecision:
     weights = weights_of(shares, situation)
-    applied = {name: weight / WEIGHT_TOTAL for name, weight in weights.items()}
+    applied = {name: share_of(weights, name) for name in weights}
     memory = _memory(situation, {**memory, HELD_S: 0.0})
     return RouteDecision(
         weights, reason, False, situation.demand.replicas, _usd_per_hour(situation, applied), memory=memory

@@ -24,6 +24,8 @@ def encode_route_status(status: RouteStatus) -> dict[str, Any]:
         "version": status.version,
         **({"rejects": True} if status.rejects else {}),
         **({"rejected": status.rejected} if status.rejected else {}),
+        **({"unhealthy": sorted(status.unhealthy)} if status.unhealthy else {}),
+        **({"settle_s": status.settle_s} if status.settle_s else {}),
     }
 
 
@@ -36,6 +38,8 @@ def decode_route_status(data: Mapping[str, Any]) -> RouteStatus:
         text(data["version"]),
         flag(data.get("rejects", False)),
         non_negative(data.get("rejected", 0.0)),
+        frozenset(BackendName(text(name)) for name in data.get("unhealthy", ())),
+        non_negative(data.get("settle_s", 0.0)),
     )
 
 

@@ -20,7 +20,8 @@ from scaler.clouds.response_validation import validated
 from scaler.config.kinds.gateway_routes import GatewayRoute
 from scaler.ports import Conflict, Context, Misconfigured, Permit
 from scaler.routes.gateway_traffic import GatewayTraffic, MeasuredTraffic
-from scaler.routes.route_rule import RouteRule, parse_rule, split_text
+from scaler.routes.route_rule import RouteRule, parse_rule
+from scaler.routes.weighted_entries import split_text
 
 CHANGED: Final = frozenset({409, 422})
 """Statuses of a patch whose test failed, because the object has changed since it was read."""

@@ -12,6 +12,7 @@ from scaler.clouds.kubernetes.session import Body
 from scaler.clouds.response_validation import list_of, one_line, unavailable_if_malformed
 from scaler.config.kinds.gateway_routes import GatewayRoute, HttpRoute
 from scaler.ports import Misconfigured, Unavailable
+from scaler.routes.weighted_entries import entries_problem
 
 RULES: Final[Path] = ("rules",)
 """The field whose writer the API server records: the list of rules is replaced as a whole."""
@@ -74,11 +75,6 @@ class RouteRule:
         return patch
 
 
-def split_text(weights: Mapping[BackendName, int]) -> str:
-    """Return weights as text, such as `gpus 7200, openai 2800`."""
-    return ", ".join(f"{name} {weight}" for name, weight in sorted(weights.items()))
-
-
 def parse_rule(what: str, body: Mapping[str, Any], spec: GatewayRoute) -> RouteRule:
     """Parse the configured rule of an object.
 
@@ -137,16 +133,10 @@ def count_of(what: str, value: object) -> int:
 def _problem(rule: RouteRule, spec: GatewayRoute) -> str:
     """Return why the rule does not fit the configured backends; empty where it does."""
     configured = {spec.ref(backend): backend for backend in spec.backends}
-    for name, backend in configured.items():
-        if rule.names.count(name) > 1:
-            return f"has the backendRef {name!r} twice; give each Service a name of its own"
-        if name not in rule.names:
-            known = ", ".join(rule.names) or "none"
-            return f"has no backendRef {name!r} (backendRefs: {known}); add it with weight 0, or set refs.{backend}"
-    for ref in rule.refs:
-        if ref.name not in configured and ref.applied_weight > 0:
-            remedy = "add it to backends, or set its weight to 0"
-            return f"sends requests to {ref.name!r} (weight {ref.applied_weight}), which is no backend; {remedy}"
+    if problem := entries_problem(
+        "backendRef", "refs", configured, [(ref.name, ref.applied_weight) for ref in rule.refs]
+    ):
+        return problem
     if len({ref.priority for ref in rule.refs}) > 1:
         return "has backendRefs of several priorities, among which weights split nothing; give them one priority"
     return ""

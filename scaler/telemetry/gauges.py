@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from policies.model import Tick
-from policies.model.route import WEIGHT_TOTAL
+from policies.model.route import share_of
 
 Labels = tuple[str, ...]
 Samples = Iterable[tuple[Labels, float | None]]
@@ -28,7 +28,7 @@ def route_series(ticks: Sequence[Tick]) -> Iterator[Metric]:
         "route_share",
         "Decided share of the requests that a backend gets.",
         ("route", "backend"),
-        (((*route, name), weight / WEIGHT_TOTAL) for route, split in splits for name, weight in split.weights.items()),
+        (((*route, name), share_of(split.weights, name)) for route, split in splits for name in split.weights),
     )
     yield gauge(
         "route_demand_replicas",

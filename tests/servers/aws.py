@@ -101,13 +101,17 @@ class Aws:
 
     def metric(self, queue: str, name: str, value: float, at: float) -> None:
         """Write a metric that SQS itself sends to CloudWatch."""
+        self.service_metric("AWS/SQS", {"QueueName": queue.rsplit("/", 1)[-1]}, name, value, at)
+
+    def service_metric(self, namespace: str, dimensions: dict[str, str], name: str, value: float, at: float) -> None:
+        """Write a metric that a service itself sends to CloudWatch."""
         datum = {
             "MetricName": name,
-            "Dimensions": [{"Name": "QueueName", "Value": queue.rsplit("/", 1)[-1]}],
+            "Dimensions": [{"Name": n, "Value": v} for n, v in dimensions.items()],
             "Value": value,
             "Timestamp": datetime.fromtimestamp(at, UTC).replace(tzinfo=None),  # as moto stores them
         }
-        _put_metric_data(cloudwatch_backends[ACCOUNT][REGION], "AWS/SQS", [datum])
+        _put_metric_data(cloudwatch_backends[ACCOUNT][REGION], namespace, [datum])
 
     def forget_metrics(self) -> None:
         """Delete all samples."""

@@ -1,4 +1,4 @@
-"""One endpoint for AWS: Auto Scaling, Bedrock, EC2, EKS and SageMaker from a `World`, others from behind it.
+"""One endpoint for AWS: Auto Scaling, Bedrock, EC2, EKS and SageMaker from a `World`, others from moto behind it.
 
 It records the calls, and by `faults` refuses or spoils an operation, a service, or all reads or writes.
 """
@@ -17,15 +17,22 @@ from aiohttp import web
 from moto.core.model import OperationModel
 from yarl import URL
 
-from tests.servers import aws_bedrock, aws_handlers, aws_sagemaker
+from tests.servers import aws_bedrock, aws_handlers, aws_health_checks, aws_sagemaker
 from tests.servers.aws_fault import DROPPED
 from tests.servers.aws_wire import Refusal, answer, operation, parameters, refused
 from tests.servers.aws_world import World
 from tests.servers.site import listening
 from tests.servers.spoiling import Mangle, mangled
 
-HANDLERS: Final = {**aws_bedrock.HANDLERS, **aws_handlers.HANDLERS, **aws_sagemaker.HANDLERS}
+HANDLERS: Final = {
+    **aws_bedrock.HANDLERS,
+    **aws_handlers.HANDLERS,
+    **aws_health_checks.HANDLERS,
+    **aws_sagemaker.HANDLERS,
+}
 OURS: Final = {service for service, _ in HANDLERS}
+CHECKED: Final = frozenset({"elasticloadbalancing", "route53"})
+"""Services of moto, by their names in IAM, whose calls are recorded, granted and refused as those of the world are."""
 READS: Final = ("Describe", "Get", "List", "Simulate")
 Spoil = Callable[[str, web.Response], web.Response]
 
@@ -74,8 +81,9 @@ async def compute(world: World, upstream: str) -> AsyncIterator[Compute]:
             body, service = await request.read(), scope(request)
             path = request.rel_url.raw_path  # an ARN in a path has encoded slashes
             target = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
-            model = operation(service, request.method, path, body, target) if service in OURS else None
-            if model is None or (service, model.name) not in HANDLERS:
+            is_known = service in OURS or service in CHECKED
+            model = operation(service, request.method, path, body, target) if is_known else None
+            if model is None or ((service, model.name) not in HANDLERS and service not in CHECKED):
                 service = "cloudwatch" if service == "monitoring" else service
                 called = f"{service}:{target}"
                 it.requests.append(called)
@@ -93,7 +101,10 @@ async def compute(world: World, upstream: str) -> AsyncIterator[Compute]:
             it.given[name].append(fields)
             if fault := next((it.faults[key] for key in keys if key in it.faults), None):
                 return refused(service, fault)
-            response = handle(it.world, service, model, fields)
+            if (service, model.name) in HANDLERS:
+                response = handle(it.world, service, model, fields)
+            else:
+                response = await forward(http, it.upstream, request, body)
             if it.lost and kind == "write":
                 await asyncio.Event().wait()
             for key in keys:

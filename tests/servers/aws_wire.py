@@ -20,6 +20,8 @@ from moto.core.serialize import SERIALIZERS
 from moto.core.utils import get_service_model
 from werkzeug.datastructures import Headers, MultiDict
 
+IAM_NAMES: Final = {"elasticloadbalancing": "elbv2"}
+"""The services' models by their names in IAM, where they differ."""
 REQUEST_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
@@ -36,7 +38,7 @@ class Refusal(Exception):
 
 @functools.cache
 def model(service: str) -> ServiceModel:
-    return get_service_model(service)
+    return get_service_model(IAM_NAMES.get(service, service))
 
 
 def operation(service: str, method: str, path: str, body: bytes, target: str = "") -> OperationModel:
@@ -94,7 +96,7 @@ def refused(service: str, refusal: Refusal) -> web.Response:
                 f"<RequestID>{REQUEST_ID}</RequestID></Response>"
             )
             return web.Response(status=refusal.status, text=body, content_type="text/xml", headers=refusal.headers)
-        case "query":
+        case "query" | "rest-xml":
             body = (
                 f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
                 f"<RequestId>{REQUEST_ID}</RequestId></ErrorResponse>"

@@ -131,7 +131,8 @@ class World:
     """An account's machines. `lag_s` is the time until one serves; None: until `ready`.
 
     `shortages` has the missing resource by (zone, market); `retry_s` is the groups' retry interval; `hidden_s` the time
-    until EC2 lists a new instance. `granted` are the actions that IAM allows; None: all.
+    until EC2 lists a new instance. `granted` are the actions that IAM allows; None: all. `checkers` has the reports
+    on a health check, by its ID.
     """
 
     lag_s: float | None = None
@@ -147,6 +148,7 @@ class World:
     sagemaker: SageMaker = field(default_factory=SageMaker)
     hidden_s: float = 0.0
     granted: frozenset[str] | None = None
+    checkers: dict[str, list[str]] = field(default_factory=dict)
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def instance_sets(self) -> list[InstanceSet]:

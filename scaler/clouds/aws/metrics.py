@@ -26,13 +26,17 @@ MIN_LOOK_BACK_S: Final = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One metric's statistic over periods of `period_s` seconds."""
+    """One metric's statistic over periods of `period_s` seconds.
+
+    `settle_s`: time after the end of a period from which its value is final. Seconds.
+    """
 
     namespace: str
     metric: str
     dimensions: tuple[tuple[str, str], ...]
     stat: str
     period_s: int
+    settle_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ async def metrics(context: Context, account: AwsAccount, period_s: int) -> Batch
             EndTime=datetime.fromtimestamp(end, UTC),
             ScanBy="TimestampDescending",
         )
-        return {query: _newest(f"q{i}", results, now - period_s) for i, query in enumerate(queries)}
+        return {query: _newest(f"q{i}", results, now - period_s - query.settle_s) for i, query in enumerate(queries)}
 
     return await batch(context, ("aws-metrics", account, period_s), fetch, MAX_QUERIES)
 

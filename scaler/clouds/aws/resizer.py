@@ -1,23 +1,20 @@
-"""Base class of AWS actuators.
-
-An actuator opens once credentials are available, and remembers its own writes.
-"""
+"""Base class of AWS actuators, which remember their own writes."""
 
 from __future__ import annotations
 
-import contextlib
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from policies.model import Fresh, PoolStatus, Shortfall
 from scaler.clouds.aws import instances, permissions, reservations
+from scaler.clouds.aws.connection import AwsConnection
 from scaler.clouds.aws.notices import open_notices
 from scaler.clouds.aws.writes import IdempotencyTokens
 from scaler.clouds.foreign_writes import ForeignWriteDetector
 from scaler.clouds.interruptions import InterruptionTracker
 from scaler.clouds.response_validation import validated
-from scaler.ports import Permit, Unavailable
+from scaler.ports import Permit
 
 if TYPE_CHECKING:
     from scaler.clouds.aws.account import AwsAccount
@@ -27,21 +24,13 @@ if TYPE_CHECKING:
     from scaler.ports import Context
 
 
-class AwsActuator(ABC):
+class AwsActuator(AwsConnection):
     """The actuator's port. `what` names the resized object in errors."""
 
     def __init__(self, account: AwsAccount, other_writer_yield_s: float, context: Context, what: str) -> None:
-        self._account = account
-        self._context = context
+        super().__init__(account, context)
         self._what = what
         self._writes = ForeignWriteDetector(context.clock, other_writer_yield_s, what)
-        self._open = False
-
-    async def connect(self) -> Self:
-        """Open the services, unless the credentials' provider is not up yet: every tick retries."""
-        with contextlib.suppress(Unavailable):
-            await self._ensure_open()
-        return self
 
     @validated("AWS")
     async def status(self) -> Fresh[PoolStatus]:
@@ -53,30 +42,11 @@ class AwsActuator(ABC):
         await self._ensure_open()
         await self._resize(replicas, observed)
 
-    @validated("AWS")
-    async def permits(self) -> Sequence[Permit]:
-        """Return IAM's answer for each action of this pool."""
-        await self._ensure_open()
-        return await permissions.check_permissions(self._context, self._account, self._actions())
-
-    async def _ensure_open(self) -> None:
-        if not self._open:
-            await self._connect()
-            self._open = True
-
-    @abstractmethod
-    async def _connect(self) -> None:
-        """Open the services. Raises port errors."""
-
     @abstractmethod
     async def _status(self) -> Fresh[PoolStatus]: ...
 
     @abstractmethod
     async def _resize(self, replicas: int, observed: PoolStatus) -> None: ...
-
-    @abstractmethod
-    def _actions(self) -> Mapping[str, str]:
-        """Return the IAM actions that this pool needs, each with its resource's ARN."""
 
 
 class AwsResizer(AwsActuator):

@@ -52,6 +52,8 @@ MAX_PAGES: Final = 50
 """Maximum pages of one list: more than any pool has, so that a repeated page token does not block a tick."""
 GRANTED_AS: Final = {"DeleteMessageBatch": "DeleteMessage", "ListObjectsV2": "ListBucket"}
 """Operations that IAM grants under another name."""
+IAM_NAMES: Final = {"elbv2": "elasticloadbalancing"}
+"""The names of services in IAM, where they differ."""
 APIS: Final = {
     "application-autoscaling": Api("aws/application-autoscaling", per_s=5.0, burst=25),
     "autoscaling": Api("aws/autoscaling", per_s=10.0, burst=50),
@@ -59,7 +61,9 @@ APIS: Final = {
     "cloudwatch": Api("aws/cloudwatch", per_s=50.0, burst=200),
     "ec2": Api("aws/ec2", per_s=10.0, burst=50),
     "eks": Api("aws/eks", per_s=5.0, burst=25),
+    "elbv2": Api("aws/elbv2", per_s=5.0, burst=25),
     "iam": Api("aws/iam", per_s=2.0, burst=10),
+    "route53": Api("aws/route53", per_s=2.5, burst=25),
     "s3": Api("aws/s3", per_s=1500.0, burst=3000),
     "sagemaker": Api("aws/sagemaker", per_s=5.0, burst=25),
     "sqs": Api("aws/sqs", per_s=1000.0, burst=2000),
@@ -67,8 +71,8 @@ APIS: Final = {
     "sts": Api("aws/sts", per_s=10.0, burst=20),
 }
 """About half of an account's default limit in one region, since other clients call these APIs too. EC2 grants 20 reads
-a second and 100 at once; CloudWatch 500 a second; S3 3,500 writes a second for each prefix; the other APIs publish no
-figure; SQS has no limit that this daemon reaches."""
+a second and 100 at once; CloudWatch 500 a second; Route 53 5 a second; S3 3,500 writes a second for each prefix; the
+other APIs publish no figure; SQS has no limit that this daemon reaches."""
 PAGE_TOKENS: Final = {"bedrock": "nextToken"}
 """The names of page tokens, where they differ."""
 TRANSIENT: Final = (CredentialRetrievalError, EndpointConnectionError, HTTPClientError, MetadataRetrievalError)
@@ -221,7 +225,7 @@ async def service(context: Context, name: str, account: AwsAccount, read_s: floa
     Raises port errors.
     """
     sdk_client = await client(context, name, account, read_s)
-    return AwsService(sdk_client, Channel(context, APIS[name], account), name)
+    return AwsService(sdk_client, Channel(context, APIS[name], account), IAM_NAMES.get(name, name))
 
 
 async def _await_response(what: str, pending: Awaitable[T]) -> T:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from policies.model import Absent, Fresh, Tick
-from policies.model.route import WEIGHT_TOTAL, RouteDecision, RouteStatus
+from policies.model.route import RouteDecision, RouteStatus, share_of
 from scaler.telemetry.dashboard.columns import number
 
 
@@ -36,11 +36,11 @@ def routes(tick: Tick) -> list[dict[str, Any]]:
 def _backends(split: RouteDecision, status: RouteStatus | None) -> Iterator[dict[str, Any]]:
     """Yield the backends of a split, with their requests where they are measured."""
     over_s = 0.0 if status is None else status.over_s
-    for name, weight in split.weights.items():
+    for name in split.weights:
         traffic = None if status is None else status.traffic.get(name)
         yield {
             "backend": name,
-            "share": number(weight / WEIGHT_TOTAL),
+            "share": number(share_of(split.weights, name)),
             "requests_per_s": number(traffic.requests / over_s) if traffic is not None and over_s > 0.0 else None,
             "error_share": number(traffic.errors / traffic.requests) if traffic and traffic.requests else None,
         }

@@ -16,6 +16,7 @@ from tests.policies.route.builders import (
     DEEPINFRA,
     EXPENSIVE,
     GPUS,
+    INTERVAL_S,
     OPENAI,
     UNREAD,
     Gateway,
@@ -190,6 +191,50 @@ def test_failing_provider_is_ejected_and_returns_slowly() -> None:
         gateway.tick(40.0, 2)
         shares.append(gateway.shares().get(OPENAI, 0.0))
     assert shares == [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.9]
+
+
+def test_backend_with_a_failed_health_check_gets_nothing_until_it_passes() -> None:
+    backends = {GPUS: Backend(pool=PoolName("main")), OPENAI: Backend(pool=PoolName("other"))}
+    settings = route(backends=backends, allow_external=False, eject_s=30.0)
+    gateway = Gateway(workload(settings, pools={"main": Pool(), "other": Pool()}))
+    ready = {"main": 1, "other": 1}
+    gateway.tick(None, ready)
+    for unhealthy in ({OPENAI}, {OPENAI}, {OPENAI}, set()):
+        gateway.status = dataclasses.replace(gateway.status, unhealthy=frozenset(unhealthy))
+        decision = gateway.tick(None, ready)
+        assert gateway.shares() == {GPUS: 1.0}
+        if "must get no requests" in decision.routes[CHAT].reason:
+            assert decision.routes[CHAT].reason.endswith("openai must get no requests: its health check fails")
+    gateway.tick(None, ready)
+    assert 0.0 < gateway.shares()[OPENAI] < 0.2, "it passes, and eject_s is over"
+    gateway.status = dataclasses.replace(gateway.status, unhealthy=frozenset({GPUS, OPENAI}))
+    gateway.tick(None, ready)
+    assert set(gateway.shares()) == {GPUS, OPENAI}, "where all fail, every ready pool counts"
+
+
+def test_changes_are_at_least_one_ttl_apart() -> None:
+    backends = {GPUS: Backend(pool=PoolName("main")), OPENAI: Backend(pool=PoolName("other"))}
+    gateway = Gateway(workload(route(backends=backends), pools={"main": Pool(), "other": Pool()}))
+    shares = []
+    for ready in (1, 3, 3, 3, 3, 3):
+        gateway.status = dataclasses.replace(gateway.status, settle_s=60.0)
+        reason = gateway.tick(None, {"main": ready, "other": 1}).routes[CHAT].reason
+        shares.append(gateway.shares()[GPUS])
+        assert shares[-1] == 0.75 or ready == 1 or reason.endswith("s ago (the TTL of the records)")
+    assert shares == [0.5, 0.5, 0.5, 0.5, 0.75, 0.75]
+
+
+def test_pool_drains_for_the_ttl_too() -> None:
+    backends = {GPUS: Backend(pool=PoolName("main")), OPENAI: Backend(pool=PoolName("other"))}
+    pools = {"main": Pool(), "other": Pool(max_replicas=0)}
+    gateway = Gateway(workload(route(backends=backends, drain_s=30.0), 2, pools))
+    ticks = 0
+    while True:
+        gateway.status = dataclasses.replace(gateway.status, settle_s=60.0)
+        if gateway.tick(None, {"main": 2, "other": 1}).targets[PoolName("other")] == 0:
+            break
+        ticks += 1
+    assert ticks * INTERVAL_S >= 90.0
 
 
 def test_second_ejection_lasts_longer() -> None:
