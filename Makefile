@@ -100,7 +100,7 @@ schema: $(VENV)/.dev  ## Write the JSON Schema, the documented example, the defi
 lock: $(VENV)/.dev  ## Resolve the dependencies and write their hashes
 	$(BIN)/uv pip compile $(LOCK) --extra dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile $(LOCK) $(SAME) --extra sim requirements/build.in pyproject.toml -o requirements/run.txt
-	$(BIN)/uv pip compile $(LOCK) $(SAME) --extra aws --extra azure --extra gcp --extra kafka --extra keda --extra kubernetes --extra notices --extra otel --extra postgresql --extra redis requirements/build.in pyproject.toml -o requirements/image.txt
+	$(BIN)/uv pip compile $(LOCK) $(SAME) --extra aws --extra azure --extra gcp --extra kafka --extra keda --extra kubernetes --extra modal --extra notices --extra otel --extra postgresql --extra redis requirements/build.in pyproject.toml -o requirements/image.txt
 LOCK := -q --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock'
 SAME := --constraint requirements/dev.txt
 

@@ -101,6 +101,13 @@ def parser(verb: str = "") -> argparse.ArgumentParser:
 
     _add_import(parsers["import"])
 
+    approve = parsers["approve"]
+    approve.add_argument("pool", metavar="WORKLOAD/POOL", help="pool whose plan is approved")
+    approve.add_argument(
+        "plan_id", metavar="PLAN_ID", help="identifier of the plan, as forescale check --live shows it"
+    )
+    approve.add_argument("config", nargs="+", metavar="CONFIG", help="YAML file, or directory of YAML files")
+
     notify = parsers["notify"]
     notify.add_argument("config", nargs="+", metavar="CONFIG", help="YAML file, or directory of YAML files")
     notify.add_argument("--to", metavar="NAME", help="send to this destination only (default: all)")

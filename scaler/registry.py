@@ -148,6 +148,7 @@ POOLS: Final = _kinds(
         "kubernetes": Kind(
             "scaler.config.kinds.kubernetes:Kubernetes", "scaler.actuators.kubernetes:open_kubernetes", "kubernetes"
         ),
+        "modal": Kind("scaler.config.kinds.modal:ModalFunction", "scaler.actuators.modal:open_modal", "modal"),
         "published": Kind(
             "scaler.config.kinds.kubernetes:Published", "scaler.actuators.published:open_published", "kubernetes"
         ),

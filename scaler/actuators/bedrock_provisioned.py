@@ -81,7 +81,7 @@ async def open_bedrock_provisioned(
     spec: BedrockProvisioned, context: Context, workload: WorkloadName, pool: PoolName
 ) -> ProvisionedUnits:
     """Open the provisioned throughput of a model. Raises `Misconfigured`."""
-    return await ProvisionedUnits(spec, context).connect()
+    return await ProvisionedUnits(spec, context, workload, pool).connect()
 
 
 class ProvisionedUnits(AwsActuator):
@@ -90,10 +90,13 @@ class ProvisionedUnits(AwsActuator):
     _bedrock: AwsService
     _parameters: AwsService
 
-    def __init__(self, spec: BedrockProvisioned, context: Context) -> None:
+    def __init__(self, spec: BedrockProvisioned, context: Context, workload: WorkloadName, pool: PoolName) -> None:
         what = f"Bedrock provisioned throughput {spec.name}"
         super().__init__(spec.account, spec.other_writer_yield_s, context, what)
         self._spec = spec
+        self._pool = f"{workload}/{pool}"
+        self._plan_id = spec.plan_id(workload, pool)
+        self._plan = spec.plan_text(workload, pool)
         self._own_name = re.compile(rf"{re.escape(spec.name)}-[0-9a-f]{{{ID_DIGITS}}}")
         self._unfinished = False
 
@@ -135,17 +138,14 @@ class ProvisionedUnits(AwsActuator):
 
     @property
     def _is_approved(self) -> bool:
-        return self._spec.approve == self._spec.plan_id
-
-    @property
-    def _plan(self) -> str:
-        spec = self._spec
-        price = f"{spec.price_usd_per_hour:g} USD per unit and hour"
-        return f"plan {spec.plan_id} ({spec.units} units of {spec.model} for the term {spec.term} at {price})"
+        return self._spec.approve == self._plan_id
 
     @property
     def _unapproved(self) -> str:
-        return f"{self._what}: {self._plan} is not approved. Review it, and set approve: {self._spec.plan_id}"
+        return (
+            f"{self._what}: {self._plan} is not approved. Review it, then run: forescale approve {self._pool}"
+            f" {self._plan_id} CONFIG"
+        )
 
     def _require_approval(self) -> None:
         if not self._is_approved:
@@ -160,9 +160,9 @@ class ProvisionedUnits(AwsActuator):
             "CreateProvisionedModelThroughput",
             spec.name,
             write=True,
-            clientRequestToken=f"forescale-{spec.name.replace('_', '-')}-{spec.plan_id}",
+            clientRequestToken=f"forescale-{spec.name.replace('_', '-')}-{self._plan_id}",
             modelUnits=spec.units,
-            provisionedModelName=f"{spec.name}-{spec.plan_id}",
+            provisionedModelName=f"{spec.name}-{self._plan_id}",
             modelId=spec.model,
             **terms,
         )
@@ -212,7 +212,7 @@ class ProvisionedUnits(AwsActuator):
         current = next((t for t in own if t.arn == arn), None)
         if current is None and arn.startswith("arn:"):  # bought by a person: it serves, and is never deleted
             current = await self._get(arn, urgent=urgent)
-        planned = next((t for t in own if t.name == f"{spec.name}-{spec.plan_id}"), None)
+        planned = next((t for t in own if t.name == f"{spec.name}-{self._plan_id}"), None)
         older = tuple(t for t in own if t not in {planned, current})
         return Picture(planned, current, older, set_at)
 

@@ -25,6 +25,13 @@ VERBS: Final = {
         "capacity: reserved, on-demand or spot, other GPUs, a managed API (docs/how-to/advise.md).",
         "forescale advise config/scenarios/chat.yaml\nforescale advise journal --offers offers.yaml --html advice.html",
     ),
+    "approve": Verb(
+        "scaler.commands.approve",
+        "approve the plan of a pool that buys units",
+        "Approve the plan of a pool that buys provisioned units, by its identifier. The approval is\n"
+        "written into the workload's file, which keeps its comments (docs/how-to/bedrock.md).",
+        "forescale approve claude-chat/claude b3121bbc60d8 claude.yaml",
+    ),
     "calibrate": Verb(
         "simulators.commands.calibrate",
         "fit a service model to recorded runs of an engine",

@@ -1,4 +1,4 @@
-"""Identifier of a purchase of provisioned throughput, which a person approves."""
+"""Identifiers of purchases of provisioned throughput, and of plans that a person approves."""
 
 from __future__ import annotations
 
@@ -22,6 +22,18 @@ def purchase_id(
     of each.
     """
     parts = {"offer": offer, "unit": list(unit), "held": dict(held), "terms": dict(terms)}
+    return _digest(parts)
+
+
+def pool_plan_id(purchase: str, place: Mapping[str, str | Sequence[str]]) -> str:
+    """Return the identifier of a purchase by one pool: equal for equal purchases and places.
+
+    `place` names the pool, the account and the model.
+    """
+    return _digest({"purchase": purchase, "place": dict(place)})
+
+
+def _digest(parts: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:ID_DIGITS]
 
 

@@ -87,7 +87,7 @@ def _bedrock(plan: ThroughputPlan) -> Iterator[str]:
 
 
 def _pool(plan: ThroughputPlan) -> Iterator[str]:
-    """Yield the plan as settings of a pool, which a person approves by the identifier."""
+    """Yield the plan as settings of a pool, which a person approves."""
     ((name, units),) = plan.purchase.held.items()
     price = plan.terms[name]
     if bedrock_commitment(price.term_h) is None:
@@ -99,4 +99,4 @@ def _pool(plan: ThroughputPlan) -> Iterator[str]:
     yield f"#   price_usd_per_hour: {price.usd_per_unit_hour!r}"
     yield f"#   min_replicas: {units}"
     yield f"#   max_replicas: {units}"
-    yield f"#   approve: {plan.plan_id}"
+    yield f"# Then forescale check --live reports its plan with the purchase {plan.plan_id}, and how to approve it."

@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 from policies.model.field_metadata import FieldMetadata, Pattern
 from policies.model.pool import Target
 from scaler.config.kinds.aws_pools import AwsAccountPool
-from scaler.config.purchase import ID_DIGITS, bedrock_commitment, purchase_id
+from scaler.config.purchase import ID_DIGITS, bedrock_commitment, pool_plan_id, purchase_id
 
 WORD: Final = Pattern(r"^\S{1,200}$", "without spaces")
 UNIT: Final = ("bedrock", "MU", "")
@@ -57,8 +57,9 @@ class BedrockProvisioned(AwsAccountPool):
     approve: Annotated[
         str | None,
         FieldMetadata(
-            "Identifier of the approved plan. Units are bought and given back only if it is that of offer, term,"
-            " term_h, price_usd_per_hour and units. The default of null approves nothing.",
+            "Identifier of the approved plan, which `forescale approve` writes. Units are bought and given back only if"
+            " it is that of workload, pool, account, name, model, offer, term, term_h, price_usd_per_hour and units."
+            " The default of null approves nothing.",
             pattern=Pattern(rf"^[0-9a-f]{{{ID_DIGITS}}}$", f"{ID_DIGITS} hexadecimal digits"),
             example=None,
         ),
@@ -106,10 +107,26 @@ class BedrockProvisioned(AwsAccountPool):
         return self.min_replicas
 
     @property
-    def plan_id(self) -> str:
-        """Identifier of the plan that this pool states, as `forescale plan` reports it."""
+    def purchase_id(self) -> str:
+        """Identifier of units, term and price, as `forescale plan` reports it."""
         terms = {self.term: (float(self.term_h), float(self.price_usd_per_hour or 0.0))}
         return purchase_id(self.offer, UNIT, {self.term: self.units}, terms)
+
+    def plan_id(self, workload: str, pool: str) -> str:
+        """Return the identifier of the plan, which is that of this pool alone.
+
+        So a copy of the file for another pool, account or model is another plan, and not approved.
+        """
+        place = {"pool": f"{workload}/{pool}", "account": self.account.identity, "name": self.name, "model": self.model}
+        return pool_plan_id(self.purchase_id, place)
+
+    def plan_text(self, workload: str, pool: str) -> str:
+        """Return the plan with its identifier, as a person reviews it."""
+        region = self.account.identity[0] or "the region of the AWS profile"
+        return (
+            f"plan {self.plan_id(workload, pool)} ({self.units} units of {self.model} in {region} for the term"
+            f" {self.term} at {self.price_usd_per_hour:g} USD per unit and hour; purchase {self.purchase_id})"
+        )
 
     def keeps_replicas(self) -> bool:
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from policies.model import PoolName, PoolStatus, WorkloadName
 from scaler import adapters
+from scaler.clouds.aws.account import AwsAccount
 from scaler.config.checks import own_problems
 from scaler.config.kinds.bedrock_pools import BedrockProvisioned
 from scaler.ports import Conflict, Misconfigured, OutOfQuota, PortError, Unavailable
@@ -41,7 +43,11 @@ def spec(units: int = 2, approve: str | None = "", **changes: Any) -> BedrockPro
         **changes,
     }
     made = BedrockProvisioned(min_replicas=units, max_replicas=units, **settings)
-    return made if approve is None else BedrockProvisioned(**{**vars_of(made), "approve": approve or made.plan_id})
+    return (
+        made
+        if approve is None
+        else BedrockProvisioned(**{**vars_of(made), "approve": approve or made.plan_id("llm", "claude")})
+    )
 
 
 def vars_of(made: BedrockProvisioned) -> dict[str, Any]:
@@ -67,6 +73,11 @@ def bedrock(env: AwsEnvironment) -> Bedrock:
 async def open_pool(env: AwsEnvironment, units: int = 2, approve: str | None = "", **changes: Any) -> Any:
     pool = spec(units, approve, account=env.account, **changes)
     return await adapters.open_pool(pool, env.context, WorkloadName("llm"), PoolName("claude"))
+
+
+def throughput_name(env: AwsEnvironment, units: int, **changes: Any) -> str:
+    """Return the name of the throughput that a plan buys."""
+    return f"claude-{spec(units, None, account=env.account, **changes).plan_id('llm', 'claude')}"
 
 
 async def tick(pool: Any, units: int) -> tuple[PoolStatus, PortError | None]:
@@ -103,14 +114,39 @@ async def test_nothing_is_bought_without_approval(env: AwsEnvironment, bedrock: 
         status, error = await tick(pool, 2)
         assert (status.desired, status.ready) == (0, 0)
         assert isinstance(error, Misconfigured)
-        wanted = spec().plan_id
-        assert f"plan {wanted} (2 units of anthropic.claude for the term hour at 39.6 USD per unit and hour)" in str(
-            error
-        )
-        assert f"set approve: {wanted}" in str(error)
+        plan = spec(account=env.account).plan_text("llm", "claude")
+        assert "(2 units of anthropic.claude in us-east-1 for the term hour at 39.6 USD per unit and hour" in plan
+        assert f"{plan} is not approved" in str(error)
+        assert f"run: forescale approve llm/claude {plan.split()[1]} CONFIG" in str(error)
         assert await pool.scale_out_refusals() == [str(error)]
     assert not bedrock.throughputs
     assert env.endpoint.count(CREATE) == 0
+
+
+@pytest.mark.slow
+async def test_a_copied_file_buys_nothing_for_another_pool_or_model(env: AwsEnvironment, bedrock: Bedrock) -> None:
+    approved = spec(account=env.account)
+    for pool, copy in (("copy", approved), ("claude", replace(approved, model="anthropic.other"))):
+        opened: Any = await adapters.open_pool(copy, env.context, WorkloadName("llm"), PoolName(pool))
+        assert isinstance((await tick(opened, 2))[1], Misconfigured)
+    assert not bedrock.throughputs
+
+
+def test_each_setting_that_places_or_prices_a_purchase_changes_the_plan() -> None:
+    plan = spec(2, None)
+    others = [
+        replace(plan, name="other"),
+        replace(plan, model="other"),
+        replace(plan, account=AwsAccount(region="eu-west-1")),
+        replace(plan, account=AwsAccount(profile="other")),
+        replace(plan, price_usd_per_hour=1.0),
+        replace(plan, min_replicas=3, max_replicas=3),
+        replace(plan, term_h=730.0),
+    ]
+    ids = [other.plan_id("llm", "claude") for other in others]
+    ids += [plan.plan_id("llm", "claude"), plan.plan_id("chat", "claude"), plan.plan_id("llm", "copy")]
+    assert len(set(ids)) == len(ids)
+    assert replace(plan, parameter="/llm/other", drain_s=5.0).plan_id("llm", "claude") == plan.plan_id("llm", "claude")
 
 
 @pytest.mark.slow
@@ -125,7 +161,7 @@ async def test_an_approved_plan_is_carried_out_in_steps_that_any_daemon_continue
         assert error is None
         seen.append((status.desired, status.ready, bedrock.units, (await named(env)) == first.arn))
         if step == 1:
-            bedrock.named(f"claude-{spec(3).plan_id}").finish()
+            bedrock.named(throughput_name(env, 3)).finish()
     assert seen == [
         (2, 2, 5, True),  # the second is created: both are paid for
         (3, 2, 5, True),  # it does not serve yet
@@ -144,7 +180,7 @@ async def test_the_first_stays_while_applications_may_still_call_it(env: AwsEnvi
     pool = await open_pool(env, 3, drain_s=3600.0)
     for _ in range(4):
         assert (await tick(pool, 3))[1] is None
-        bedrock.named(f"claude-{spec(3, drain_s=3600.0).plan_id}").finish()
+        bedrock.named(throughput_name(env, 3)).finish()
     assert await named(env) != first.arn
     assert first.id in bedrock.throughputs
     assert not pool.unfinished(), "it waits without writes"
@@ -156,7 +192,7 @@ async def test_a_committed_throughput_is_not_deleted_before_its_end(env: AwsEnvi
     pool = await open_pool(env, 3)
     for _ in range(4):
         await tick(pool, 3)
-        bedrock.named(f"claude-{spec(3).plan_id}").finish()
+        bedrock.named(throughput_name(env, 3)).finish()
     assert env.endpoint.count(DELETE) == 0
     first.created_at -= 31 * 86_400
     assert (await read_status(pool)).desired == 3
@@ -169,7 +205,7 @@ async def test_a_committed_throughput_is_not_deleted_before_its_end(env: AwsEnvi
 async def test_a_lost_response_buys_nothing_twice(env: AwsEnvironment, bedrock: Bedrock) -> None:
     env.context.deadline_s = 5.0
     pool = await open_pool(env, term_h=730.0)
-    bedrock.unlisted.add(f"claude-{spec(term_h=730.0).plan_id}")
+    bedrock.unlisted.add(throughput_name(env, 2, term_h=730.0))
     env.endpoint.lost = True
     assert isinstance((await tick(pool, 2))[1], Unavailable)
     env.endpoint.lost = False
@@ -184,13 +220,13 @@ async def test_a_failed_creation_is_reported_and_not_repeated(env: AwsEnvironmen
     await serving(env)
     pool = await open_pool(env, 3)
     await tick(pool, 3)
-    bedrock.named(f"claude-{spec(3).plan_id}").finish("Insufficient capacity for the requested model")
+    bedrock.named(throughput_name(env, 3)).finish("Insufficient capacity for the requested model")
     status, error = await tick(pool, 3)
     assert (status.desired, status.ready, status.failed) == (3, 2, 1)
     assert status.shortfall is not None
     assert "failed: Insufficient capacity for the requested model" in status.shortfall.reason
     assert isinstance(error, Misconfigured)
-    assert f"Delete claude-{spec(3).plan_id}, and approve the plan again" in str(error)
+    assert f"Delete {throughput_name(env, 3)}, and approve the plan again" in str(error)
     assert env.endpoint.count(CREATE) == 1
 
 
@@ -205,7 +241,7 @@ async def test_a_parameter_that_a_person_set_is_left_alone(env: AwsEnvironment, 
     first = await serving(env)
     pool = await open_pool(env, 3)
     await tick(pool, 3)
-    planned = bedrock.named(f"claude-{spec(3).plan_id}")
+    planned = bedrock.named(throughput_name(env, 3))
     planned.finish()
     planned.created_at -= 30
     error = (await tick(pool, 3))[1]
@@ -224,7 +260,7 @@ async def test_a_throughput_that_a_person_bought_serves_and_is_never_deleted(
     assert (await read_status(pool)).ready == 2
     for _ in range(4):
         await tick(pool, 3)
-        bedrock.named(f"claude-{spec(3).plan_id}").finish()
+        bedrock.named(throughput_name(env, 3)).finish()
     assert (await read_status(pool)).ready == 3
     assert own.id in bedrock.throughputs
 
@@ -253,9 +289,9 @@ async def test_the_iam_document_grants_exactly_what_is_called(env: AwsEnvironmen
     pool = await open_pool(env, 3)
     for _ in range(3):
         await tick(pool, 3)
-        bedrock.named(f"claude-{spec(3).plan_id}").finish()
+        bedrock.named(throughput_name(env, 3)).finish()
     await tick(await open_pool(env, 4), 4)
-    bedrock.named(f"claude-{spec(4).plan_id}").finish()
+    bedrock.named(throughput_name(env, 4)).finish()
     for _ in range(3):
         await tick(await open_pool(env, 4), 4)
     called = {operation for _, operation, _ in env.resources.calls.results}
@@ -263,7 +299,7 @@ async def test_the_iam_document_grants_exactly_what_is_called(env: AwsEnvironmen
     assert set(pool._actions()) == called
 
 
-def test_the_plan_has_the_identifier_that_forescale_plan_reports(tmp_path: Path) -> None:
+def test_the_purchase_has_the_identifier_that_forescale_plan_reports(tmp_path: Path) -> None:
     file = tmp_path / "offers.yaml"
     file.write_text(
         """
@@ -282,7 +318,7 @@ throughput:
     result = plan(inputs.samples(), offer)
     units = result.purchase.units
     assert units
-    assert spec(units, None, term="month", term_h=730, price_usd_per_hour=0.2).plan_id == result.plan_id
+    assert spec(units, None, term="month", term_h=730, price_usd_per_hour=0.2).purchase_id == result.plan_id
 
 
 @pytest.mark.parametrize(

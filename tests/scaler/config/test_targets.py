@@ -123,6 +123,10 @@ SAME: dict[str, tuple[Settings, Settings]] = {
         {"kind": "vertex_endpoint", **VERTEX},
         {"kind": "vertex_endpoint", "native": "floor", "scale_to_zero": True, "min_replicas": 0, **VERTEX},
     ),
+    "modal": (
+        {"kind": "modal", "app": "llm", "function": "generate"},
+        {"kind": "modal", "app": "llm", "function": "generate", "sized_by": "exact", "min_replicas": 1},
+    ),
     "published": ({"kind": "published", "name": "llm"}, {"kind": "kubernetes", "name": "llm"}),
     "vllm_sleep": (
         {"kind": "vllm_sleep", "urls": ["http://vllm-0", "http://vllm-1:8000"]},

@@ -23,7 +23,7 @@ REFUSED: Final = {
         *("azure_ml_deployment", "azure_openai_ptu"),
         *("asg", "asg_warm_pool", "ec2_fleet", "bedrock_provisioned", "ec2_instant_fleet", "eks_node_group"),
         *("cloud_run_service", "cloud_run_worker_pool", "gce_mig", "gce_mig_standby", "gke_node_pool"),
-        *("gke_tpu_slices", "sagemaker_inference_component", "sagemaker_variant", "vertex_endpoint"),
+        *("gke_tpu_slices", "modal", "sagemaker_inference_component", "sagemaker_variant", "vertex_endpoint"),
         "karpenter_node_pool",  # cluster-scoped
         "vllm_sleep",  # writes to any server that the daemon reaches
         "embedded",  # has no object of a namespace

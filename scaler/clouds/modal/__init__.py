@@ -1,0 +1,1 @@
+"""Modal: its client, and the functions of deployed apps."""
