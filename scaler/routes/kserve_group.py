@@ -26,7 +26,8 @@ from scaler.clouds.response_validation import unavailable_if_malformed, validate
 from scaler.config.kinds.kserve_group import KServeGroup
 from scaler.ports import Conflict, Context, Misconfigured, Permit, Unavailable
 from scaler.routes.gateway_traffic import GatewayTraffic, MeasuredTraffic, gateway_traffic
-from scaler.routes.route_rule import count_of, split_text
+from scaler.routes.route_rule import count_of
+from scaler.routes.weighted_entries import split_text
 
 PLURAL: Final = "llminferenceservices"
 WEIGHT: Final[Path] = ("router", "route", "weight")

@@ -15,9 +15,10 @@ from aiohttp import web
 
 from scaler.clock import stopwatch_s
 from tests.fuzz.rng import Rng
+from tests.patience import PATIENCE_S
 from tests.servers.control_plane import ControlPlane, shared_plane
 from tests.servers.daemon import Daemon, until
-from tests.servers.daemons import ACCOUNTS, DURATION_S, WITHIN_S, Demand, Rig, now_s, rig
+from tests.servers.daemons import ACCOUNTS, DURATION_S, Demand, Rig, now_s, rig
 from tests.servers.tcp_fault import TcpProxy, tcp_proxy
 from tests.soak.fleet_laws import problems
 
@@ -71,8 +72,8 @@ class FleetTarget:
         await self.contexts.pop(account).aclose()
 
     async def tick_after(self, at: float) -> None:
-        """Return when each workload has read its source after a time. Fails after `WITHIN_S`."""
-        await until(lambda: all(self.waves.asked.get(name, 0.0) > at for name in self.rig.names), WITHIN_S)
+        """Return when each workload has read its source after a time. Fails after `PATIENCE_S`."""
+        await until(lambda: all(self.waves.asked.get(name, 0.0) > at for name in self.rig.names), PATIENCE_S)
 
 
 FleetFault = Callable[[FleetTarget], Awaitable[None]]
@@ -133,7 +134,7 @@ async def soak_fleet(
         try:
             await target.tick_after(ended)
         except AssertionError:
-            text = f"{fault.__name__}, fault {number}: a workload has no tick within {WITHIN_S:g} s after it"
+            text = f"{fault.__name__}, fault {number}: a workload has no tick within {PATIENCE_S:g} s after it"
             report.problems.append(text)
             break
         report.faults[fault.__name__] += 1
