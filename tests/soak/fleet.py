@@ -72,14 +72,9 @@ class FleetTarget:
         await self.contexts.pop(account).aclose()
 
     async def tick_after(self, at: float) -> None:
-<<<<<<< HEAD
         """Return when each workload has read its source after a time. Fails after `PATIENCE_S`."""
-        await until(lambda: all(self.waves.asked.get(name, 0.0) > at for name in self.rig.names), PATIENCE_S)
-=======
-        """Return when each workload has read its source after a time. Fails after `WITHIN_S`."""
         about = next(iter(self.daemons.values()))
-        await until(lambda: all(self.waves.asked.get(name, 0.0) > at for name in self.rig.names), WITHIN_S, about)
->>>>>>> h/width
+        await until(lambda: all(self.waves.asked.get(name, 0.0) > at for name in self.rig.names), PATIENCE_S, about)
 
 
 FleetFault = Callable[[FleetTarget], Awaitable[None]]
