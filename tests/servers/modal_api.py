@@ -151,12 +151,16 @@ class Modal:
 
 
 def _metadata(function: DeployedFunction) -> Any:
-    return api_pb2.FunctionHandleMetadata(function_name=function.name, function_type=1)
+    return api_pb2.FunctionHandleMetadata(
+        function_name=function.name, function_type=api_pb2.Function.FUNCTION_TYPE_FUNCTION
+    )
 
 
 def _data(function: DeployedFunction) -> Any:
     ranked = api_pb2.FunctionData.RankedFunction(rank=0, function=api_pb2.Function(function_name=function.name))
-    return api_pb2.FunctionData(function_name=function.name, function_type=1, ranked_functions=[ranked])
+    return api_pb2.FunctionData(
+        function_name=function.name, function_type=api_pb2.Function.FUNCTION_TYPE_FUNCTION, ranked_functions=[ranked]
+    )
 
 
 @asynccontextmanager
