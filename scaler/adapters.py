@@ -30,6 +30,7 @@ EXTRAS: Final = {
     "google": "gcp",
     "grpc": "gcp",
     "kubernetes_asyncio": "kubernetes",
+    "modal": "modal",
     "llvmlite": "sim",
     "numba": "sim",
     "optuna": "tune",

@@ -112,7 +112,7 @@ def imports_of(module: str, modules: Mapping[str, Path]) -> set[str]:
     return {name for name in imports if name in modules and name != module}
 
 
-CLOUD_EXTRA = re.compile(r"scaler\.clouds\.(aws|azure|gcp|kubernetes|postgresql)\.")
+CLOUD_EXTRA = re.compile(r"scaler\.clouds\.(aws|azure|gcp|kubernetes|modal|postgresql)\.")
 
 
 @pytest.mark.parametrize(("registry", "kind"), [entry for entry in ENTRIES if entry[0] != "policy"])

@@ -20,7 +20,6 @@ from grpclib.server import Server
 from modal._utils.grpc_utils import custom_detail_codec
 from modal_proto import api_pb2
 
-FUNCTION: Final = api_pb2.Function.FUNCTION_TYPE_FUNCTION
 FIELDS: Final = ("min_containers", "max_containers", "buffer_containers", "scaledown_window")
 TOKEN: Final = ("ak-test", "as-test")
 
@@ -152,12 +151,16 @@ class Modal:
 
 
 def _metadata(function: DeployedFunction) -> Any:
-    return api_pb2.FunctionHandleMetadata(function_name=function.name, function_type=FUNCTION)
+    return api_pb2.FunctionHandleMetadata(
+        function_name=function.name, function_type=api_pb2.Function.FUNCTION_TYPE_FUNCTION
+    )
 
 
 def _data(function: DeployedFunction) -> Any:
     ranked = api_pb2.FunctionData.RankedFunction(rank=0, function=api_pb2.Function(function_name=function.name))
-    return api_pb2.FunctionData(function_name=function.name, function_type=FUNCTION, ranked_functions=[ranked])
+    return api_pb2.FunctionData(
+        function_name=function.name, function_type=api_pb2.Function.FUNCTION_TYPE_FUNCTION, ranked_functions=[ranked]
+    )
 
 
 @asynccontextmanager
