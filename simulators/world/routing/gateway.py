@@ -104,7 +104,8 @@ class Gateway:
             shares = {name: self._weights.get(name, 0) / total if total else 1 / len(pools) for name in pools}
             traffic = {name: BackendTraffic(to_pools * share) for name, share in shares.items()}
             traffic |= {
-                name: BackendTraffic(*self._traffic.get(name, (0, 0)), latencies_s[name]) for name in self._providers
+                name: BackendTraffic(*self._traffic.get(name, (0, 0)), latency_s=latencies_s[name])
+                for name in self._providers
             }
         rejected, self._rejected = float(self._rejected), 0
         self._traffic, self._read_at = {}, now
