@@ -103,10 +103,9 @@ class Gateway:
             total = sum(self._weights.get(name, 0) for name in pools)
             shares = {name: self._weights.get(name, 0) / total if total else 1 / len(pools) for name in pools}
             traffic = {name: BackendTraffic(to_pools * share) for name, share in shares.items()}
-            traffic |= {
-                name: BackendTraffic(*self._traffic.get(name, (0, 0)), latency_s=latencies_s[name])
-                for name in self._providers
-            }
+            for name in self._providers:
+                requests, errors = self._traffic.get(name, (0, 0))
+                traffic[name] = BackendTraffic(requests, errors, latencies_s[name])
         rejected, self._rejected = float(self._rejected), 0
         self._traffic, self._read_at = {}, now
         used = {name: weight for name, weight in self._weights.items() if weight > 0}
