@@ -213,6 +213,17 @@ class Route:
             le=1,
         ),
     ] = 0.2
+    max_latency_s: Annotated[
+        float | None,
+        FieldMetadata(
+            "A provider of which more than max_error_share of the responses begin later gets requests only where no"
+            " other one can take them, as one with errors does. Default: null: ttft_s of the SLO, else no limit. Set it"
+            " above the provider's usual latency. Seconds.",
+            gt=0,
+            le=3600,
+            example=2,
+        ),
+    ] = None
     eject_s: Annotated[
         float,
         FieldMetadata(

@@ -21,7 +21,8 @@ ROUNDING: Final = 1e-9
 class Offer:
     """A provider that may take requests, with the price and tokens of one.
 
-    `factor` is that of its slow start.
+    `factor` is that of its ejection and slow start. A late provider may take more where no other one can: a late
+    response is better than pools with more requests than they can carry.
     """
 
     name: BackendName
@@ -29,6 +30,7 @@ class Offer:
     usd_per_request: float
     tokens_per_request: float
     factor: float
+    is_late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +52,16 @@ class Market:
         """
         usd, tokens = self._limit(self.overflow.max_usd_per_hour, 3600.0), self._limit(self._max_tokens, 60.0)
         usd, tokens, left = usd * fill, tokens * fill, wanted
-        shares: dict[BackendName, float] = {}
-        for offer in self.offers:
+        shares: dict[BackendName, float] = dict.fromkeys((offer.name for offer in self.offers), 0.0)
+        last_resort = ((offer, 1.0) for offer in self.offers if offer.is_late)
+        for offer, factor in (*((offer, offer.factor) for offer in self.offers), *last_resort):
             limits = (
                 _ratio(usd, offer.usd_per_request),
                 _ratio(tokens, offer.tokens_per_request),
-                fill * self._own_limit(offer),
+                fill * self._own_limit(offer) - shares[offer.name],
             )
-            share = shares[offer.name] = max(0.0, min(left, offer.factor, *limits))
+            share = max(0.0, min(left, factor - shares[offer.name], *limits))
+            shares[offer.name] += share
             left -= share
             usd -= share * offer.usd_per_request
             tokens -= share * offer.tokens_per_request
@@ -116,8 +120,9 @@ def _offers(route: Route, tokens: Mapping[str, float], health: Mapping[BackendNa
     prompt, generated = tokens[INPUT_TOKENS], tokens[OUTPUT_TOKENS]
     for name, provider in providers_of(route):
         usd = provider.usd_per_million_input_tokens * prompt + provider.usd_per_million_output_tokens * generated
-        if (factor := health[name].factor(route)) > 0.0:
-            yield Offer(name, provider, usd / 1e6, prompt + generated, factor)
+        factor, is_late = health[name].factor(route), bool(health[name].late)
+        if factor > 0.0 or is_late:
+            yield Offer(name, provider, usd / 1e6, prompt + generated, factor, is_late)
 
 
 def providers_of(route: Route) -> Iterable[tuple[BackendName, Provider]]:

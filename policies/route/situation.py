@@ -50,13 +50,26 @@ class Situation:
 
     @cached_property
     def health(self) -> Mapping[BackendName, Health]:
-        status, memory = self.status, self.memory
+        status = self.status
         return {
-            name: Health.from_memory(name, memory).after(
-                status.traffic.get(name), self.elapsed_s, self.route, is_unhealthy=name in status.unhealthy
+            name: Health.from_memory(name, self.memory).after(
+                status.traffic.get(name),
+                self.elapsed_s,
+                self.route,
+                is_unhealthy=name in status.unhealthy,
+                max_latency_s=self.max_latency_s if name in self.providers else None,
             )
             for name in self.route.backends
         }
+
+    @property
+    def max_latency_s(self) -> float | None:
+        """The limit of a provider's latency; None for no limit.
+
+        A pool has none: its latency rises with its load, which is the size's task.
+        """
+        slo = self.spec.slo
+        return self.route.max_latency_s or (None if slo is None else slo.ttft_s)
 
     @cached_property
     def demand(self) -> RouteDemand:

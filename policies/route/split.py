@@ -12,6 +12,7 @@ from policies.model.names import BackendName, RouteName
 from policies.model.route import RouteDecision, share_of
 from policies.model.spec import WorkloadSpec
 from policies.route.drain import drain_memory
+from policies.route.ejection import Health
 from policies.route.providers import FILL, may_overflow
 from policies.route.situation import DEMAND, RISE, Situation, situation_of
 from policies.route.words import because, kept_reason
@@ -140,7 +141,20 @@ def _must_change(situation: Situation) -> str:
             return f"{name} must get no requests: {_why_not(situation, name)}"
     if situation.external > situation.route.overflow.max_share + 1.0 / situation.route.weight_total:
         return "providers have more than max_share"
-    return situation.market.excess(situation.applied)
+    return situation.market.excess(situation.applied) or _avoidably_late(situation)
+
+
+def _avoidably_late(situation: Situation) -> str:
+    """Return which late provider is to lose requests that another one can take; else empty."""
+    possible = situation.market.shares(situation.external)
+    for name, share in situation.applied.items():
+        health = situation.health.get(name, Health())
+        if health.late and health.ejected_s and possible.get(name, share) < share - situation.route.min_change / 2:
+            return (
+                f"the responses of {name} begin late ({health.latency_s:.1f} s; the limit is"
+                f" {situation.max_latency_s:g} s), and it is ejected for {health.ejected_s:.0f} s"
+            )
+    return ""
 
 
 def _why_not(situation: Situation, name: BackendName) -> str:

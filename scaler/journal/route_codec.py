@@ -18,7 +18,7 @@ from scaler.journal.fields import flag, integer, mapping, non_negative, number, 
 def encode_route_status(status: RouteStatus) -> dict[str, Any]:
     return {
         "weights": dict(status.weights),
-        "traffic": {name: [t.requests, t.errors] for name, t in status.traffic.items()},
+        "traffic": {name: _encode_traffic(t) for name, t in status.traffic.items()},
         "over_s": status.over_s,
         "other_writer": status.other_writer,
         "version": status.version,
@@ -27,6 +27,11 @@ def encode_route_status(status: RouteStatus) -> dict[str, Any]:
         **({"unhealthy": sorted(status.unhealthy)} if status.unhealthy else {}),
         **({"settle_s": status.settle_s} if status.settle_s else {}),
     }
+
+
+def _encode_traffic(traffic: BackendTraffic) -> list[float]:
+    latency_s = [] if traffic.latency_s is None else [traffic.latency_s]
+    return [traffic.requests, traffic.errors, *latency_s]
 
 
 def decode_route_status(data: Mapping[str, Any]) -> RouteStatus:

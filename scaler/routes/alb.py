@@ -34,7 +34,7 @@ class AlbRoute(AwsRoute):
         account, parts = spec.own_account, spec.rule.split("/")
         super().__init__(account, spec.other_writer_yield_s, context, f"listener rule {parts[-1]} of ALB {parts[2]}")
         self._spec = spec
-        self._traffic = AlbTraffic(context, account, "/".join(parts[1:4]))
+        self._traffic = AlbTraffic(context, account, "/".join(parts[1:4]), 1.0 - spec.max_error_share)
 
     async def _connect(self) -> None:
         self._service = await session.service(self._context, "elbv2", self._account)

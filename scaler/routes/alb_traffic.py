@@ -27,16 +27,19 @@ SETTLE_S: Final = 60
 REQUESTS: Final = "RequestCount"
 FAILURES: Final = ("HTTPCode_Target_5XX_Count", "TargetConnectionErrorCount")
 ALWAYS_SENT: Final = "HealthyHostCount"
-STATISTICS: Final = {REQUESTS: "Sum", ALWAYS_SENT: "Average", **dict.fromkeys(FAILURES, "Sum")}
+LATENCY: Final = "TargetResponseTime"
+"""Metric of the time until a target begins its response, with percentiles. Seconds."""
+COUNTS: Final = {REQUESTS: "Sum", ALWAYS_SENT: "Average", **dict.fromkeys(FAILURES, "Sum")}
 
 
 class AlbTraffic:
     """Reader of the traffic. Each minute is read once, since CloudWatch bills each metric read."""
 
-    def __init__(self, context: Context, account: AwsAccount, load_balancer: str) -> None:
+    def __init__(self, context: Context, account: AwsAccount, load_balancer: str, latency_quantile: float) -> None:
         self._context = context
         self._account = account
         self._load_balancer = load_balancer
+        self._statistics = {**COUNTS, LATENCY: f"p{100 * latency_quantile:g}"}
         self._minute = -math.inf
         self._last = MeasuredTraffic()
 
@@ -49,7 +52,7 @@ class AlbTraffic:
         if minute == self._minute and self._last.backends:
             return self._last
         queries = {
-            (name, metric): self._query(group, metric) for name, group in groups.items() for metric in STATISTICS
+            (name, metric): self._query(group, metric) for name, group in groups.items() for metric in self._statistics
         }
         batch = await metrics.metrics(self._context, self._account, PERIOD_S)
         results = await asyncio.gather(*map(batch.get, queries.values()))
@@ -57,18 +60,23 @@ class AlbTraffic:
         has_arrived = any(math.isfinite(values[name, metric]) for name in groups for metric in (REQUESTS, ALWAYS_SENT))
         self._minute, self._last = minute, MeasuredTraffic()
         if has_arrived:
-            known = {key: value if math.isfinite(value) else 0.0 for key, value in values.items()}
-            self._last = MeasuredTraffic({name: _traffic(known, name) for name in groups}, float(PERIOD_S))
+            self._last = MeasuredTraffic({name: _traffic(values, name) for name in groups}, float(PERIOD_S))
         return self._last
 
     def _query(self, group: TargetGroup, metric: str) -> Query:
         dimensions = (("LoadBalancer", self._load_balancer), ("TargetGroup", group.dimension))
-        return Query(NAMESPACE, metric, dimensions, STATISTICS[metric], PERIOD_S, SETTLE_S)
+        return Query(NAMESPACE, metric, dimensions, self._statistics[metric], PERIOD_S, SETTLE_S)
 
 
 def _traffic(values: Mapping[tuple[BackendName, str], float], name: BackendName) -> BackendTraffic:
-    requests = values[name, REQUESTS]
-    return BackendTraffic(requests, min(requests, sum(values[name, metric] for metric in FAILURES)))
+    """Return the traffic of a minute whose metrics have arrived.
+
+    A missing count is 0, and a missing latency unknown.
+    """
+    counts = {metric: value if math.isfinite(value := values[name, metric]) else 0.0 for metric in COUNTS}
+    requests, latency_s = counts[REQUESTS], values[name, LATENCY]
+    failures = min(requests, sum(counts[metric] for metric in FAILURES))
+    return BackendTraffic(requests, failures, latency_s if math.isfinite(latency_s) else None)
 
 
 def _value(sample: Sample | None, minute: float) -> float:

@@ -75,7 +75,7 @@ class DnsRoute(AwsRoute):
     async def _read(self, *, urgent: bool = False) -> WeightedRecords:
         """Return all records of the name, which follow each other in the zone. Raises port errors."""
         spec, bodies = self._spec, list[dict[str, Any]]()
-        request: dict[str, str] = {"StartRecordName": spec.full_name, "StartRecordType": spec.record_type}
+        request: dict[str, Any] = {"StartRecordName": spec.full_name, "StartRecordType": spec.record_type}
         for _ in range(MAX_PAGES):
             response = await self._service.call(
                 "ListResourceRecordSets",

@@ -157,9 +157,13 @@ async def test_traffic_is_that_of_the_last_settled_minute(balancer: Balancer) ->
     assert (await read(route)).requests_per_s is None, "no metric has arrived: not zero"
     balancer.count("vllm", minute, RequestCount=540, HealthyHostCount=3, HTTPCode_Target_5XX_Count=6)
     balancer.count("vllm", minute + 60, RequestCount=100)
+    for latency_s in range(1, 102):
+        balancer.count("vllm", minute, TargetResponseTime=latency_s / 100)
     balancer.count("provider", minute, HealthyHostCount=1)
     status = await read(route)
     assert status.requests_per_s == 9.0
+    assert status.traffic[GPUS].latency_s == pytest.approx(0.81), "a fifth of the responses may be late"
+    assert status.traffic[OPENAI].latency_s is None, "no response is no latency of zero"
     assert (status.traffic[GPUS].errors, status.traffic[OPENAI].requests) == (6.0, 0.0)
     calls = front.requests.count("cloudwatch:GetMetricData")
     assert (await read(route)).traffic == status.traffic

@@ -146,7 +146,7 @@ async def test_write_with_a_lost_response_is_not_another_writer(zone: Zone) -> N
     writing = asyncio.create_task(route.apply(RouteDecision({GPUS: 180, SPARE: 75}, ""), observed))
 
     async def written() -> bool:
-        return (await zone.records())["us-east-1"]["Weight"] == 180
+        return bool((await zone.records())["us-east-1"]["Weight"] == 180)
 
     await until(written, DEADLINE_S)
     writing.cancel()

@@ -4,6 +4,7 @@ Corrections:
 
 - `PutMetricData` into an AWS namespace is refused, as by AWS; tests write metrics with `Aws.metric`.
 - `GetMetricData` gives each sample the time at which its period began on the clock, whatever the request's start.
+- `GetMetricData` knows percentiles, such as `p80`.
 - `AssumeRoleWithWebIdentity` refuses a token that is not a JSON Web Token, or that has expired.
 
 Remaining differences: counts are exact at once (AWS's lag by up to a minute), every region has a queue of the same
@@ -28,11 +29,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import numpy as np
 import pytest
 from aiobotocore.session import AioSession
 from botocore.loaders import create_loader
 from moto.cloudwatch.exceptions import InvalidParameterValue
-from moto.cloudwatch.models import CloudWatchBackend, cloudwatch_backends
+from moto.cloudwatch.models import CloudWatchBackend, Statistics, cloudwatch_backends
 from moto.server import ThreadedMotoServer
 from moto.sts.exceptions import STSClientError
 from moto.sts.responses import TokenResponse
@@ -179,6 +181,7 @@ def _patch_moto() -> None:
     """Apply the corrections above to moto, for the life of this process."""
     CloudWatchBackend.put_metric_data = _refuse_own_namespaces
     CloudWatchBackend.get_metric_data = _align_to_periods
+    Statistics.get_statistics_for_type = _with_percentiles
     TokenResponse.assume_role_with_web_identity = _check_token
 
 
@@ -192,6 +195,12 @@ def _align_to_periods(backend: Any, queries: Any, start_time: datetime, *rest: A
     period_s = max(int(q["MetricStat"]["Period"]) for q in queries)
     start = start_time - timedelta(seconds=start_time.replace(tzinfo=UTC).timestamp() % period_s)
     return _get_metric_data(backend, queries, start, *rest, **more)
+
+
+def _with_percentiles(statistics: Any, stat: str) -> Any:
+    if stat.startswith("p"):
+        return float(np.percentile(statistics.metric_single_values_list, float(stat[1:])))
+    return _get_statistic(statistics, stat)
 
 
 def _check_token(response: Any) -> Any:
@@ -208,6 +217,7 @@ def _check_token(response: Any) -> Any:
 
 
 _put_metric_data = CloudWatchBackend.put_metric_data
+_get_statistic = Statistics.get_statistics_for_type
 _get_metric_data = CloudWatchBackend.get_metric_data
 _assume_role_with_web_identity = TokenResponse.assume_role_with_web_identity
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIASCALER", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": REGION}

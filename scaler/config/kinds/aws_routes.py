@@ -116,7 +116,10 @@ class Alb(AwsRoute):
 
 @dataclass(frozen=True, kw_only=True)
 class Dns(AwsRoute):
-    """Weighted records of Route 53 for one name, whose weights the daemon sets. Each backend is a region's pool."""
+    """Weighted records of Route 53 for one name, whose weights the daemon sets.
+
+    Each backend is a region's pool.
+    """
 
     weight_total: ClassVar[int] = 255
     """The maximum weight of one record, so that no weight exceeds it."""

@@ -25,7 +25,7 @@ from simulators.engine.tables import (
     outside_requests,
 )
 from simulators.world.rng import RngFor, within
-from simulators.world.routing.provider import Arrivals, Floats, SimulatedProvider, TokenApi
+from simulators.world.routing.provider import Arrivals, Floats, ResponseTimes, SimulatedProvider, TokenApi
 
 POOLS: Final = -1
 """Number of the pools among the backends; providers are numbered from 0."""
@@ -77,7 +77,9 @@ class Gateway:
         self._rejects = False
         self._traffic: dict[BackendName, list[int]] = {}
         self._rejected = 0
+        self._began = {name: ResponseTimes() for name in self._providers}
         self._read_at: float | None = None
+        self._advanced_ps = 0
         self._ended: list[RequestTable] = []
         self._usd: list[Floats] = []
         self.writes = 0
@@ -85,11 +87,15 @@ class Gateway:
 
     # --- the port
 
-    def status(self, now: float, pools: list[BackendName]) -> RouteStatus:
+    def status(self, now: float, pools: list[BackendName], latency_quantile: float) -> RouteStatus:
         """Return the applied weights, and the requests since the last call.
 
-        `pools` names the backends that are pools. The requests to them count for each by its weight.
+        `pools` names the backends that are pools. The requests to them count for each by its weight. `latency_quantile`
+        is that of the providers' latency.
         """
+        latencies_s = {
+            name: began.quantile_s(latency_quantile, self._advanced_ps) for name, began in self._began.items()
+        }
         over_s = 0.0 if self._read_at is None else now - self._read_at
         traffic: dict[BackendName, BackendTraffic] = {}
         if over_s > 0.0:
@@ -97,7 +103,9 @@ class Gateway:
             total = sum(self._weights.get(name, 0) for name in pools)
             shares = {name: self._weights.get(name, 0) / total if total else 1 / len(pools) for name in pools}
             traffic = {name: BackendTraffic(to_pools * share) for name, share in shares.items()}
-            traffic |= {name: BackendTraffic(*self._traffic.get(name, (0, 0))) for name in self._providers}
+            for name in self._providers:
+                requests, errors = self._traffic.get(name, (0, 0))
+                traffic[name] = BackendTraffic(requests, errors, latencies_s[name])
         rejected, self._rejected = float(self._rejected), 0
         self._traffic, self._read_at = {}, now
         used = {name: weight for name, weight in self._weights.items() if weight > 0}
@@ -112,6 +120,7 @@ class Gateway:
 
     def advance(self, until_ps: int) -> None:
         """Split the requests that arrive before a time."""
+        self._advanced_ps = until_ps
         first, last = self._next, int(np.searchsorted(self._arriving.arrived_ps, until_ps))
         if last == first:
             return
@@ -168,6 +177,7 @@ class Gateway:
         served = answers.is_served
         failed = ~served | (answers.finished_ps < 0)
         self._count(name, len(rows), int(failed.sum()))
+        self._began[name].add(sent.arrived_ps[served], answers.first_token_ps[served])
         self._end(rows[served], answers.first_token_ps[served], answers.finished_ps[served], answers.usd[served])
         return served
 

@@ -111,6 +111,28 @@ class Answers(NamedTuple):
     usd: Floats
 
 
+class ResponseTimes:
+    """Times until responses of a provider began, by which its latency is measured."""
+
+    def __init__(self) -> None:
+        self._began_ps: Picoseconds = np.zeros(0, np.int64)
+        self._waited_s: Floats = np.zeros(0)
+
+    def add(self, arrived_ps: Picoseconds, first_token_ps: Picoseconds) -> None:
+        """Record when responses begin. A negative time is a request without a response."""
+        answered = first_token_ps >= 0
+        waited_s = (first_token_ps - arrived_ps)[answered] / PS_PER_S
+        self._began_ps = np.concatenate((self._began_ps, first_token_ps[answered]))
+        self._waited_s = np.concatenate((self._waited_s, waited_s))
+
+    def quantile_s(self, share: float, now_ps: int) -> float | None:
+        """Return a quantile of the responses begun since the last call; None without any."""
+        began = self._began_ps <= now_ps
+        waited_s = self._waited_s[began]
+        self._began_ps, self._waited_s = self._began_ps[~began], self._waited_s[~began]
+        return float(np.quantile(waited_s, share)) if len(waited_s) else None
+
+
 class TokenApi:
     """A provider in a run. It counts the requests and tokens of the present minute."""
 

@@ -72,6 +72,7 @@ class Gateway:
         *,
         desired: int | None = None,
         errors: Mapping[BackendName, float] | None = None,
+        latencies_s: Mapping[BackendName, float] | None = None,
         reading: Reading[RouteStatus] | None = None,
         seconds: float = INTERVAL_S,
     ) -> Decision:
@@ -81,8 +82,11 @@ class Gateway:
         if requests_per_s is not None:
             requests = requests_per_s * seconds
             shares = {name: status.share(name) for name in self.spec.routes[CHAT].backends}
-            failed = errors or {}
-            traffic = {n: BackendTraffic(requests * s, requests * s * failed.get(n, 0.0)) for n, s in shares.items()}
+            failed, late = errors or {}, latencies_s or {}
+            traffic = {
+                n: BackendTraffic(requests * s, requests * s * failed.get(n, 0.0), late.get(n) if s else None)
+                for n, s in shares.items()
+            }
             rejected = 0.0 if status.weights else requests
             status = dataclasses.replace(status, traffic=traffic, over_s=seconds, rejected=rejected)
         pools: dict[PoolName, Reading[PoolStatus]] = {

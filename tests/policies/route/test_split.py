@@ -10,7 +10,9 @@ from policies.model import Evidence, PolicyName, PoolName, Recommendation, Stale
 from policies.model.pool import Pool
 from policies.model.route import BackendTraffic, RouteStatus
 from policies.model.route_spec import Backend, Overflow, Provider
+from policies.model.spec import Slo
 from policies.route.demand import demand_of
+from policies.route.ejection import Health
 from tests.policies.route.builders import (
     CHAT,
     DEEPINFRA,
@@ -235,6 +237,63 @@ def test_pool_drains_for_the_ttl_too() -> None:
             break
         ticks += 1
     assert ticks * INTERVAL_S >= 90.0
+
+
+TWO = {OPENAI: Provider(usd_per_million_input_tokens=0.1, usd_per_million_output_tokens=0.4), DEEPINFRA: EXPENSIVE}
+
+
+def test_late_provider_is_replaced_by_another_one_and_probed() -> None:
+    gateway = Gateway(workload(route(TWO, max_latency_s=1.0, eject_s=30.0, slow_start_s=60.0)))
+    gateway.tick(None, 2)
+    gateway.tick(8.0, 2)
+    gateway.tick(8.0, 2, latencies_s={OPENAI: 0.5})
+    assert gateway.shares() == {GPUS: 0.5, OPENAI: 0.5}
+    reason = gateway.tick(8.0, 2, latencies_s={OPENAI: 2.5}).routes[CHAT].reason
+    assert gateway.shares() == {GPUS: 0.5, DEEPINFRA: 0.5}
+    assert reason.endswith("the responses of openai begin late (1.5 s; the limit is 1 s), and it is ejected for 30 s")
+    shares = []
+    for _ in range(6):
+        gateway.tick(8.0, 2, latencies_s={OPENAI: 0.5, DEEPINFRA: 0.5})
+        shares.append(gateway.shares().get(OPENAI, 0.0))
+    assert shares == [0.0, 0.1, 0.25, 0.5, 0.5, 0.5]
+
+
+def test_late_provider_stays_where_no_other_one_can_serve() -> None:
+    gateway = Gateway(workload(route(max_latency_s=1.0)))
+    gateway.tick(None, 2)
+    gateway.tick(8.0, 2)
+    for latency_s in (*[3.0] * 20, *[0.3] * 30):
+        assert gateway.tick(8.0, 2, latencies_s={OPENAI: latency_s}).routes[CHAT].is_kept
+        assert gateway.shares() == {GPUS: 0.5, OPENAI: 0.5}
+
+
+def test_late_provider_takes_what_another_one_may_not() -> None:
+    limited = {**TWO, DEEPINFRA: dataclasses.replace(EXPENSIVE, max_requests_per_min=160.0)}
+    gateway = Gateway(workload(route(limited, max_latency_s=1.0)))
+    gateway.tick(None, 2)
+    gateway.tick(8.0, 2)
+    gateway.tick(8.0, 2, latencies_s={OPENAI: 3.0})
+    assert gateway.shares() == pytest.approx({GPUS: 0.5, OPENAI: 1 / 6, DEEPINFRA: 1 / 3}, abs=2e-4)
+
+
+def test_latency_of_a_pool_and_of_few_requests_ejects_nothing() -> None:
+    gateway = Gateway(workload(route(TWO, max_latency_s=1.0)))
+    gateway.tick(None, 2)
+    gateway.tick(8.0, 2, latencies_s={GPUS: 9.0})
+    gateway.tick(8.0, 2, latencies_s={GPUS: 9.0})
+    assert gateway.shares() == {GPUS: 0.5, OPENAI: 0.5}
+    few = BackendTraffic(4.0, 0.0, 9.0)
+    assert Health().after(few, 15.0, route(), max_latency_s=1.0) == Health()
+
+
+def test_limit_of_latency_is_that_of_the_slo_by_default() -> None:
+    settings = dataclasses.replace(workload(route(TWO)), slo=Slo(ttft_s=1.0))
+    for chat, share in ((settings, 0.0), (dataclasses.replace(settings, slo=None), 0.5)):
+        gateway = Gateway(chat)
+        gateway.tick(None, 2)
+        gateway.tick(8.0, 2)
+        gateway.tick(8.0, 2, latencies_s={OPENAI: 3.0})
+        assert gateway.shares().get(OPENAI, 0.0) == share
 
 
 def test_second_ejection_lasts_longer() -> None:

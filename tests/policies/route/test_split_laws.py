@@ -106,6 +106,29 @@ def test_constant_input_gives_constant_weights(
     assert all(kept[4:])
 
 
+LATENCIES = st.floats(0.0, 10.0)
+
+
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None)
+@given(ROUTES, st.floats(10.0, 500.0), st.integers(1, 40), LATENCIES, LATENCIES)
+def test_constant_latency_moves_weights_only_at_ejections_and_probes(
+    chat: Route, rate: float, ready: int, first_s: float, second_s: float
+) -> None:
+    """Providers within the limit keep the weights, and each ejection is longer than the one before."""
+    gateway = Gateway(workload(dataclasses.replace(chat, max_latency_s=2.0)))
+    late = {name for name, latency_s in ((OPENAI, first_s), (DEEPINFRA, second_s)) if latency_s > 2.0}
+    for _ in range(4):
+        gateway.tick(rate, ready)
+    kept = []
+    for _ in range(80):
+        split = gateway.tick(rate, ready, latencies_s={OPENAI: first_s, DEEPINFRA: second_s}).routes[CHAT]
+        kept.append(split.is_kept)
+        assert sum(split.weights.values()) == (WEIGHT_TOTAL if split.weights else 0)
+    assert late or all(kept[2:])
+    assert kept[60:].count(False) <= 6, "20 ticks are 300 s: one probe of each provider and its end"
+
+
 @pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(ROUTES, WEIGHTS, st.lists(REPLICAS, min_size=1, max_size=5))

@@ -172,9 +172,9 @@ def test_pools_serve_what_an_unavailable_provider_does_not() -> None:
     fault = ProviderFault(fault="unavailable", until_s=50.0)
     created = routed(1_000, provider(faults=(fault,)))
     split(created, openai=10_000)
-    gateway_of(created).status(created.now, [GPUS])
+    gateway_of(created).status(created.now, [GPUS], 0.8)
     run_for(created, 50.0)
-    status = gateway_of(created).status(created.now, [GPUS])
+    status = gateway_of(created).status(created.now, [GPUS], 0.8)
     assert (status.traffic[OPENAI].requests, status.traffic[OPENAI].errors) == (500.0, 500.0)
     assert status.traffic[GPUS].requests == 0.0
     run_for(created, 150.0)
@@ -185,10 +185,10 @@ def test_pools_serve_what_an_unavailable_provider_does_not() -> None:
 
 def test_rejected_requests_fail_until_a_split_is_applied() -> None:
     created = routed(1_000)
-    gateway_of(created).status(created.now, [GPUS])
+    gateway_of(created).status(created.now, [GPUS], 0.8)
     gateway_of(created).apply(RouteDecision({}, "no replica is ready", retry_after_s=30.0))
     run_for(created, 30.0)
-    status = gateway_of(created).status(created.now, [GPUS])
+    status = gateway_of(created).status(created.now, [GPUS], 0.8)
     assert status.rejects
     assert status.rejected == 300.0
     split(created, gpus=10_000)
@@ -201,11 +201,11 @@ def test_rejected_requests_fail_until_a_split_is_applied() -> None:
 def test_status_counts_since_the_last_read_only() -> None:
     created = routed(1_000)
     split(created, gpus=6_000, openai=4_000)
-    assert gateway_of(created).status(created.now, [GPUS]).traffic == {}
+    assert gateway_of(created).status(created.now, [GPUS], 0.8).traffic == {}
     run_for(created, 15.0)
-    first = gateway_of(created).status(created.now, [GPUS])
+    first = gateway_of(created).status(created.now, [GPUS], 0.8)
     run_for(created, 15.0)
-    second = gateway_of(created).status(created.now, [GPUS])
+    second = gateway_of(created).status(created.now, [GPUS], 0.8)
     assert first.over_s == second.over_s == 15.0
     assert first.requests == second.requests == 150.0
     assert second.requests_per_s == 10.0
@@ -215,7 +215,7 @@ def test_status_counts_since_the_last_read_only() -> None:
 def test_pools_count_their_requests_by_weight() -> None:
     created, west = routed(1_000), BackendName("west")
     split(created, gpus=3_000, west=1_000)
-    gateway_of(created).status(created.now, [GPUS, west])
+    gateway_of(created).status(created.now, [GPUS, west], 0.8)
     run_for(created, 100.0)
-    traffic = gateway_of(created).status(created.now, [GPUS, west]).traffic
+    traffic = gateway_of(created).status(created.now, [GPUS, west], 0.8).traffic
     assert (traffic[GPUS].requests, traffic[west].requests) == (750.0, 250.0)
