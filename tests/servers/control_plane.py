@@ -165,12 +165,13 @@ class ControlPlane:
         with urllib.request.urlopen(request, context=self._admin, timeout=60) as answer:
             return json.loads(answer.read())
 
-    def write_kubeconfig(self, name: str, token: str, port: int | None = None) -> Path:
-        """Write a kubeconfig for the bearer of `token`, perhaps through a proxy's `port`."""
+    def write_kubeconfig(self, name: str, token: str, port: int | None = None, proxy_url: str = "") -> Path:
+        """Write a kubeconfig for the bearer of `token`, perhaps to the `port` of a proxy, or by an HTTP proxy."""
         path = self.folder / name
         cluster = {
             "server": f"https://127.0.0.1:{port or self.port}",
             "certificate-authority": str(self.certificate),
+            **({"proxy-url": proxy_url} if proxy_url else {}),
         }
         document = {
             "apiVersion": "v1",

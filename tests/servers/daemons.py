@@ -88,11 +88,11 @@ class Rig:
         max_gpus: int | None,
         interval_s: float,
         workload: Mapping[str, Any],
-        ports: Mapping[str, int],
+        proxies: Mapping[str, str],
     ) -> None:
         self.interval_s = interval_s
         self.workload = workload
-        self.ports = ports
+        self.proxies = proxies
         self.kube = kube
         self.demand = demand
         self.url = url
@@ -123,7 +123,8 @@ class Rig:
             }
             token = await call("POST", path("serviceaccounts", f"{account}/token", api="api/v1"), request)
             name = f"{self.kube.namespace}-{account}.json"
-            kubeconfig = self.kube.plane.write_kubeconfig(name, token["status"]["token"], self.ports.get(account))
+            proxy_url = self.proxies.get(account, "")
+            kubeconfig = self.kube.plane.write_kubeconfig(name, token["status"]["token"], proxy_url=proxy_url)
             self.names = self.names or self.one_per_shard(kubeconfig)
             self.configure(account, kubeconfig, self.names)
         for name in self.names:
@@ -273,12 +274,12 @@ async def rig(
     interval_s: float = 2.0,
     demand: Demand | None = None,
     workload: Mapping[str, Any] | None = None,
-    ports: Mapping[str, int] | None = None,
+    proxies: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Rig]:
     """Create the namespace, and a source of demand.
 
     The leases are in the database at this URL, if there is one. `max_gpus` limits all workloads together. `workload`
-    has further settings of each one, and `ports` those of the API server for single daemons.
+    has further settings of each one, and `proxies` the URLs of HTTP proxies to the API server, by account.
     """
     demand = demand or Demand()
     app = web.Application()
@@ -295,7 +296,7 @@ async def rig(
             max_gpus,
             interval_s,
             workload or {},
-            ports or {},
+            proxies or {},
         )
         await opened.prepare()
         yield opened

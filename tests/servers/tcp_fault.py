@@ -22,10 +22,14 @@ class ProxyFault(StrEnum):
 
 
 class TcpProxy:
-    """Forwards bytes to `target` (host, port) in the present `fault`."""
+    """Forwards bytes to `target` (host, port) in the present `fault`.
 
-    def __init__(self, host: str, port: int) -> None:
+    With `tunnels`, it is an HTTP proxy, whose clients first ask for a tunnel by CONNECT.
+    """
+
+    def __init__(self, host: str, port: int, *, tunnels: bool = False) -> None:
         self.target = (host, port)
+        self.tunnels = tunnels
         self._fault = ProxyFault.NONE
         self._thawed = asyncio.Event()
         self._thawed.set()
@@ -72,6 +76,9 @@ class TcpProxy:
                 while await reader.read(CHUNK):
                     pass
                 return
+            if self.tunnels:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
             up_reader, up_writer = await asyncio.open_connection(*self.target)
             self._writers.add(up_writer)
             try:
@@ -79,7 +86,7 @@ class TcpProxy:
             finally:
                 self._writers.discard(up_writer)
                 up_writer.close()
-        except OSError:
+        except (OSError, asyncio.IncompleteReadError):
             _reset(writer)
         finally:
             self._writers.discard(writer)
@@ -109,8 +116,8 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 
 @asynccontextmanager
-async def tcp_proxy(host: str, port: int) -> AsyncIterator[TcpProxy]:
-    proxy = TcpProxy(host, port)
+async def tcp_proxy(host: str, port: int, *, tunnels: bool = False) -> AsyncIterator[TcpProxy]:
+    proxy = TcpProxy(host, port, tunnels=tunnels)
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]
     try:

@@ -86,10 +86,12 @@ async def fleet(folder: Path, seed: int) -> AsyncIterator[FleetTarget]:
     waves = Waves()
     async with AsyncExitStack() as stack:
         plane = await stack.enter_async_context(shared_plane())
-        proxies = {a: await stack.enter_async_context(tcp_proxy("127.0.0.1", plane.port)) for a in ACCOUNTS}
-        ports = {account: proxy.port for account, proxy in proxies.items()}
+        proxies = {
+            a: await stack.enter_async_context(tcp_proxy("127.0.0.1", plane.port, tunnels=True)) for a in ACCOUNTS
+        }
+        urls = {account: f"http://127.0.0.1:{proxy.port}" for account, proxy in proxies.items()}
         opened = await stack.enter_async_context(
-            rig(folder, interval_s=INTERVAL_S, demand=waves, workload=WORKLOAD, ports=ports)
+            rig(folder, interval_s=INTERVAL_S, demand=waves, workload=WORKLOAD, proxies=urls)
         )
         target = FleetTarget(opened, waves, plane, proxies, Rng(seed, "soak/fleet"))
         try:
