@@ -19,6 +19,8 @@ from tests.patience import patience
 
 HANG_S = 2.0
 """Deadline of a call that gets no response. Seconds."""
+within_hang_s = pytest.mark.parametrize("deadline_s", [HANG_S])
+"""Mark of tests in which a call without a response is a valid result."""
 NOTICE_S = 2.0
 """Maximum time from a visible notice to its report. Seconds."""
 SETTLE_S = 30.0
@@ -114,6 +116,7 @@ class StatusContract(ABC):
         status = await settled(actuator, lambda s: s.ready == 2)
         assert (status.desired, status.ready, status.pending) == (2, 2, 0)
 
+    @within_hang_s
     async def test_truncated_response_reports_no_new_size(self, opened: tuple[ActuatorRig, Actuator]) -> None:
         rig, actuator = opened
         observed = await settled(actuator, lambda s: s.desired == s.ready == 2)
@@ -190,6 +193,7 @@ class ActuatorContract(StatusContract):
         assert await rig.size() == 2
         assert (await settled(actuator, lambda s: s.desired == 2)).desired == 2
 
+    @within_hang_s
     @pytest.mark.parametrize("fault", ["hang", "garble"])
     async def test_write_without_a_valid_response_is_unavailable(
         self, opened: tuple[ActuatorRig, Actuator], fault: str
@@ -220,6 +224,7 @@ class ActuatorContract(StatusContract):
         assert await attempt(actuator, 1, observed) is None
         assert await rig.size() == 1
 
+    @within_hang_s
     async def test_write_with_a_lost_response_is_not_sent_again(self, opened: tuple[ActuatorRig, Actuator]) -> None:
         rig, actuator = opened
         observed = await settled(actuator, lambda s: s.desired == 2)
@@ -245,6 +250,7 @@ class ActuatorContract(StatusContract):
         observed = await settled(actuator, lambda s: s.shortfall is not None)
         assert observed.shortfall == status.shortfall  # a repeated report is one shortfall
 
+    @within_hang_s
     @pytest.mark.parametrize("fault", ["hang", "refuse", "throttle", "forbid", "garble"])
     async def test_resize_works_after_a_fault_ends(self, opened: tuple[ActuatorRig, Actuator], fault: str) -> None:
         rig, actuator = opened

@@ -137,7 +137,7 @@ class Dns(AwsRoute):
         FieldMetadata(
             "Name of the records.",
             pattern=Pattern(
-                r"^([A-Za-z0-9_]([A-Za-z0-9_-]{0,62})\.){1,20}[A-Za-z0-9-]{1,63}\.?$", "a name without a wildcard"
+                r"^([A-Za-z0-9_][A-Za-z0-9_-]{0,62}\.){1,15}[A-Za-z0-9-]{1,63}\.?$", "a name without a wildcard"
             ),
             example="chat.example.com",
         ),

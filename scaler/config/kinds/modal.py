@@ -47,7 +47,11 @@ class ModalFunction(Pool):
     ] = None
     function: Annotated[
         str | None,
-        FieldMetadata("Name of the function in the app. Default: null; set function_id for a class.", pattern=FUNCTION),
+        FieldMetadata(
+            "Name of the function in the app. Default: null; set function_id for a class.",
+            pattern=FUNCTION,
+            example="generate",
+        ),
     ] = None
     function_id: Annotated[
         str | None,

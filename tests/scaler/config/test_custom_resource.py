@@ -6,6 +6,8 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from re._constants import BRANCH, MAX_REPEAT, MAXREPEAT, MIN_REPEAT, SUBPATTERN  # type: ignore[import-not-found]
+from re._parser import parse  # type: ignore[import-not-found]
 from typing import Any
 
 import pytest
@@ -75,13 +77,26 @@ def test_each_map_and_list_has_a_schema_for_its_values() -> None:
 
 
 def test_no_pattern_repeats_more_often_than_an_api_server_accepts() -> None:
-    """Go's regular expressions repeat at most 1,000 times."""
+    """Go's regular expressions repeat at most 1,000 times, where counts of nested repetitions multiply."""
     patterns = [node["pattern"] for node, _ in nodes(ROOT_SCHEMA) if "pattern" in node]
-    counts = [
-        int(n) for pattern in patterns for pair in re.findall(r"\{(\d+)(?:,(\d*))?\}", pattern) for n in pair if n
-    ]
+    counts = [repetitions(parse(pattern)) for pattern in patterns]
     assert len(counts) > 10
     assert max(counts) <= 1000
+    assert repetitions(parse("^(a[b]{0,62}){1,20}$")) == 1240
+
+
+def repetitions(parsed: Any) -> int:
+    """Return the largest product of counts of nested repetitions in a parsed pattern."""
+    largest = 1
+    for operation, value in parsed:
+        if operation in {MAX_REPEAT, MIN_REPEAT}:
+            low, high, repeated = value
+            largest = max(largest, int(low if high == MAXREPEAT else high) * repetitions(repeated))
+        elif operation is SUBPATTERN:
+            largest = max(largest, repetitions(value[-1]))
+        elif operation is BRANCH:
+            largest = max(largest, *(repetitions(branch) for branch in value[1]))
+    return largest
 
 
 def test_rules_refer_to_settings_of_their_schema() -> None:

@@ -85,7 +85,7 @@ async def test_certificate_is_verified(tmp_path: Path) -> None:
     context, ca_file = self_signed(tmp_path)
     with hanging_up(context) as address:
         with pytest.raises(Misconfigured, match=r"certificate verify failed.*check tls"):
-            await read(address, deadline_s=2.0, tls=Tls())
+            await read(address, deadline_s=10.0, tls=Tls())
         with pytest.raises(Unavailable):
             await read(address, deadline_s=2.0, tls=Tls(ca_file=ca_file))
 
