@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -18,13 +19,15 @@ from tests.fuzz.rng import Rng
 from tests.patience import PATIENCE_S
 from tests.servers.control_plane import ControlPlane, shared_plane
 from tests.servers.daemon import Daemon, until
-from tests.servers.daemons import ACCOUNTS, DURATION_S, Demand, Rig, now_s, rig
+from tests.servers.daemons import ACCOUNTS, API, DURATION_S, Demand, Rig, now_s, rig
 from tests.servers.tcp_fault import TcpProxy, tcp_proxy
 from tests.soak.fleet_laws import problems
 
 INTERVAL_S: Final = 2.0
 WAVE_S: Final = 40.0
 """Period of the demand. Seconds."""
+READY_S: Final = 0.5
+"""Time between two reports of ready replicas. Seconds."""
 GOAL_S: Final = DURATION_S + INTERVAL_S
 """Time after a fault within which each workload ticks again, on a machine that is not busy. Seconds."""
 WORKLOAD: Final = {"scale_down": {"window_s": 4.0}}
@@ -94,12 +97,27 @@ async def fleet(folder: Path, seed: int) -> AsyncIterator[FleetTarget]:
             rig(folder, interval_s=INTERVAL_S, demand=waves, workload=WORKLOAD, proxies=urls)
         )
         target = FleetTarget(opened, waves, plane, proxies, Rng(seed, "soak/fleet"))
+        readiness = asyncio.create_task(_make_ready(opened))
         try:
             await asyncio.gather(*(target.start(account) for account in ACCOUNTS))
             yield target
         finally:
             for account in list(target.daemons):
                 await target.end(account)
+            readiness.cancel()
+            await asyncio.gather(readiness, return_exceptions=True)
+
+
+async def _make_ready(rig: Rig) -> None:
+    """Report all replicas of each object as ready: no controller follows their kind, and sizes would never fall."""
+    while True:
+        for name in rig.names:
+            path = rig.kube.path("engines", name, f"apis/{API}")
+            with contextlib.suppress(OSError):  # the API server may be down
+                size = (await rig.kube.call("GET", path))["spec"]["replicas"]
+                status = {"replicas": size, "readyReplicas": size}
+                await rig.kube.call("PATCH", f"{path}/status", {"status": status})
+        await asyncio.sleep(READY_S)
 
 
 @dataclass
