@@ -27,7 +27,7 @@ from scaler.config.kinds.kserve_group import KServeGroup
 from scaler.ports import Conflict, Context, Misconfigured, Permit, Unavailable
 from scaler.routes.gateway_traffic import GatewayTraffic, MeasuredTraffic, gateway_traffic
 from scaler.routes.route_rule import count_of
-from scaler.routes.weighted_entries import split_text
+from scaler.routes.weighted_entries import split_text, stranger_problem
 
 PLURAL: Final = "llminferenceservices"
 WEIGHT: Final[Path] = ("router", "route", "weight")
@@ -129,9 +129,10 @@ class KServeGroupActuator:
         backends = list(self._spec.backends)
         reads = (self._objects.get(self._spec.member(name), self._timeout_s) for name in backends)
         found = await asyncio.gather(*reads)
-        for member in found:
-            self._check_group(member)
-        return {name: self._member(member) for name, member in zip(backends, found, strict=True)}
+        members = [self._member(service) for service in found]
+        for service, member in zip(found, members, strict=True):
+            self._check_group(service, member)
+        return dict(zip(backends, members, strict=True))
 
     def _member(self, service: CustomObject) -> Member:
         """Return a member. Raises `Misconfigured` where it is in another group, or has no weight."""
@@ -147,7 +148,7 @@ class KServeGroupActuator:
             raise Misconfigured(f"{what} has no weight; set spec.router.route.weight, to 0 for no requests")
         return Member(count_of(what, weight), service.version, writer, self._objects.confirmed_since(service))
 
-    def _check_group(self, service: CustomObject) -> None:
+    def _check_group(self, service: CustomObject, member: Member) -> None:
         """Check that KServe has applied a member's weight, and that the group has no other member.
 
         Raises `Unavailable` where it has not yet, and `Misconfigured` where another member gets requests.
@@ -156,15 +157,11 @@ class KServeGroupActuator:
         with unavailable_if_malformed(f"the status of {what}"):
             group = (service.status.get("router") or {}).get("group") or {}
             applied = {str(m["name"]): (int(m["weight"]), bool(m.get("stopped"))) for m in group.get("members") or ()}
-        known = {self._spec.member(name) for name in self._spec.backends}
-        for name, (weight, _) in applied.items():
-            if name not in known and weight > 0:
-                raise Misconfigured(
-                    f"{self._what} sends requests to {name!r} (weight {weight}), which is no backend; add it to"
-                    " backends, or set its weight to 0"
-                )
+        configured = {self._spec.member(name) for name in self._spec.backends}
+        if problem := stranger_problem(configured, ((name, weight) for name, (weight, _) in applied.items())):
+            raise Misconfigured(f"{self._what} {problem}")
         weight, stopped = applied.get(service.name, (-1, False))
-        if not stopped and weight != self._member(service).weight:
+        if not stopped and weight != member.weight:
             reason = "has not reported the group" if weight < 0 else f"still applies the weight {weight}"
             raise Unavailable(f"{what}: KServe {reason} (status.router.group)")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from policies.model.names import BackendName
 
@@ -28,6 +28,11 @@ def entries_problem(
         if name not in names:
             known = ", ".join(names) or "none"
             return f"has no {noun} {name!r} ({noun}s: {known}); add it with weight 0, or set {key}.{backend}"
+    return stranger_problem(configured, entries)
+
+
+def stranger_problem(configured: Container[str], entries: Iterable[tuple[str, int]]) -> str:
+    """Return which entry gets requests and is no configured one; empty without one."""
     for name, weight in entries:
         if name not in configured and weight > 0:
             return (
