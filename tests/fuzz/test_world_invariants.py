@@ -148,7 +148,14 @@ def with_failures(spare: PoolStatus, read_sources: int, *, quota: bool = False, 
     )
 
 
+def override_over_the_quota() -> TickContext:
+    """Return ticks with an override to 6 that stay at 4, where the pool's quota ends."""
+    full = PoolStatus(4, 4, shortfall=Shortfall(AT, "none to be had", quota=True))
+    return with_decision(with_statuses(last_tick(BUSY, override=SIX), {POOL: full}, {POOL: 4}, size=4), current=4)
+
+
 SPARE = PoolName("spare")
+SIX = {"replicas": 6, "until": "2099-01-01T00:00Z"}
 ALWAYS = {"start": "00:00", "end": "00:00"}
 """A maintenance window that is always open."""
 BUSY, IDLE, ZEROS = [16.0] * 8, [0.0] * 8, [0.0] * 8
@@ -217,7 +224,7 @@ VIOLATIONS: list[tuple[str, Callable[[], TickContext]]] = [
     ),
     (
         "override_is_obeyed",
-        lambda: with_size(last_tick(BUSY, override={"replicas": 6, "until": "2099-01-01T00:00Z"}), 4),
+        lambda: with_size(last_tick(BUSY, override=SIX), 4),
     ),
     ("targets_are_whole_quanta", lambda: with_size(last_tick(BUSY, bounds={"quantum": 2}), 5)),
     ("targets_are_whole_quanta", lambda: with_size(last_tick(IDLE, bounds={"quantum": 4}), 3)),
@@ -277,7 +284,7 @@ def test_every_invariant_has_a_violating_tick() -> None:
         pytest.param(lambda: last_tick([*BUSY, 32.0], budget={"gpus": 4}), id="at the budget"),
         pytest.param(lambda: last_tick([*BUSY, *IDLE], blast_radius={"share": 0.25}), id="within the blast radius"),
         pytest.param(lambda: last_tick([*BUSY, 32.0], maintenance={"windows": [ALWAYS]}), id="in maintenance"),
-        pytest.param(lambda: last_tick(BUSY, override={"replicas": 6, "until": "2099-01-01T00:00Z"}), id="set by hand"),
+        pytest.param(lambda: last_tick(BUSY, override=SIX), id="set by hand"),
     ],
 )
 def test_no_invariant_reports_a_valid_tick(context: Callable[[], TickContext]) -> None:
@@ -323,8 +330,9 @@ def test_no_invariant_reports_a_valid_tick(context: Callable[[], TickContext]) -
         pytest.param(
             "targets_are_whole_quanta", lambda: with_size(last_tick(BUSY, bounds={"quantum": 3}), 4), id="as found"
         ),
+        pytest.param("override_is_obeyed", override_over_the_quota, id="the quota limits an override"),
     ],
 )
-def test_supply_invariant_accepts_a_valid_tick(name: str, context: Callable[[], TickContext]) -> None:
+def test_invariant_accepts_a_tick_limited_by_supply(name: str, context: Callable[[], TickContext]) -> None:
     (invariant,) = (i for i in INVARIANTS if i.__name__ == name)
     assert [str(violation) for violation in broken(context(), [invariant])] == []

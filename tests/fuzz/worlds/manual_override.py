@@ -9,6 +9,7 @@ from typing import Final
 
 from policies.model import Absent, Fresh, Tick
 from policies.model.pool import Pool
+from tests.fuzz.worlds.supply import short_of_quota
 from tests.fuzz.worlds.tick_context import TickContext
 
 NOISE: Final = 1e-6
@@ -81,7 +82,10 @@ def maintenance_holds(context: TickContext) -> str | None:
 
 
 def override_is_obeyed(context: TickContext) -> str | None:
-    """An override sets the size of a single pool without budget or blast radius, within quanta, bounds and evidence."""
+    """An override sets the size of a single pool without budget or blast radius, within quanta, bounds and evidence.
+
+    Growth waits for some minutes after a quota error.
+    """
     d, spec, override = context.decision, context.spec, context.override_in_force()
     limited = spec.budget.gpus is not None or spec.budget.usd_per_hour is not None or spec.blast_radius.share < 1.0
     if override is None or limited or spec.paused or len(spec.pools) > 1 or d.current is None:
@@ -91,6 +95,7 @@ def override_is_obeyed(context: TickContext) -> str | None:
     size = max(spec.min_replicas, pool.min_replicas, min(override.replicas, spec.max_replicas, maximum))
     fresh = isinstance(context.tick.observation.pools[name], Fresh)
     near = d.target is not None and abs(d.target - size) <= context.rounding
-    if not near and fresh and (size > d.current or d.may_scale_in):
+    may_move = d.may_scale_in if size <= d.current else not short_of_quota(name, context)
+    if not near and fresh and may_move:
         return f"set by hand to {override.replicas}, which bounds make {size}, and {d.current} -> {d.target}"
     return None
