@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Any, Final
 
+from policies.allocate import quantum
 from policies.model.spec import Slo, WorkloadSpec
 from policies.signals.latency_quantities import LATENCIES
 from scaler.clouds.engines.presets import BUCKET_BOUNDS_S, PRESETS
@@ -24,6 +25,7 @@ def warnings(spec: WorkloadSpec, partners: Partners) -> Iterator[Finding]:
     """Yield the warnings about a workload: place, what is wrong, remedy."""
     if partners == Partners():
         yield from _unserved_pools(spec)
+    yield from _empty_pools(spec)
     if spec.slo is not None:
         yield from _unmeasured_limits(spec, spec.slo)
         yield from _limits_between_buckets(spec, spec.slo)
@@ -37,6 +39,15 @@ def _unserved_pools(spec: WorkloadSpec) -> Iterator[Finding]:
         if isinstance(pool, Published):
             rule = "is published, and no server for other autoscalers is set"
             yield ("pools", name), rule, "set daemon.partners.keda or daemon.partners.external_metrics"
+
+
+def _empty_pools(spec: WorkloadSpec) -> Iterator[Finding]:
+    """Yield the pools whose maximum is less than one quantum: they are scaled in to zero."""
+    for name, pool in spec.pools.items():
+        limit = spec.max_replicas if pool.max_replicas is None else min(spec.max_replicas, pool.max_replicas)
+        if limit and quantum.bounds(pool, spec.max_replicas)[1] == 0:
+            rule = f"never has a replica: its quantum is {pool.quantum}, and at most {limit} is allowed"
+            yield ("pools", name), rule, f"set max_replicas to {pool.quantum} or more"
 
 
 def _unmeasured_limits(spec: WorkloadSpec, slo: Slo) -> Iterator[Finding]:

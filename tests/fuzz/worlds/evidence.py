@@ -39,7 +39,7 @@ def false_zeros_lower_nothing(context: TickContext) -> str | None:
         needed = recorded.decision.capped_need
         if recorded.injected_zeros or needed is None or missing_evidence(context.spec, recorded.tick):
             continue
-        floor = min(needed, d.current or 0, context.spec.max_replicas)
+        floor = min(needed, d.current or 0, context.maximum)
         if d.target is not None and d.target < floor:
             ago_s = context.now.at - recorded.at
             sources = ", ".join(context.now.injected_zeros)

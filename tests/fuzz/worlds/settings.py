@@ -74,7 +74,7 @@ def shrinking_by_steps(context: TickContext) -> str | None:
         return None
     start = max([d.current, *_sizes_in_period(context, context.spec.scale_down)])
     step = max(_step(start, context.spec.scale_down), quantum.largest(context.spec.pools.values()))
-    minimum = min(start - step, d.current, context.spec.max_replicas)
+    minimum = min(start - step, d.current, context.maximum)
     if d.target < minimum:
         return f"{d.current} -> {d.target}; {start} within {context.spec.scale_down.period_s:g} s allow {minimum}"
     return None
@@ -122,10 +122,10 @@ def scale_down_window(context: TickContext) -> str | None:
         return None
     needed = [s.decision.capped_need for s in context.since(window_s)] if window_s else []
     needed.append(d.capped_need)
-    highest = min(max((n for n in needed if n is not None), default=0), d.current, context.spec.max_replicas)
+    highest = min(max((n for n in needed if n is not None), default=0), d.current, context.maximum)
     if d.target < highest:
         return f"{d.current} -> {d.target}, and {highest} was wanted in the last {window_s:g} s"
-    if window_s and d.target < min(d.current, context.spec.max_replicas) and not _has_full_evidence(context, window_s):
+    if window_s and d.target < min(d.current, context.maximum) and not _has_full_evidence(context, window_s):
         return f"{d.current} -> {d.target}, and the last {window_s:g} s were not seen throughout"
     return None
 
@@ -144,7 +144,7 @@ def tolerance(context: TickContext) -> str | None:
         return None
     need = min(max(needs), d.capped_need)
     inside = abs(need / d.current - 1) <= context.spec.tolerance + EPSILON
-    if inside and not _may_go_to_zero(context) and context.minimum <= d.current <= context.spec.max_replicas:
+    if inside and not _may_go_to_zero(context) and context.minimum <= d.current <= context.maximum:
         return f"{d.current} -> {d.target} for a need of {need:g}, with a tolerance of {context.spec.tolerance:g}"
     return None
 
@@ -180,9 +180,12 @@ def work_starts_a_replica(context: TickContext) -> str | None:
 
 
 def zero_is_earned(context: TickContext) -> str | None:
-    """A workload goes to zero only if its minimum allows it and a whole cooldown was observed without work."""
+    """A workload goes to zero only if its minimum allows it and a whole cooldown was observed without work.
+
+    An exception are pools that may have no replica at all.
+    """
     d, cooldown_s = context.decision, context.spec.cooldown_s
-    if d.target != 0 or not d.current or context.override_in_force():
+    if d.target != 0 or not d.current or context.override_in_force() or not context.maximum:
         return None
     if context.spec.min_replicas > 0:
         return f"{d.current} -> 0, and the minimum is {context.spec.min_replicas}"

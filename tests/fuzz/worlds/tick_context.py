@@ -81,6 +81,12 @@ class TickContext:
         return max(self.spec.min_replicas, total)
 
     @property
+    def maximum(self) -> int:
+        """The size that the maximums of the pools and of the workload allow, in whole quanta."""
+        bounds = (quantum.bounds(pool, self.spec.max_replicas) for pool in self.spec.pools.values())
+        return min(self.spec.max_replicas, sum(highest for _, highest in bounds))
+
+    @property
     def rounding(self) -> int:
         """Maximum that whole quanta add to a size: less than one quantum per pool."""
         return sum(pool.quantum - 1 for pool in self.spec.pools.values())

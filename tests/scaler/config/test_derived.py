@@ -225,6 +225,11 @@ def test_short_workload_has_no_warning() -> None:
             "sources.engines.window_s",
             "is less than two scrape intervals of 30 s",
         ),
+        (
+            {"max_replicas": 3, "pools": {"gpus": {"kind": "kubernetes", "name": "vllm", "quantum": 4}}},
+            "pools.gpus",
+            "never has a replica: its quantum is 4, and at most 3 is allowed (set max_replicas to 4 or more)",
+        ),
     ],
 )
 def test_setting_that_does_less_than_it_says_is_named(changes: dict[str, Any], place: str, text: str) -> None:
