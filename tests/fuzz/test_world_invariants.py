@@ -137,11 +137,13 @@ def with_statuses(
     )
 
 
-def with_failures(spare: PoolStatus, read_sources: int, *, quota: bool = False, first: int = 4) -> TickContext:
+def with_failures(
+    spare: PoolStatus, read_sources: int, *, quota: bool = False, first: int = 4, **settings: Any
+) -> TickContext:
     """Return ticks with 2 of 4 replicas of a pool failed. `requested` and `first` are the targets of both pools."""
     failed = PoolStatus(4, 2, failed=2, shortfall=Shortfall(AT, "none to be had", quota))
     return with_statuses(
-        last_tick(BUSY),
+        last_tick(BUSY, **settings),
         {POOL: failed, SPARE: spare},
         {POOL: first, SPARE: read_sources},
         size=min(4, first + read_sources),
@@ -326,6 +328,11 @@ def test_no_invariant_reports_a_valid_tick(context: Callable[[], TickContext]) -
             "failed_replicas_are_replaced_elsewhere",
             lambda: with_decision(with_failures(PoolStatus(0, 0), 0), capped_need=2),
             id="kept by a window alone",
+        ),
+        pytest.param(
+            "failed_replicas_are_replaced_elsewhere",
+            lambda: with_failures(PoolStatus(0, 0), 0, max_replicas=4, bounds={"min_replicas": 4}),
+            id="kept by a minimum within the maximum",
         ),
         pytest.param(
             "targets_are_whole_quanta", lambda: with_size(last_tick(BUSY, bounds={"quantum": 3}), 4), id="as found"

@@ -66,7 +66,8 @@ def failed_replicas_are_replaced_elsewhere(context: TickContext) -> str | None:
     """If pools differ in cost, replicas that a platform reports as failed are requested from pools without trouble.
 
     The violation: for `PATIENCE` consecutive ticks replicas are failed, fewer than needed are present or expected, and
-    a pool without trouble for `CALM_S` is not asked for the missing ones.
+    a pool without trouble for `CALM_S` is not asked for the missing ones. A failed replica that a pool's minimum keeps
+    leaves no place for another one within the workload's maximum.
     """
     if context.pools_are_alike or len(context.past) < PATIENCE or _growth_is_limited(context):
         return None
@@ -98,8 +99,10 @@ def _missing_replicas(context: TickContext, tick: Tick) -> str:
     if len(statuses) < len(spec.pools) or d.target is None or not any(s.failed for s in statuses.values()):
         return ""
     sizes = {name: d.targets.get(name, status.desired) for name, status in statuses.items()}
-    expected = sum(_expected_replicas(status, sizes[name]) for name, status in statuses.items())
-    available = spec.max_replicas - (expected if d.may_scale_in else sum(sizes.values()))
+    expected_by_pool = {name: _expected_replicas(status, sizes[name]) for name, status in statuses.items()}
+    expected = sum(expected_by_pool.values())
+    kept = {name: max(n, spec.pools[name].min_replicas) for name, n in expected_by_pool.items()}
+    available = spec.max_replicas - sum((kept if d.may_scale_in else sizes).values())
     needed = (
         d.target if d.capped_need is None else min(d.target, d.capped_need)
     )  # replicas that only a window retains are not replaced
