@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from policies.allocate import candidates as pool_candidates
 from policies.allocate import optimize, transition
 from policies.allocate.candidates import PoolCandidate
+from policies.allocate.optimize import AllocationTarget
 from policies.model import PoolName, RuleId, Step
 from policies.signals.demand import whole_replicas
 
@@ -57,7 +58,7 @@ def place(work: float, context: RuleContext, unmanaged: Set[PoolName]) -> CostAl
     return CostAllocation(
         {c.name: size for c, size in zip(candidates, targets, strict=True) if not c.fixed},
         {c.name: c.abandoned for c in candidates if c.abandoned},
-        tuple(_steps(candidates, final, targets, work)),
+        tuple(_steps(candidates, final, targets, target)),
     )
 
 
@@ -87,7 +88,7 @@ def _with_probe(candidates: list[PoolCandidate], context: RuleContext) -> list[P
 
 
 def _steps(
-    candidates: Sequence[PoolCandidate], final: Sequence[int], targets: Sequence[int], work: float
+    candidates: Sequence[PoolCandidate], final: Sequence[int], targets: Sequence[int], target: AllocationTarget
 ) -> Iterator[Step]:
     """Yield the reasons, from unavailable pools to the final supply."""
     total = whole_replicas(sum(n * c.work for c, n in zip(candidates, targets, strict=True)))
@@ -108,10 +109,17 @@ def _steps(
     if leaving := [f"{size - n} of {c.name}" for c, size, n in _leaving(candidates, final, targets)]:
         yield Step(RuleId.MAKE_BEFORE_BREAK, total, f"kept until their replacements serve: {'; '.join(leaving)}")
     chosen = ", ".join(_candidate_text(c, n) for c, n in zip(candidates, final, strict=True) if n)
-    spare = sum(n * c.work for c, n in zip(candidates, final, strict=True)) - work
+    spare = sum(n * c.work for c, n in zip(candidates, final, strict=True)) - target.work
     more = f", {spare:.3g} spare for interruptions" if spare > 1e-9 else ""
     less = f", {-spare:.3g} missing" if spare < -1e-9 else ""
     yield Step(RuleId.COST_ALLOCATION, total, f"{chosen or 'no replicas'}{more}{less}")
+    if delayed := [
+        f"{c.name} gets {supply} of {n}"
+        for c, n, size in zip(candidates, final, targets, strict=True)
+        if not c.fixed and (supply := transition.supply_of(c, size)) < n
+    ]:
+        why = f"max_replicas {target.max_replicas} leaves no more now: {', '.join(delayed)}"
+        yield Step(RuleId.BOUNDS, total, why)
 
 
 def _leaving(

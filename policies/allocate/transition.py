@@ -126,13 +126,13 @@ def _fill_gap(candidates: Sequence[PoolCandidate], targets: list[int], target: A
     """Request missing work, cheapest first: a quantum beyond the maximum leaves a gap."""
     for i in sorted(range(len(candidates)), key=lambda i: candidates[i].price / candidates[i].work):
         c = candidates[i]
-        missing = target.work - sum(_supply_of(o, n) * o.work for o, n in zip(candidates, targets, strict=True))
+        missing = target.work - sum(supply_of(o, n) * o.work for o, n in zip(candidates, targets, strict=True))
         if missing > 1e-9 and not (c.fixed or c.unavailable):
             max_growth = min(c.size(c.max_supply) - targets[i], target.max_replicas - sum(targets))
             targets[i] += quantum.growth(targets[i], math.ceil(missing / c.work - 1e-9), max_growth, c.pool.quantum)
 
 
-def _supply_of(candidate: PoolCandidate, size: int) -> int:
+def supply_of(candidate: PoolCandidate, size: int) -> int:
     """Return the supply of a pool that is resized to `size`."""
     abandoned = remaining_abandoned(candidate.abandoned, candidate.desired, size)
     return size - candidate.interruption_pending - abandoned

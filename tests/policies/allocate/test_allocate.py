@@ -419,6 +419,16 @@ def test_spare_replicas_do_not_accumulate_while_blind() -> None:
     assert sum(sim.sizes().values()) == with_spares
 
 
+def test_replica_that_the_maximum_delays_is_named() -> None:
+    pools = {"spot": Pool(market="spot", price_usd_per_hour=1.0, min_replicas=1), "big": Pool(price_usd_per_hour=3.0)}
+    sim = Simulation.of(workload_over(pools, max_replicas=2), big=1)
+    sim.fake_pools["spot"].desired = 1
+    sim.fake_pools["spot"].fail(sim.now)
+    sim.run(4, 2)
+    assert sim.sizes() == {"spot": 1, "big": 1}
+    assert sim.reason_of(RuleId.BOUNDS) == "max_replicas 2 leaves no more now: big gets 1 of 2"
+
+
 def test_abandoned_requests_free_room_under_max_replicas() -> None:
     sim = Simulation.of(workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, max_replicas=4, **CALM), spot_a=3)
     sim.run(3, 3)
