@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from policies.model import Absent, Fresh, Stale
+from policies.model import Absent, Fresh, RuleId, Stale
 from policies.signals.demand import whole_replicas
 from policies.signals.zero_suspicion import source_of
 from tests.fuzz.worlds.tick_context import TickContext, missing_evidence
@@ -28,16 +28,19 @@ def false_zeros_lower_nothing(context: TickContext) -> str | None:
     """On false zeros, a size stays at the demand of each complete and true tick within the scale-down window.
 
     A throttled source that reports 0 looks like an idle one at first. The promise is that zeros lower nothing before
-    they have lasted for a whole window; the window of a scale-in to zero is `cooldown_s`. Without a window there is no
-    promise.
+    they have lasted for a whole window. The window of a scale-in to zero is `cooldown_s`, also where another limit
+    keeps a replica, and a tick without work allows it, whatever the forecast. Without a window there is no promise.
     """
     d = context.decision
     if not context.shrinks() or not context.now.injected_zeros or context.override_in_force():
         return None
-    window_s = context.spec.scale_down.window_s if d.target else context.spec.cooldown_s
+    is_idle = any(step.rule is RuleId.COOLDOWN and not step.replicas for step in d.steps)
+    window_s = context.spec.cooldown_s if is_idle else context.spec.scale_down.window_s
     for recorded in context.since(window_s):
         needed = recorded.decision.capped_need
         if recorded.injected_zeros or needed is None or missing_evidence(context.spec, recorded.tick):
+            continue
+        if is_idle and not recorded.decision.active:
             continue
         floor = min(needed, d.current or 0, context.maximum)
         if d.target is not None and d.target < floor:

@@ -8,6 +8,7 @@ from policies.allocate import quantum as quanta
 from policies.history.capacity_backoff import LONGEST_S, QUOTA_SHORTEST_S
 from policies.history.pool_memory import REFUSALS
 from policies.model import Fresh, PoolName, PoolStatus, Result, Tick
+from policies.model.pool import Pool
 from policies.signals.demand import EPSILON
 from tests.fuzz.worlds.tick_context import TickContext
 
@@ -66,8 +67,8 @@ def failed_replicas_are_replaced_elsewhere(context: TickContext) -> str | None:
     """If pools differ in cost, replicas that a platform reports as failed are requested from pools without trouble.
 
     The violation: for `PATIENCE` consecutive ticks replicas are failed, fewer than needed are present or expected, and
-    a pool without trouble for `CALM_S` is not asked for the missing ones. A failed replica that a pool's minimum keeps
-    leaves no place for another one within the workload's maximum.
+    a pool without trouble for `CALM_S` is not asked for the missing ones. A failed replica that a minimum, a quantum or
+    maintenance keeps leaves no place for another one within the workload's maximum.
     """
     if context.pools_are_alike or len(context.past) < PATIENCE or _growth_is_limited(context):
         return None
@@ -101,8 +102,9 @@ def _missing_replicas(context: TickContext, tick: Tick) -> str:
     sizes = {name: d.targets.get(name, status.desired) for name, status in statuses.items()}
     expected_by_pool = {name: _expected_replicas(status, sizes[name]) for name, status in statuses.items()}
     expected = sum(expected_by_pool.values())
-    kept = {name: max(n, spec.pools[name].min_replicas) for name, n in expected_by_pool.items()}
-    available = spec.max_replicas - sum((kept if d.may_scale_in else sizes).values())
+    kept = {name: _kept(n, spec.pools[name]) for name, n in expected_by_pool.items()}
+    may_scale_in = d.may_scale_in and not context.forbids("hold", "no_scale_in")
+    available = spec.max_replicas - sum((kept if may_scale_in else sizes).values())
     needed = (
         d.target if d.capped_need is None else min(d.target, d.capped_need)
     )  # replicas that only a window retains are not replaced
@@ -112,6 +114,12 @@ def _missing_replicas(context: TickContext, tick: Tick) -> str:
         if growth and sizes[name] <= statuses[name].desired and _is_stable(context, name, tick):
             return f"{expected} of {needed} are there or on their way, and {name} stays at {sizes[name]}"
     return ""
+
+
+def _kept(expected: int, pool: Pool) -> int:
+    """Return the size of a pool without its failed replicas, as far as its minimum and its quantum allow it."""
+    size: int = quanta.round_up(max(expected, pool.min_replicas), pool.quantum)
+    return size
 
 
 def _expected_replicas(status: PoolStatus, target: int) -> int:
