@@ -45,8 +45,13 @@ class RabbitServer:
             return response.status
 
     async def declare(self, queue: str, kind: str = "quorum") -> None:
+        """Declare a queue. A busy broker refuses the leader of a quorum queue at first."""
         body = {"durable": True, "arguments": {"x-queue-type": kind}}
-        assert await self.call("PUT", f"queues/%2F/{quote(queue, safe='')}", body) in {201, 204}
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                if await self.call("PUT", f"queues/%2F/{quote(queue, safe='')}", body) in {201, 204}:
+                    return
+                await asyncio.sleep(0.1)
 
     async def publish(self, queue: str) -> None:
         message = {"properties": {}, "routing_key": queue, "payload": "hello", "payload_encoding": "string"}
