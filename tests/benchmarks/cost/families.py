@@ -67,15 +67,16 @@ def families(
     peak_load: float,
     in_work: Sequence[float] = CONCURRENCIES,
     prompt_tokens_per_s: float = 15_928.0,
+    maximum: int = 1000,
 ) -> Mapping[str, Family]:
     """Return every contender by name.
 
     `in_work` are the concurrent requests per replica to be tried, `saturation_rps` is an engine's maximum throughput
     with the trace's requests, `prompt_tokens_per_s` its maximum prefill throughput, and `peak_load` is the load of the
-    busiest minute of the tuning part, in engines.
+    busiest minute of the tuning part, in engines. No fixed size is above the workload's `maximum`.
     """
     rates = [round(float(share * saturation_rps), 3) for share in SHARES]
-    sizes = sorted({max(1, math.ceil(factor * peak_load)) for factor in TIMES}, reverse=True)
+    sizes = sorted({min(maximum, max(1, math.ceil(factor * peak_load))) for factor in TIMES}, reverse=True)
     hpa, keda = "policies.hpa.behavior.scale_down.stabilization_window_s", "downscale_stabilization_s"
     prefill = f"recipe=token;peak_prefill_tokens_per_s={prompt_tokens_per_s:.6g}"
     all_families = [

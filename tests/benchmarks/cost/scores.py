@@ -135,7 +135,8 @@ def contenders(runs: Runs, cell: Cell) -> list[Family]:
     (model,) = case.models.values()
     rps = 1.0 / float(work_s(model, traffic_of(case, SEED)).mean())
     prompt_rate = saturation_rates(model).prompt_tokens_per_s
-    return list(families(rps, busiest_minute(case), cell.source.in_work, prompt_rate).values())
+    source = cell.source
+    return list(families(rps, busiest_minute(case), source.in_work, prompt_rate, source.maximum).values())
 
 
 def busiest_minute(case: Case) -> float:

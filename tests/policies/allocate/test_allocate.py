@@ -420,13 +420,16 @@ def test_spare_replicas_do_not_accumulate_while_blind() -> None:
 
 
 def test_replica_that_the_maximum_delays_is_named() -> None:
-    pools = {"spot": Pool(market="spot", price_usd_per_hour=1.0, min_replicas=1), "big": Pool(price_usd_per_hour=3.0)}
-    sim = Simulation.of(workload_over(pools, max_replicas=2), big=1)
-    sim.fake_pools["spot"].desired = 1
-    sim.fake_pools["spot"].fail(sim.now)
+    pools: dict[str, Pool] = {
+        A: Pool(market="spot", price_usd_per_hour=1.0, min_replicas=1),
+        OD: Pool(price_usd_per_hour=3.0),
+    }
+    sim = Simulation.of(workload_over(pools, max_replicas=2), on_demand=1)
+    sim.fake_pools[A].desired = 1
+    sim.fake_pools[A].fail(sim.now)
     sim.run(4, 2)
-    assert sim.sizes() == {"spot": 1, "big": 1}
-    assert sim.reason_of(RuleId.BOUNDS) == "max_replicas 2 leaves no more now: big gets 1 of 2"
+    assert sim.sizes() == {A: 1, OD: 1}
+    assert sim.reason_of(RuleId.BOUNDS) == "max_replicas 2 leaves no more now: on-demand gets 1 of 2"
 
 
 def test_abandoned_requests_free_room_under_max_replicas() -> None:
