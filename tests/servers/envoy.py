@@ -166,7 +166,7 @@ class EnvoyServer:
         query = "stats?format=json&type=Histograms&histogram_buckets=detailed"
         stats = await self._admin(query)
         details = stats["stats"][0]["histograms"].get("details", []) if stats["stats"] else []
-        counts = {h["name"]: sum(b["count"] for b in h["totals"]) for h in details}
+        counts = {h["name"]: sum(int(b["count"]) for b in h["totals"]) for h in details}
         names = [f"cluster.{c}.upstream_rq_time" for c in clusters], [f"{RESPONSE_START}.cluster.{c}" for c in clusters]
         return min(sum(counts.get(name, 0) for name in some) for some in names)
 
