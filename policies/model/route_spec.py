@@ -257,7 +257,10 @@ class Route:
 
     @property
     def latency_term(self) -> LatencyTerm:
-        """`ttft_s` where the gateway measures when a response begins, and `e2e_s` where it measures whole responses."""
+        """The limit of the SLO for the latency that the gateway measures.
+
+        `ttft_s` where it measures when a response begins, and `e2e_s` where it measures whole responses.
+        """
         return "ttft_s"
 
     def targets(self, workload: str, route: str) -> tuple[Target, ...]:

@@ -36,7 +36,7 @@ async def open_envoy(spec: Envoy, context: Context, _workload: WorkloadName, _ro
 
 
 class EnvoyRoute:
-    """The port of a route. It remembers the counters and response times of the last read, for differences."""
+    """The port of a route. It remembers the statistics of the last read, for differences."""
 
     def __init__(self, spec: Envoy, pages: JsonPages, clock: Clock) -> None:
         self._spec = spec

@@ -19,7 +19,7 @@ FAILED: Final = (*ANSWERED_BADLY, REPEATED)
 
 
 def traffic_of(grown: Callable[[str], float], latency_s: float | None = None) -> BackendTraffic:
-    """Return the requests of a cluster from the growth of its counters, with its measured latency.
+    """Return the traffic of a cluster from the growth of its counters.
 
     Example: 3 requests, one of which needed 2 attempts, are 4 started attempts less 1 repeated one.
     """

@@ -1,4 +1,4 @@
-"""Requests, failures and latency of a gateway's backends, from the pages of its Envoy proxies."""
+"""Requests, failures and latency of a gateway's backends, from its Envoy proxies."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def weights_of(group: Mapping[BackendName, Deployment]) -> dict[BackendName, int
 
 
 def strategy_problem(body: Mapping[str, Any], model_group: str) -> str:
-    """Return why the router's settings ignore the weights of deployments; empty where they follow them."""
+    """Return why the router's settings ignore weights; empty where they follow them."""
     settings = body["current_values"]
     strategy = settings.get("routing_strategy") or STRATEGY
     if strategy != STRATEGY:

@@ -1,4 +1,4 @@
-"""Requests, failures and latency of LiteLLM's deployments, from the metrics pages of its proxies."""
+"""Requests, failures and latency of LiteLLM's deployments, from its metrics pages."""
 
 from __future__ import annotations
 
@@ -75,7 +75,10 @@ def _series(page: Page, metric: str) -> Series:
 
 
 def _counts(status: str) -> bool:
-    """Return whether a failure is the deployment's, and not a client's, such as a prompt that is too long."""
+    """Return whether a failure is the deployment's.
+
+    One of a client, such as a prompt that is too long, is not.
+    """
     return status == "429" or not (status.startswith("4") and len(status) == 3)
 
 

@@ -18,7 +18,7 @@ MS_PER_S: Final = 1000.0
 
 
 def latency_s(changes: Iterable[tuple[Histogram, Histogram]], late_share: float) -> float | None:
-    """Return the latency within which all but a `late_share` of the responses between two readings came.
+    """Return the latency of all but a `late_share` of the responses between two readings.
 
     Each change is the earlier and the later reading of one process. The result is the lower bound of the quantile's
     bucket, so that no response counts as later than it was. It is None where fewer than 5 responses ended, and where a
