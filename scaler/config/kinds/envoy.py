@@ -61,8 +61,8 @@ class Envoy(Route):
         FieldMetadata(
             "Histogram of the time until a response's body begins, which a stats access logger of the bootstrap records"
             " in milliseconds with the tag cluster. A provider's latency is then compared with ttft_s. Set it where"
-            " clients stream. Default: null: the duration of whole responses (upstream_rq_time), compared with e2e_s: of"
-            " its own, Envoy measures only that.",
+            " clients stream. Default: null: the duration of whole responses (upstream_rq_time), compared with e2e_s:"
+            " of its own, Envoy measures only that.",
             pattern=ENVOY_NAME,
             example="forescale.response_start",
         ),
