@@ -194,6 +194,7 @@ ROUTES: Final = _kinds(
         "kserve_group": Kind(
             "scaler.config.kinds.kserve_group:KServeGroup", "scaler.routes.kserve_group:open_kserve_group", "kubernetes"
         ),
+        "litellm": Kind("scaler.config.kinds.litellm:LiteLlm", "scaler.routes.litellm:open_litellm"),
     },
 )
 

@@ -17,8 +17,9 @@ class BackendTraffic:
     """Requests that the gateway sent to a backend since its previous read.
 
     `errors` counts failed connections and responses with status 429 or from 500 on. A retry is a request of its own.
-    `latency_s` is a quantile of the time until a response began: all but `Route.max_error_share` of them began by then.
-    It is None where it is not measured, or nothing was answered.
+    `latency_s` is a quantile of the response times: all but `Route.max_error_share` of them were shorter. They end when
+    a response began or when it ended, as `Route.latency_term` says. It is None where it is not measured, or too few
+    responses came.
     """
 
     requests: float

@@ -12,6 +12,9 @@ from policies.model.names import NAME, BackendName, PoolName
 from policies.model.pool import YIELD_S, OtherWriterYield, Target
 from policies.model.route import WEIGHT_TOTAL
 
+LatencyTerm = Literal["ttft_s", "e2e_s"]
+"""The limit of the SLO that a gateway's measured latency is compared with."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Provider:
@@ -216,9 +219,10 @@ class Route:
     max_latency_s: Annotated[
         float | None,
         FieldMetadata(
-            "A provider of which more than max_error_share of the responses begin later gets requests only where no"
-            " other one can take them, as one with errors does. Default: null: ttft_s of the SLO, else no limit. Set it"
-            " above the provider's usual latency. Seconds.",
+            "A provider of which more than max_error_share of the responses come later gets requests only where no"
+            " other one can take them, as one with errors does. Default: null: ttft_s of the SLO where the gateway"
+            " measures when a response begins, and e2e_s where it measures whole responses; else no limit. Set it above"
+            " the provider's usual latency. Seconds.",
             gt=0,
             le=3600,
             example=2,
@@ -250,6 +254,14 @@ class Route:
         ),
     ] = "yield"
     other_writer_yield_s: OtherWriterYield = YIELD_S
+
+    @property
+    def latency_term(self) -> LatencyTerm:
+        """The limit of the SLO for the latency that the gateway measures.
+
+        `ttft_s` where it measures when a response begins, and `e2e_s` where it measures whole responses.
+        """
+        return "ttft_s"
 
     def targets(self, workload: str, route: str) -> tuple[Target, ...]:
         """Return the objects that this route writes; every kind defines its own."""

@@ -69,7 +69,7 @@ class Situation:
         A pool has none: its latency rises with its load, which is the size's task.
         """
         slo = self.spec.slo
-        return self.route.max_latency_s or (None if slo is None else slo.ttft_s)
+        return self.route.max_latency_s or (None if slo is None else slo.limits_s.get(self.route.latency_term))
 
     @cached_property
     def demand(self) -> RouteDemand:

@@ -147,11 +147,12 @@ def _must_change(situation: Situation) -> str:
 def _avoidably_late(situation: Situation) -> str:
     """Return which late provider is to lose requests that another one can take; else empty."""
     possible = situation.market.shares(situation.external)
+    verb = "begin" if situation.route.latency_term == "ttft_s" else "end"
     for name, share in situation.applied.items():
         health = situation.health.get(name, Health())
         if health.late and health.ejected_s and possible.get(name, share) < share - situation.route.min_change / 2:
             return (
-                f"the responses of {name} begin late ({health.latency_s:.1f} s; the limit is"
+                f"the responses of {name} {verb} late ({health.latency_s:.1f} s; the limit is"
                 f" {situation.max_latency_s:g} s), and it is ejected for {health.ejected_s:.0f} s"
             )
     return ""

@@ -17,7 +17,7 @@ MAX_BODY: Final = 2**20
 
 
 class JsonPages:
-    """Reader of one server's documents."""
+    """Reader and writer of one server's documents."""
 
     def __init__(self, session: aiohttp.ClientSession, access: Access, context: Context) -> None:
         self._session = session
@@ -30,9 +30,18 @@ class JsonPages:
 
         `what` names it in errors. Raises port errors.
         """
+        return await self._call(what, "GET", url)
+
+    async def patch(self, what: str, url: URL, document: object) -> None:
+        """Change a document by the fields of another one. Raises port errors."""
+        await self._call(what, "PATCH", url, document)
+
+    async def _call(self, what: str, method: str, url: URL, document: object = None) -> tuple[float, Any]:
         requested_at = self._clock.now()
         headers = {"Accept": "application/json", **self._access.request_headers()}
-        request = self._session.get(url, headers=headers, allow_redirects=False, timeout=self._timeout)
+        request = self._session.request(
+            method, url, json=document, headers=headers, allow_redirects=False, timeout=self._timeout
+        )
         status, content = await http_client.body(what, request, MAX_BODY, requested_at, "select less by the URL")
         if status != 200:
             raise http_client.refusal(what, status, {}, content, requested_at)

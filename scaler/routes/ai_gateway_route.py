@@ -30,7 +30,7 @@ async def open_ai_gateway_route(
 ) -> AiGatewayRouteActuator:
     """Open the route of a rule of an AIGatewayRoute. Raises `Misconfigured`."""
     session = await kube.session(context, spec.cluster)
-    traffic = await gateway_traffic(context, spec.traffic, spec.backends)
+    traffic = await gateway_traffic(context, spec)
     return AiGatewayRouteActuator(spec, session, traffic, context)
 
 

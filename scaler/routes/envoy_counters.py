@@ -18,10 +18,10 @@ FAILED: Final = (*ANSWERED_BADLY, REPEATED)
 """Counters of failures: responses to clients, and attempts that were repeated."""
 
 
-def traffic_of(grown: Callable[[str], float]) -> BackendTraffic:
-    """Return the requests of a cluster from the growth of its counters.
+def traffic_of(grown: Callable[[str], float], latency_s: float | None = None) -> BackendTraffic:
+    """Return the traffic of a cluster from the growth of its counters.
 
     Example: 3 requests, one of which needed 2 attempts, are 4 started attempts less 1 repeated one.
     """
     requests = max(0.0, sum(map(grown, STARTED)) - grown(REPEATED) + grown(NO_HOST))
-    return BackendTraffic(requests, min(requests, sum(map(grown, FAILED))))
+    return BackendTraffic(requests, min(requests, sum(map(grown, FAILED))), latency_s)

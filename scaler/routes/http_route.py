@@ -31,7 +31,7 @@ async def open_http_route(
 ) -> HttpRouteActuator:
     """Open the route of a rule of an HTTPRoute. Raises `Misconfigured`."""
     session = await kube.session(context, spec.cluster)
-    traffic = await gateway_traffic(context, spec.traffic, spec.backends)
+    traffic = await gateway_traffic(context, spec)
     return HttpRouteActuator(spec, session, traffic, context)
 
 

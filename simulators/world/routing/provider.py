@@ -112,24 +112,26 @@ class Answers(NamedTuple):
 
 
 class ResponseTimes:
-    """Times until responses of a provider began, by which its latency is measured."""
+    """Times until responses of a provider began and ended, by which its latency is measured."""
 
     def __init__(self) -> None:
-        self._began_ps: Picoseconds = np.zeros(0, np.int64)
-        self._waited_s: Floats = np.zeros(0)
+        self._times_ps: NDArray[np.int64] = np.zeros((3, 0), np.int64)
+        """Rows: arrival, first token and end; one column a response."""
 
-    def add(self, arrived_ps: Picoseconds, first_token_ps: Picoseconds) -> None:
-        """Record when responses begin. A negative time is a request without a response."""
-        answered = first_token_ps >= 0
-        waited_s = (first_token_ps - arrived_ps)[answered] / PS_PER_S
-        self._began_ps = np.concatenate((self._began_ps, first_token_ps[answered]))
-        self._waited_s = np.concatenate((self._waited_s, waited_s))
+    def add(self, arrived_ps: Picoseconds, first_token_ps: Picoseconds, finished_ps: Picoseconds) -> None:
+        """Record responses. A negative time of the first token is a request without a response."""
+        added = np.stack((arrived_ps, first_token_ps, finished_ps))[:, first_token_ps >= 0]
+        self._times_ps = np.hstack((self._times_ps, added))
 
-    def quantile_s(self, share: float, now_ps: int) -> float | None:
-        """Return a quantile of the responses begun since the last call; None without any."""
-        began = self._began_ps <= now_ps
-        waited_s = self._waited_s[began]
-        self._began_ps, self._waited_s = self._began_ps[~began], self._waited_s[~began]
+    def quantile_s(self, share: float, now_ps: int, *, is_whole: bool) -> float | None:
+        """Return a quantile of the responses that began since the last call, or ended if `is_whole`.
+
+        Returns None without any.
+        """
+        arrived_ps, at_ps = self._times_ps[0], self._times_ps[2 if is_whole else 1]
+        is_past = at_ps <= now_ps
+        waited_s = (at_ps - arrived_ps)[is_past] / PS_PER_S
+        self._times_ps = self._times_ps[:, ~is_past]
         return float(np.quantile(waited_s, share)) if len(waited_s) else None
 
 

@@ -9,7 +9,7 @@ import pytest
 from policies.model import Evidence, PolicyName, PoolName, Recommendation, Stale
 from policies.model.pool import Pool
 from policies.model.route import BackendTraffic, RouteStatus
-from policies.model.route_spec import Backend, Overflow, Provider
+from policies.model.route_spec import Backend, LatencyTerm, Overflow, Provider, Route
 from policies.model.spec import Slo
 from policies.route.demand import demand_of
 from policies.route.ejection import Health
@@ -294,6 +294,24 @@ def test_limit_of_latency_is_that_of_the_slo_by_default() -> None:
         gateway.tick(8.0, 2)
         gateway.tick(8.0, 2, latencies_s={OPENAI: 3.0})
         assert gateway.shares().get(OPENAI, 0.0) == share
+
+
+class WholeResponses(Route):
+    """A route whose gateway measures whole responses."""
+
+    @property
+    def latency_term(self) -> LatencyTerm:
+        return "e2e_s"
+
+
+@pytest.mark.parametrize(("slo", "share"), [(Slo(ttft_s=1.0), 0.5), (Slo(ttft_s=1.0, e2e_s=2.0), 0.0)])
+def test_whole_responses_are_not_compared_with_the_time_to_first_token(slo: Slo, share: float) -> None:
+    gateway = Gateway(dataclasses.replace(workload(route(TWO, WholeResponses)), slo=slo))
+    gateway.tick(None, 2)
+    gateway.tick(8.0, 2)
+    reason = gateway.tick(8.0, 2, latencies_s={OPENAI: 3.0}).routes[CHAT].reason
+    assert gateway.shares().get(OPENAI, 0.0) == share
+    assert ("the responses of openai end late (3.0 s; the limit is 2 s)" in reason) == (share == 0.0)
 
 
 def test_second_ejection_lasts_longer() -> None:

@@ -50,7 +50,7 @@ def problems(tmp_path: Path, old: str, new: str) -> list[str]:
         (("{pool: gpus}", "{pool: spare}"), 'routes.chat.backends.gpus.pool = "spare": has the tier slept, and must serve'),
         (("{pool: gpus}", "{}"), "routes.chat.backends.gpus: must have either pool or provider"),
         (("max_usd_per_hour: 5", "max_share: 0.5"), "routes.chat.overflow: needs max_usd_per_hour with allow_external: true"),
-        (("kind: envoy", "kind: envoi"), "routes.chat.kind = \"envoi\": must be one of ai_gateway_route, alb, dns, envoy, http_route, kserve_group (did you mean 'envoy'?)"),
+        (("kind: envoy", "kind: envoi"), "routes.chat.kind = \"envoi\": must be one of ai_gateway_route, alb, dns, envoy, http_route, kserve_group, litellm (did you mean 'envoy'?)"),
         (("gpus: {pool: gpus}", "GPUs: {pool: gpus}"), "routes.chat.backends: has the name 'GPUs'; a name must be at most 63"),
         (("file: /routes/chat.json", "file: chat.json"), "must be an absolute path of a file"),
         (("file: /", "clusters: {gpu: vllm}\n    file: /"), "routes.chat.clusters: names backend 'gpu', which is not in backends"),

@@ -29,7 +29,7 @@ REFUSED: Final = {
         "embedded",  # has no object of a namespace
     },
     "source": {"azure_monitor", "cloud_monitoring", "cloudwatch", "embedded", "pubsub", "service_bus", "sqs"},
-    "route": {"alb", "dns", "envoy"},  # the daemon's cloud identity; replaces a file of the daemon's machine
+    "route": {"alb", "dns", "envoy", "litellm"},  # the daemon's cloud identity, a file of its machine, an admin's key
 }
 """Kinds that a workload of such a namespace may not have."""
 

@@ -9,17 +9,19 @@ import pytest
 
 from policies.model.names import BackendName
 from policies.model.route import RouteDecision
+from policies.model.route_spec import Route
 from simulators.engine.models.service import PS_PER_S
-from simulators.engine.tables import RequestEnd
+from simulators.engine.tables import Picoseconds, RequestEnd
 from simulators.experiments.invariants import check
 from simulators.world.routing.gateway import Gateway
-from simulators.world.routing.provider import Latency, ProviderFault, SimulatedProvider
+from simulators.world.routing.provider import Latency, ProviderFault, ResponseTimes, SimulatedProvider
 from simulators.world.traffic.trace import RequestTrace
 from simulators.world.world import World
 from tests.simulators.world.makers import world
 
 GPUS, OPENAI = BackendName("gpus"), BackendName("openai")
 TTFT_S, ITL_S = 0.4, 0.01
+ROUTE = Route(backends={})
 
 
 def provider(**settings: Any) -> SimulatedProvider:
@@ -172,9 +174,9 @@ def test_pools_serve_what_an_unavailable_provider_does_not() -> None:
     fault = ProviderFault(fault="unavailable", until_s=50.0)
     created = routed(1_000, provider(faults=(fault,)))
     split(created, openai=10_000)
-    gateway_of(created).status(created.now, [GPUS], 0.8)
+    gateway_of(created).status(created.now, [GPUS], ROUTE)
     run_for(created, 50.0)
-    status = gateway_of(created).status(created.now, [GPUS], 0.8)
+    status = gateway_of(created).status(created.now, [GPUS], ROUTE)
     assert (status.traffic[OPENAI].requests, status.traffic[OPENAI].errors) == (500.0, 500.0)
     assert status.traffic[GPUS].requests == 0.0
     run_for(created, 150.0)
@@ -185,10 +187,10 @@ def test_pools_serve_what_an_unavailable_provider_does_not() -> None:
 
 def test_rejected_requests_fail_until_a_split_is_applied() -> None:
     created = routed(1_000)
-    gateway_of(created).status(created.now, [GPUS], 0.8)
+    gateway_of(created).status(created.now, [GPUS], ROUTE)
     gateway_of(created).apply(RouteDecision({}, "no replica is ready", retry_after_s=30.0))
     run_for(created, 30.0)
-    status = gateway_of(created).status(created.now, [GPUS], 0.8)
+    status = gateway_of(created).status(created.now, [GPUS], ROUTE)
     assert status.rejects
     assert status.rejected == 300.0
     split(created, gpus=10_000)
@@ -201,11 +203,11 @@ def test_rejected_requests_fail_until_a_split_is_applied() -> None:
 def test_status_counts_since_the_last_read_only() -> None:
     created = routed(1_000)
     split(created, gpus=6_000, openai=4_000)
-    assert gateway_of(created).status(created.now, [GPUS], 0.8).traffic == {}
+    assert gateway_of(created).status(created.now, [GPUS], ROUTE).traffic == {}
     run_for(created, 15.0)
-    first = gateway_of(created).status(created.now, [GPUS], 0.8)
+    first = gateway_of(created).status(created.now, [GPUS], ROUTE)
     run_for(created, 15.0)
-    second = gateway_of(created).status(created.now, [GPUS], 0.8)
+    second = gateway_of(created).status(created.now, [GPUS], ROUTE)
     assert first.over_s == second.over_s == 15.0
     assert first.requests == second.requests == 150.0
     assert second.requests_per_s == 10.0
@@ -215,7 +217,20 @@ def test_status_counts_since_the_last_read_only() -> None:
 def test_pools_count_their_requests_by_weight() -> None:
     created, west = routed(1_000), BackendName("west")
     split(created, gpus=3_000, west=1_000)
-    gateway_of(created).status(created.now, [GPUS, west], 0.8)
+    gateway_of(created).status(created.now, [GPUS, west], ROUTE)
     run_for(created, 100.0)
-    traffic = gateway_of(created).status(created.now, [GPUS, west], 0.8).traffic
+    traffic = gateway_of(created).status(created.now, [GPUS, west], ROUTE).traffic
     assert (traffic[GPUS].requests, traffic[west].requests) == (750.0, 250.0)
+
+
+def at(*seconds: float) -> Picoseconds:
+    return np.array([round(s * PS_PER_S) for s in seconds], np.int64)
+
+
+@pytest.mark.parametrize(("is_whole", "at_5_s", "at_20_s"), [(False, 2.0, 6.0), (True, None, 7.0)])
+def test_response_counts_once_when_it_begins_or_ends(is_whole: bool, at_5_s: float | None, at_20_s: float) -> None:
+    times = ResponseTimes()
+    times.add(at(1, 2, 3), at(3, 8, -1), at(8, 12, -1))
+    assert times.quantile_s(1.0, 5 * PS_PER_S, is_whole=is_whole) == at_5_s
+    assert times.quantile_s(0.0, 20 * PS_PER_S, is_whole=is_whole) == at_20_s
+    assert times.quantile_s(0.5, 99 * PS_PER_S, is_whole=is_whole) is None

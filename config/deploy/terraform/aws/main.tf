@@ -1,5 +1,5 @@
-# The role of Forescale on AWS, by EKS Pod Identity or IRSA, with the permissions of config/deploy/aws-iam.json. A list of
-# resources that is empty grants nothing.
+# The role of Forescale on AWS, by EKS Pod Identity or IRSA, with the permissions of config/deploy/aws-iam.json and
+# aws-routes-iam.json. A list of resources that is empty grants nothing.
 terraform {
   required_version = ">= 1.5"
   required_providers {
@@ -23,6 +23,7 @@ locals {
   read_groups    = length(var.group_arns) + length(var.node_group_arns) > 0
   size_endpoints = length(var.endpoint_arns) + length(var.component_arns) > 0
   buy_instances  = length(var.node_role_arns) > 0
+  read_metrics   = var.read_metrics || length(var.listener_rule_arns) > 0
   read_machines  = length(var.group_arns) + length(var.fleet_arns) > 0 || local.buy_instances || var.read_reservations
 }
 
@@ -76,7 +77,7 @@ data "aws_iam_policy_document" "permissions" {
   }
 
   dynamic "statement" {
-    for_each = var.read_metrics ? ["ReadMetrics"] : []
+    for_each = local.read_metrics ? ["ReadMetrics"] : []
     content {
       sid       = "ReadMetrics"
       actions   = ["cloudwatch:GetMetricData"]
@@ -242,6 +243,66 @@ data "aws_iam_policy_document" "permissions" {
         variable = "application-autoscaling:service-namespace"
         values   = ["sagemaker"]
       }
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(var.listener_rule_arns) > 0 ? ["SeeListenerRules"] : []
+    content {
+      sid       = "SeeListenerRules"
+      actions   = ["elasticloadbalancing:DescribeRules"]
+      resources = ["*"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(var.listener_rule_arns) > 0 ? ["SetWeightsOfListenerRules"] : []
+    content {
+      sid       = "SetWeightsOfListenerRules"
+      actions   = ["elasticloadbalancing:ModifyRule"]
+      resources = var.listener_rule_arns
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(var.hosted_zone_arns) > 0 ? ["SeeRecords"] : []
+    content {
+      sid       = "SeeRecords"
+      actions   = ["route53:ListResourceRecordSets"]
+      resources = var.hosted_zone_arns
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(var.hosted_zone_arns) > 0 ? ["SetWeightsOfRecords"] : []
+    content {
+      sid       = "SetWeightsOfRecords"
+      actions   = ["route53:ChangeResourceRecordSets"]
+      resources = var.hosted_zone_arns
+      condition {
+        test     = "ForAllValues:StringEquals"
+        variable = "route53:ChangeResourceRecordSetsNormalizedRecordNames"
+        values   = var.record_names
+      }
+      condition {
+        test     = "ForAllValues:StringEquals"
+        variable = "route53:ChangeResourceRecordSetsRecordTypes"
+        values   = var.record_types
+      }
+      condition {
+        test     = "ForAllValues:StringEquals"
+        variable = "route53:ChangeResourceRecordSetsActions"
+        values   = ["UPSERT"]
+      }
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(var.hosted_zone_arns) > 0 ? ["SeeHealthChecks"] : []
+    content {
+      sid       = "SeeHealthChecks"
+      actions   = ["route53:GetHealthCheck", "route53:GetHealthCheckStatus"]
+      resources = ["${local.arn}:route53:::healthcheck/*"]
     }
   }
 

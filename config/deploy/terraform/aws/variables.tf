@@ -33,7 +33,7 @@ variable "queue_arns" {
 }
 
 variable "read_metrics" {
-  description = "Read CloudWatch metrics: source cloudwatch, and source sqs with oldest_age or groups."
+  description = "Read CloudWatch metrics: source cloudwatch, and source sqs with oldest_age or groups. Route alb reads them in any case."
   type        = bool
   default     = false
 }
@@ -84,4 +84,28 @@ variable "read_reservations" {
   description = "Read capacity reservations: a pool with reservation."
   type        = bool
   default     = false
+}
+
+variable "listener_rule_arns" {
+  description = "Rules of listeners of Application Load Balancers: route alb."
+  type        = list(string)
+  default     = []
+}
+
+variable "hosted_zone_arns" {
+  description = "Hosted zones of Route 53, for example arn:aws:route53:::hostedzone/ID: route dns, with record_names."
+  type        = list(string)
+  default     = []
+}
+
+variable "record_names" {
+  description = "Names of the weighted records, in lower case and without a dot at the end: route dns. Other records cannot be changed."
+  type        = list(string)
+  default     = []
+}
+
+variable "record_types" {
+  description = "Types of the weighted records: route dns."
+  type        = list(string)
+  default     = ["A"]
 }
