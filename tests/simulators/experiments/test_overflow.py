@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -14,6 +15,8 @@ from policies.model import Fresh, PoolName, Tick
 from policies.model.names import BackendName, RouteName
 from scaler.config.problems import ConfigError
 from simulators.experiments.contenders.contenders import contenders
+from simulators.experiments.oracle.apply_plan import apply_plan
+from simulators.experiments.oracle.sizes import BUCKET_S
 from simulators.experiments.results import summarize
 from simulators.experiments.run import SimulationRun, simulate, traffic_of
 from simulators.experiments.scenario import Case, load
@@ -110,6 +113,16 @@ def test_pool_that_is_resized_to_zero_is_drained_first(tmp_path: Path) -> None:
     assert not any(weights[emptied:])
     assert run.world.lost_requests == 0
     assert summarize(run).attainment["all"] > 0.99
+
+
+def test_plan_without_splits_uses_the_replicas_of_all_pools(tmp_path: Path) -> None:
+    """West alone serves: a gateway without a split of these sizes would count east too."""
+    case = load(two_regions(tmp_path, traffic={"kind": "poisson", "rps": 5, "duration_s": 60}))
+    buckets = math.ceil((60 + case.scenario.settle_s) / BUCKET_S)
+    sizes = {PoolName("east"): np.zeros(buckets, np.int64), PoolName("west"): np.full(buckets, 2)}
+    run = apply_plan(case, 1, traffic_of(case, 1), sizes)
+    assert run.world.gateway is None
+    assert run.world.arrived_requests.is_finished.all()
 
 
 @pytest.mark.parametrize(
