@@ -14,7 +14,10 @@ Splits: TypeAlias = Mapping[RouteName, Mapping[BackendName, int]]
 
 
 class ComparedSplits(NamedTuple):
-    """The splits of one policy, and the cost of its requests to providers; None where it is not known."""
+    """The splits of one policy, and the cost of its requests to providers.
+
+    The cost is None where it is not known.
+    """
 
     splits: Splits
     api_usd_per_hour: float | None
@@ -44,9 +47,10 @@ def _api_usd_per_hour(tick: Tick) -> float | None:
 
 
 def moved_share(live: Splits, shadow: Splits) -> float:
-    """Return the share of the requests that a shadow sends to other backends, as a mean of its routes.
+    """Return the share of the requests that a shadow sends to other backends.
 
-    Example: 72 % and 28 % instead of 90 % and 10 % move 18 %. A route that rejects requests moves all of them.
+    It is a mean of the routes. A route that rejects requests moves all of them. Example: 72 % and 28 % instead of 90 %
+    and 10 % move 18 %.
     """
     moved = [_moved(live.get(name, {}), weights) for name, weights in shadow.items()]
     return sum(moved) / len(moved) if moved else 0.0

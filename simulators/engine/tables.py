@@ -156,7 +156,10 @@ def joined(tables: Sequence[RequestTable]) -> RequestTable:
 
 
 def delayed(table: RequestTable, delay_ps: Picoseconds) -> RequestTable:
-    """Return the requests with a first and a last token that come later, by a time for each request."""
+    """Return the requests with first and last tokens that come later.
+
+    `delay_ps` has a time for each request.
+    """
     times = table.times.copy()
     for moment in (layout.FIRST, layout.FINISH):
         times[:, moment] += np.where(times[:, moment] >= 0, delay_ps, 0)

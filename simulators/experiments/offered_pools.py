@@ -62,9 +62,9 @@ def region_problems(
     providers: Mapping[BackendName, SimulatedProvider],
 ) -> Iterator[tuple[str, str]]:
     """Yield the problems of the round trips to regions, as (key, rule broken)."""
-    for region, time_s in round_trip_s.items():
+    for name, time_s in round_trip_s.items():
         if not 0.0 <= time_s <= MAX_ROUND_TRIP_S:
-            yield "round_trip_s", f"{region}: must be 0 to {MAX_ROUND_TRIP_S:g} seconds, not {time_s:g}"
+            yield "round_trip_s", f"{name}: must be 0 to {MAX_ROUND_TRIP_S:g} seconds, not {time_s:g}"
     if not round_trip_s:
         return
     places = {f"pools.{name}": offer.region for name, offer in pools.items()}
@@ -74,5 +74,5 @@ def region_problems(
             yield place, f"needs a region, one of round_trip_s: {', '.join(round_trip_s)}"
         elif region not in round_trip_s:
             yield place, f"is in region {region}, which is missing in round_trip_s"
-    for region in round_trip_s.keys() - set(places.values()):
-        yield "round_trip_s", f"has region {region}, in which there is no pool and no provider"
+    for unused in sorted(round_trip_s.keys() - set(places.values())):
+        yield "round_trip_s", f"has region {unused}, in which there is no pool and no provider"
