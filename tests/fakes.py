@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from policies.model import Absent, Fresh, PoolStatus
+from policies.model.names import BackendName
+from policies.model.route import BackendTraffic, RouteDecision, RouteStatus
 from scaler.clock import SystemClock
 from scaler.ports import PortError
 from tests.factories import NOW
@@ -102,3 +104,23 @@ class FakeActuator:
         self.desired = replicas
         self.writes.append(replicas)
         self.on_resize(replicas)
+
+
+@dataclass
+class FakeRoute:
+    """A gateway that applies every split at once. Its requests since the last tick are `traffic` within 15 s."""
+
+    clock: ManualClock
+    weights: Mapping[BackendName, int] = field(default_factory=dict)
+    traffic: Mapping[BackendName, BackendTraffic] = field(default_factory=dict)
+    apply_error: PortError | None = None
+    writes: list[Mapping[BackendName, int]] = field(default_factory=list)
+
+    async def status(self) -> Fresh[RouteStatus]:
+        return Fresh(RouteStatus(self.weights, self.traffic, 15.0), self.clock.now())
+
+    async def apply(self, split: RouteDecision, observed: RouteStatus) -> None:
+        if self.apply_error is not None:
+            raise self.apply_error
+        self.weights = split.weights
+        self.writes.append(split.weights)

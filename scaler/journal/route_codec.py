@@ -36,7 +36,7 @@ def _encode_traffic(traffic: BackendTraffic) -> list[float]:
 
 def decode_route_status(data: Mapping[str, Any]) -> RouteStatus:
     return RouteStatus(
-        _weights(data["weights"]),
+        decode_weights(data["weights"]),
         {BackendName(n): BackendTraffic(*map(non_negative, counts)) for n, counts in data["traffic"].items()},
         non_negative(data["over_s"]),
         optional(text, data["other_writer"]),
@@ -61,7 +61,7 @@ def encode_split(split: RouteDecision) -> dict[str, Any]:
 
 def decode_split(data: Mapping[str, Any]) -> RouteDecision:
     return RouteDecision(
-        _weights(data["weights"]),
+        decode_weights(data["weights"]),
         text(data["reason"]),
         flag(data.get("is_kept", False)),
         optional(number, data.get("demand")),
@@ -84,12 +84,13 @@ def encode_route_outcome(outcome: RouteOutcome) -> dict[str, Any]:
 def decode_route_outcome(data: Mapping[str, Any]) -> RouteOutcome:
     return RouteOutcome(
         RouteName(text(data["route"])),
-        _weights(data["before"]),
-        _weights(data["after"]),
+        decode_weights(data["before"]),
+        decode_weights(data["after"]),
         Result(data["result"]),
         text(data.get("reason", "")),
     )
 
 
-def _weights(data: Mapping[str, Any]) -> dict[BackendName, int]:
+def decode_weights(data: Mapping[str, Any]) -> dict[BackendName, int]:
+    """Return the weights of backends. Raises `AttributeError`, `TypeError` or `ValueError`."""
     return {BackendName(name): weight for name, weight in mapping(integer, data).items()}

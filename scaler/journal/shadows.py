@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from policies.model.names import RouteName
 from scaler.journal.codec import decode_tick, encode_tick
 from scaler.journal.fields import flag, integer, number, optional, text
+from scaler.journal.route_codec import decode_weights
 from scaler.shadow.counterfactual import ComparedSide, ShadowTick
 
 TYPE: Final = "shadow"
@@ -52,12 +54,24 @@ def decode_shadow(data: Mapping[str, Any]) -> ShadowTick:
 def _encode_side(side: ComparedSide) -> dict[str, Any]:
     """Return the record of a side without its unknown values."""
     known = {"usd_per_hour": side.usd_per_hour, "late": side.late}
-    return {"requested": side.requested, "serving": side.serving, **{k: v for k, v in known.items() if v is not None}}
+    if side.splits:
+        known["api_usd_per_hour"] = side.api_usd_per_hour
+    splits = {"splits": {name: dict(weights) for name, weights in side.splits.items()}} if side.splits else {}
+    return {
+        "requested": side.requested,
+        "serving": side.serving,
+        **{k: v for k, v in known.items() if v is not None},
+        **splits,
+    }
 
 
 def _decode_side(data: Mapping[str, Any]) -> ComparedSide:
     price, late = (optional(number, data.get(key)) for key in ("usd_per_hour", "late"))
-    return ComparedSide(integer(_field(data, "requested")), float(number(data["serving"])), price, late)
+    requested, serving = integer(_field(data, "requested")), float(number(data["serving"]))
+    if "splits" not in data:
+        return ComparedSide(requested, serving, price, late)
+    splits = {RouteName(name): decode_weights(weights) for name, weights in data["splits"].items()}
+    return ComparedSide(requested, serving, price, late, splits, optional(number, data.get("api_usd_per_hour")))
 
 
 def _field(data: Mapping[str, Any], name: str) -> object:

@@ -18,6 +18,7 @@ from typing import Final
 from policies.history.ticks import History
 from policies.model import Absent, PoolName, Tick
 from policies.model.spec import WorkloadSpec
+from scaler.shadow.hypothetical_splits import Splits, moved_share
 from scaler.shadow.late_requests import ServingLoad
 
 MAX_STEPS: Final = 32
@@ -25,6 +26,8 @@ MAX_STEPS: Final = 32
 
 Example: a tick of 15 s with a maximum wait of 1 s takes 30 steps of 0.5 s.
 """
+SPLIT_ROUNDING: Final = 1e-4
+"""Difference of shares by rounding to weights: a weight of 1 of 10,000."""
 MAX_COHORTS: Final = 20_000
 """Maximum number of waiting cohorts; beyond it the oldest count as late."""
 
@@ -180,14 +183,24 @@ class HypotheticalQueue:
 class ComparedSide:
     """One policy's part of a tick.
 
-    Replicas requested from now on, the replica equivalents that serve, their cost, and the requests that became
-    late since the previous tick. None where it is not known.
+    Replicas requested from now on, the replica equivalents that serve, their cost, the requests that became late
+    since the previous tick, the weights of each route, and the cost of requests to providers. None where it is not
+    known.
     """
 
     requested: int
     serving: float
     usd_per_hour: float | None
     late: float | None
+    splits: Splits = field(default_factory=dict)
+    api_usd_per_hour: float | None = 0.0
+
+    @property
+    def total_usd_per_hour(self) -> float | None:
+        """The cost of replicas and of requests to providers; None where a part is not known."""
+        if self.usd_per_hour is None or self.api_usd_per_hour is None:
+            return None
+        return self.usd_per_hour + self.api_usd_per_hour
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,12 +239,18 @@ class ShadowTotals:
     usd: dict[str, float] = field(default_factory=lambda: {"first": 0.0, "shadow": 0.0})
     late: dict[str, float] = field(default_factory=lambda: {"first": 0.0, "shadow": 0.0})
     estimated_by: str = ""
+    differing_splits: int = 0
+    moved_shares: float = 0.0
+    """Sum over the ticks of the share of requests that the shadow sends to other backends."""
 
     def add(self, tick: ShadowTick, previous: ShadowTick | None) -> None:
         """Add a tick. The sizes of the `previous` one were held until it."""
         self.ticks += 1
         self.differing += tick.first.requested != tick.shadow.requested
         self.estimated_by = tick.estimated_by
+        moved = moved_share(tick.first.splits, tick.shadow.splits)
+        self.differing_splits += moved > SPLIT_ROUNDING
+        self.moved_shares += moved
         if tick.first.late is not None and tick.shadow.late is not None and tick.interval_s:
             self.late_known_s += tick.interval_s
             self.late["first"] += tick.first.late
@@ -240,12 +259,12 @@ class ShadowTotals:
             return
         self.span_s += tick.interval_s
         hours, sides = tick.interval_s / 3600.0, {"first": previous.first, "shadow": previous.shadow}
-        prices = {name: side.usd_per_hour for name, side in sides.items()}
+        prices = {name: side.total_usd_per_hour for name, side in sides.items()}
         self.usd_known_s += tick.interval_s if None not in prices.values() else 0.0
         for name, side in sides.items():
             self.replica_hours[name] += side.requested * hours
             if None not in prices.values():
-                self.usd[name] += (side.usd_per_hour or 0.0) * hours
+                self.usd[name] += (prices[name] or 0.0) * hours
 
     @property
     def more_replica_hours(self) -> float:
@@ -266,6 +285,8 @@ class ShadowTotals:
         return {
             "ticks": self.ticks,
             "differing": self.differing,
+            "differing_splits": self.differing_splits,
+            "mean_moved_share": round(self.moved_shares / self.ticks, 4) if self.ticks else None,
             "failed": self.failed,
             "span_s": round(self.span_s, 3),
             "replica_hours": {name: round(hours, 4) for name, hours in self.replica_hours.items()},
@@ -295,4 +316,7 @@ class ShadowTotals:
             share = self.late_known_s / self.span_s if self.span_s else 1.0
             known = "" if share > 0.995 else f", known for {share:.0%} of the time"
             text += f"; predicted late requests: {self.late['shadow']:.0f} instead of {self.late['first']:.0f}{known}"
+        if self.differing_splits:
+            moved = self.moved_shares / self.ticks
+            text += f"; another split in {self.differing_splits} ticks, {moved:.1%} of requests to other backends"
         return text + (f"; {self.failed} ticks failed" if self.failed else "")

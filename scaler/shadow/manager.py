@@ -146,7 +146,7 @@ class Shadows:
         own = {name: spec for name, spec in shadow.spec.sources.items() if name not in shared}
         if not own:
             return {}, shared
-        spec = dataclasses.replace(shadow.spec, sources=own, pools={})
+        spec = dataclasses.replace(shadow.spec, sources=own, pools={}, routes={})
         return (await self._open(dataclasses.replace(shadow, spec=spec))).sources, shared
 
     async def _initial_history(
@@ -232,8 +232,22 @@ def problems(shadows: Mapping[WorkloadName, Workload], live: Mapping[WorkloadNam
             pools = ", ".join(shadow.spec.pools)
             rule = f"must be the pools of the live workload: {', '.join(live_workload.spec.pools)}"
             yield Problem(OPTION, 1, f"{name}.pools", pools, rule, "a shadow reads the live pools and resizes none")
+        yield from _route_problems(shadow, live_workload)
         shared = share_sources(shadow, live_workload)
         for source, spec in shadow.spec.sources.items():
             if source not in shared and kind_of("source", spec) == EMBEDDED:
                 rule = "must equal the live workload's source, because each embedded source changes the simulated world"
                 yield Problem(OPTION, 1, f"{name}.sources.{source}", "", rule, "copy the source from the live workload")
+
+
+def _route_problems(shadow: Workload, live: Workload) -> Iterator[Problem]:
+    """Yield the routes of a shadow that the live workload does not have."""
+    hint = "a shadow reads the live routes and writes none"
+    for name, route in shadow.spec.routes.items():
+        live_route, key = live.spec.routes.get(name), f"{shadow.name}.routes.{name}"
+        if live_route is None:
+            routes = ", ".join(live.spec.routes) or "none"
+            yield Problem(OPTION, 1, key, "", f"must be a route of the live workload, which has {routes}", hint)
+        elif route.backends.keys() != live_route.backends.keys():
+            rule = f"must be the backends of the live route: {', '.join(live_route.backends)}"
+            yield Problem(OPTION, 1, f"{key}.backends", ", ".join(route.backends), rule, hint)

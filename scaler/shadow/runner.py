@@ -29,6 +29,8 @@ from policies.model import (
     Tick,
     WorkloadName,
 )
+from policies.model.names import RouteName
+from policies.model.route import RouteDecision, RouteStatus
 from policies.model.spec import WorkloadSpec
 from policies.pipeline import decide
 from policies.quota.fleet_quota import FleetLimits
@@ -38,6 +40,7 @@ from scaler.ports import Misconfigured, Source, Unavailable
 from scaler.quota_ledger import QuotaLedger
 from scaler.setup import Setup
 from scaler.shadow.counterfactual import ComparedSide, HypotheticalQueue, HypotheticalSizes, ShadowTick, ShadowTotals
+from scaler.shadow.hypothetical_splits import decided_splits, live_splits
 from scaler.shadow.late_requests import LateRequestContext, LateRequestEstimator
 from scaler.telemetry.log import log
 
@@ -115,6 +118,25 @@ class RecordedPool:
         raise Misconfigured("a shadow resizes nothing")
 
 
+@dataclass(frozen=True, slots=True)
+class RecordedRoute:
+    """A route as the live tick observed it."""
+
+    clock: ReplayClock
+    name: RouteName
+
+    async def status(self) -> Fresh[RouteStatus]:
+        observation = self.clock.observation
+        reading = observation.routes.get(self.name, Absent("not a route of the live workload"))
+        if isinstance(reading, Fresh):
+            return reading
+        reason = reading.reason if isinstance(reading, Absent) else f"{reading.age_s:.0f} s old"
+        raise Unavailable(observation.route_errors.get(self.name, reason))
+
+    async def apply(self, split: RouteDecision, observed: RouteStatus) -> None:
+        raise Misconfigured("a shadow splits nothing")
+
+
 class LiveGrant(QuotaLedger):
     """A ledger that repeats the live tick's grant.
 
@@ -183,7 +205,8 @@ class Shadow:
                 own[name] if name in own else RecordedSource(self._clock, shared[name], tuple(spec.quantities()))
             )
         pools = {name: RecordedPool(self._clock, name) for name in workload.spec.pools}
-        return Setup(workload, sources, pools, ledger=LiveGrant(self._clock))
+        routes = {name: RecordedRoute(self._clock, name) for name in workload.spec.routes}
+        return Setup(workload, sources, pools, ledger=LiveGrant(self._clock), routes=routes)
 
     def _copy_slo_record(self) -> None:
         """Begin with the live error budget, where the limits of the SLO are the same."""
@@ -257,8 +280,11 @@ class Shadow:
         else:
             self._sizes["first"].set_observed(live_tick)
         self._sizes["shadow"].apply_targets(tick, spec, self._controller.history)
+        splits = {"first": live_splits(live_tick), "shadow": decided_splits(tick)}
         sides = {
-            name: ComparedSide(sizes.requested, sizes.serving(spec), sizes.usd_per_hour(spec), late[name])
+            name: ComparedSide(
+                sizes.requested, sizes.serving(spec), sizes.usd_per_hour(spec), late[name], *splits[name]
+            )
             for name, sizes in self._sizes.items()
         }
         return ShadowTick(tick, sides["first"], sides["shadow"], interval_s, live_tick.dry_run, estimated_by)

@@ -75,6 +75,7 @@ class TickColumns:
             float(len(tick.observation.source_errors) + len(tick.observation.pool_errors)),
             float(tick.dry_run),
             override_change(d),
+            _api_usd_per_hour(tick),
         )
         for name, value in zip(FIXED, values, strict=True):
             self.fixed[name].append(value)
@@ -123,6 +124,19 @@ def _lacking_replicas(tick: Tick, pool: PoolName, reading: Reading[PoolStatus]) 
     refused = sum(o.result in CAPACITY_RESULTS for o in tick.outcomes if o.pool == pool)
     failed = reading.value.failed if isinstance(reading, Fresh) else 0
     return float(refused + failed + tick.decision.abandoned.get(pool, 0))
+
+
+def _api_usd_per_hour(tick: Tick) -> float:
+    """Return the cost of requests to providers.
+
+    NaN where it is not known, or a split was not applied.
+    """
+    applied = {outcome.route for outcome in tick.route_outcomes if outcome.result is Result.ACCEPTED}
+    costs = [
+        NAN if split.usd_per_hour is None or not (split.is_kept or name in applied) else split.usd_per_hour
+        for name, split in tick.decision.routes.items()
+    ]
+    return sum(costs)
 
 
 def _has_shortfall(reading: Reading[PoolStatus]) -> bool:

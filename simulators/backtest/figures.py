@@ -34,6 +34,8 @@ def _workload(result: BacktestResult) -> dict[str, Any]:
         "recorded": {
             "usd": None if summary.unpriced else summary.total(summary.usd),
             "usd_known_share": summary.known(summary.usd),
+            "api_usd": summary.total(summary.api_usd),
+            "api_usd_known_share": summary.known(summary.api_usd),
             "unpriced_pools": list(summary.unpriced),
             "idle_usd": summary.total(summary.idle_usd),
             "replica_hours": summary.replica_hours,

@@ -73,6 +73,7 @@ def _cards(summary: PeriodSummary) -> list[tuple[str, str, str]]:
     return [
         ("SLO", str(summary.slo_status), "bad" if summary.slo_status is SloStatus.MISSED else ""),
         ("cost", cost, ""),
+        *([("token APIs", api, "")] if (api := text.api_cost(summary)) else []),
         ("idle cost", text.UNKNOWN if idle is None else dollars(idle), ""),
         ("replica-hours", text.UNKNOWN if hours is None else f"{hours:,.1f}", ""),
         ("SLO violations", text.UNKNOWN if late is None else f"{late:,.0f}", "bad" if late and late >= 1 else ""),

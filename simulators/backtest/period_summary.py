@@ -76,6 +76,14 @@ class PeriodSummary:
         return self.total(self.recorded.desired() * self.recorded.over_s / HOUR_S)
 
     @property
+    def api_usd(self) -> Floats:
+        """The cost of requests to providers until the next tick; NaN where it is not known.
+
+        It is not part of `usd`.
+        """
+        return np.asarray(self.recorded.columns["api_usd_per_hour"] * self.recorded.over_s / HOUR_S, np.float64)
+
+    @property
     def late_requests(self) -> LateRequests | None:
         """The late requests of the period; None if known for `MIN_KNOWN_SHARE` or less of it."""
         late, requests = self.total(self.late), self.total(np.where(np.isfinite(self.late), self.requests, np.nan))

@@ -18,6 +18,7 @@ MAX_GAP_INTERVALS: Final = 4.0
 """A longer gap between ticks, in intervals, counts as time without a daemon: sizes and readings are unknown in it."""
 FIXED: Final = (
     "at", "demand", "work", "target", "ready", "blind", "refused", "short", "errors", "dry_run", "override_change",
+    "api_usd_per_hour",
 )  # fmt: skip
 SIZES: Final = ("desired", "ready", "interrupted", "reserved")
 LACKING: Final = "lacking"
@@ -28,12 +29,13 @@ LACKING: Final = "lacking"
 class RecordedRun:
     """One workload's ticks, oldest first, with one value for each tick in every column.
 
-    `workload` is the specification that decided most ticks, `specs` the number of ticks of each. `columns` are those of
-    `FIXED`: `work` is a policy's measured work without forecast, `short` whether a pool lacked capacity or quota,
-    `refused` the number of refused writes, `override_change` the replicas moved by an override. `pools` holds `SIZES`
-    and `LACKING` by pool, `memory` each policy's last memory. `damaged` counts the unreadable lines of all journals,
-    `out_of_order` the ticks left out because the clock was set back or because two journals have them. `error_budget`
-    is the last tick's; None without one.
+    `workload` is the specification that decided most ticks, `specs` the number of ticks of each. `columns` are
+    those of `FIXED`: `work` is a policy's measured work without forecast, `short` whether a pool lacked capacity or
+    quota, `refused` the number of refused writes, `override_change` the replicas moved by an override. The cost of
+    requests to providers is `api_usd_per_hour`. `pools` holds `SIZES` and `LACKING` by pool, `memory` each
+    policy's last memory. `damaged` counts the unreadable lines of all journals, `out_of_order` the ticks left out
+    because the clock was set back or because two journals have them. `error_budget` is the last tick's; None
+    without one.
     """
 
     workload: Workload

@@ -42,7 +42,17 @@ def headline(summary: PeriodSummary) -> str:
     text += f"{UNKNOWN if hours is None else f'{hours:,.1f}'} replica-hours"
     if summary.unpriced or usd is None:
         return f"{text}, cost {UNKNOWN} (no price_usd_per_hour for {', '.join(summary.unpriced) or 'its pools'})."
-    return f"{text} for {dollars(usd)}{_known_part(summary.known(summary.usd))}."
+    api = api_cost(summary)
+    text = f"{text} for {dollars(usd)}{_known_part(summary.known(summary.usd))}"
+    return f"{text}, and {api} for token APIs." if api else f"{text}."
+
+
+def api_cost(summary: PeriodSummary) -> str:
+    """Return the cost of requests to token APIs; empty where there were none."""
+    if not summary.api_usd.any():  # an unknown cost, NaN, is not zero
+        return ""
+    usd = summary.total(summary.api_usd)
+    return UNKNOWN if usd is None else f"{dollars(usd)}{_known_part(summary.known(summary.api_usd))}"
 
 
 OVERVIEW = ("SLO", "replica-hours", "cost", "idle cost", "SLO violations", "blind time", "ticks with a shortage")

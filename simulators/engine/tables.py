@@ -155,6 +155,17 @@ def joined(tables: Sequence[RequestTable]) -> RequestTable:
     return RequestTable(np.concatenate([t.times for t in tables]), np.concatenate([t.counts for t in tables]))
 
 
+def delayed(table: RequestTable, delay_ps: Picoseconds) -> RequestTable:
+    """Return the requests with first and last tokens that come later.
+
+    `delay_ps` has a time for each request.
+    """
+    times = table.times.copy()
+    for moment in (layout.FIRST, layout.FINISH):
+        times[:, moment] += np.where(times[:, moment] >= 0, delay_ps, 0)
+    return RequestTable(times, table.counts)
+
+
 def as_of(table: RequestTable, now_ps: int) -> RequestTable:
     """Return the requests with the times after now as open."""
     return RequestTable(np.where(table.times > now_ps, layout.OPEN, table.times), table.counts)
@@ -173,6 +184,11 @@ class ReplicaTable:
     @property
     def takes_requests(self) -> Mask:
         return np.asarray(self.rows[:, layout.TAKES] > 0)
+
+    @property
+    def pool(self) -> NDArray[np.int64]:
+        """Number of each replica's pool."""
+        return self.rows[:, layout.REPLICA_POOL]
 
     @property
     def outstanding(self) -> NDArray[np.int64]:

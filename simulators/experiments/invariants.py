@@ -89,6 +89,5 @@ def _work(world: World) -> None:
     _require(not stalled.any(), "a replica with requests has a next event")
     has_room = replicas.takes_requests & (replicas.outstanding < kernel.outstanding_limit)
     accepting = has_room & (replicas.next_event_ps > world.now_ps)
-    _require(
-        not (kernel.queued > 0 and accepting.any()), "no request waits in the central queue while a replica has room"
-    )
+    waits = kernel.has_queue[replicas.pool]
+    _require(not (waits & accepting).any(), "no request waits in the central queue while a replica has room")

@@ -145,7 +145,8 @@ def build_world(case: Case, seed: int, trace: RequestTrace) -> World:
         epoch_s=s.epoch_s,
         slots=len(trace),
         folder=case.folder,
-        providers=s.providers if case.workload.spec.routes else None,
+        backends=ports.backends(case.workload, case.pools, s.providers),
+        round_trip_s=s.round_trip_s,
     )
     world.offer(trace)
     return world

@@ -24,13 +24,12 @@ from scaler.config.load import Workload, workload_from
 from scaler.config.problems import ConfigError, Problem
 from scaler.registry import kind_of
 from simulators.engine.kernel.event_loop import Router
-from simulators.engine.models import catalogue
 from simulators.engine.models.service import ServiceModel
 from simulators.experiments import spec_loader
+from simulators.experiments.offered_pools import models_of, region_problems, supply_problems
 from simulators.experiments.spec_loader import Chosen
 from simulators.world import ports
 from simulators.world.faults import FaultSettings
-from simulators.world.infrastructure import supply
 from simulators.world.infrastructure.market import PoolOffer
 from simulators.world.queue import SimulatedQueue
 from simulators.world.routing.provider import SimulatedProvider
@@ -121,6 +120,14 @@ class Scenario:
             " Default: {}."
         ),
     ] = field(default_factory=dict)
+    round_trip_s: Annotated[
+        Mapping[str, float],
+        FieldMetadata(
+            "Time from the traffic to each region and back, which comes before the first token of a request served"
+            " there. Default: {}, no delay. Seconds.",
+            example={"us-east-1": 0.01, "eu-west-1": 0.08},
+        ),
+    ] = field(default_factory=dict)
     telemetry: Annotated[Telemetry, FieldMetadata("Scrapes of the engine metrics.")] = field(default_factory=Telemetry)
     faults: Annotated[
         tuple[FaultSettings, ...], FieldMetadata("Fault injection in calls to sources and pools. Default: no faults.")
@@ -167,6 +174,7 @@ class Scenario:
                 yield "initial_replicas", f"{name} is not a pool of the scenario; the pools are {', '.join(self.pools)}"
             elif not 0 <= replicas <= MAX_REPLICAS:
                 yield "initial_replicas", f"{name} starts with {replicas} replicas: must be 0 to {MAX_REPLICAS}"
+        yield from region_problems(self.round_trip_s, self.pools, self.providers)
         if self.queue is not None and self.router.limit is not None:
             yield "router", "limit cannot be set in a scenario with a queue: set queue.per_replica"
         if self.router.patience_s is not None and self.router.patience_s > MAX_S:
@@ -251,8 +259,8 @@ def _read(path: Path) -> tuple[Case, Document]:
         raise ConfigError([source.problem(("workload",), rule, hint)])
     scenario: Scenario = spec_loader.read(Scenario, source.data, source)
     folder = path.parent
-    models, problems = _models(scenario, folder, source)
-    problems += _supply_problems(scenario, folder, source)
+    models, problems = models_of(scenario.pools, folder, source)
+    problems += supply_problems(scenario.pools, folder, source)
     if problems:
         raise ConfigError(problems)
     scenario = dataclasses.replace(scenario, traffic=_resolve_files(scenario.traffic, folder))
@@ -321,40 +329,6 @@ def _resolve_files(traffic: Any, folder: Path) -> Any:
     if isinstance(getattr(traffic, "clients", None), Mapping):
         changes["clients"] = {name: _resolve_files(client, folder) for name, client in traffic.clients.items()}
     return dataclasses.replace(traffic, **changes) if changes else traffic
-
-
-def _models(scenario: Scenario, folder: Path, source: Document) -> tuple[dict[str, ServiceModel], list[Problem]]:
-    """Return the pools' models by name, and their problems."""
-    models: dict[str, ServiceModel] = {}
-    problems: list[Problem] = []
-    for pool, offer in scenario.pools.items():
-        name, place = offer.model, ("pools", pool, "model")
-        try:
-            models[name] = catalogue.load(str(folder / name) if name.endswith(catalogue.SUFFIXES) else name)
-        except ConfigError as e:
-            unnamed = [p for p in e.problems if p.file == "catalogue"]
-            problems += [source.problem(place, p.rule, p.hint, name) for p in unnamed] or e.problems
-    blocks = {name: model.block_tokens for name, model in models.items()}
-    if len(dict.fromkeys(blocks.values())) > 1:
-        listing = ", ".join(f"{name} {tokens}" for name, tokens in blocks.items())
-        problems.append(source.problem(("pools",), f"the models must have the same block_tokens; these have {listing}"))
-    accepted = {name: model.accepted_per_step for name, model in models.items()}
-    if len(dict.fromkeys(accepted.values())) > 1:
-        listing = ", ".join(f"{name} {tokens:g}" for name, tokens in accepted.items())
-        rule = f"the models must have the same accepted_per_step; these have {listing}"
-        problems.append(source.problem(("pools",), rule))
-    return models, problems
-
-
-def _supply_problems(scenario: Scenario, folder: Path, source: Document) -> Iterator[Problem]:
-    """Yield the problems of the zones' capacity traces."""
-    for pool, offer in scenario.pools.items():
-        for name, zone in offer.zones.items():
-            if zone.trace is not None:
-                try:
-                    supply.replayed(zone.trace, folder)
-                except ValueError as e:
-                    yield source.problem(("pools", pool, "zones", name, "trace"), str(e))
 
 
 def _source(file: str) -> Document:

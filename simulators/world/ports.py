@@ -21,7 +21,8 @@ from scaler.setup import Setup
 from simulators.engine.models.service import PS_PER_S
 from simulators.world import queue, telemetry
 from simulators.world.infrastructure.node_lifecycle import Tier
-from simulators.world.routing.gateway import Gateway
+from simulators.world.routing.gateway import Backends, Gateway
+from simulators.world.routing.provider import SimulatedProvider
 from simulators.world.world import World
 
 QUEUES: Final = {"pubsub": "pubsub", "service_bus": "service_bus", "sqs": "sqs"}
@@ -132,12 +133,11 @@ class SimulatedRoute:
     def __init__(self, world: World, gateway: Gateway, route: Route) -> None:
         self._world = world
         self._gateway = gateway
-        self._pools = [name for name, backend in route.backends.items() if backend.pool is not None]
         self._route = route
 
     async def status(self) -> Fresh[RouteStatus]:
         world = self._world
-        return Fresh(self._gateway.status(world.now, self._pools, self._route), world.now)
+        return Fresh(self._gateway.status(world.now, self._route), world.now)
 
     async def apply(self, split: RouteDecision, observed: RouteStatus) -> None:
         self._gateway.apply(split)
@@ -171,6 +171,18 @@ def setup(world: World, workload: Workload, pools: Mapping[PoolName, PoolName], 
     if world.gateway is not None:
         routes = {name: SimulatedRoute(world, world.gateway, route) for name, route in workload.spec.routes.items()}
     return Setup(workload, sources, actuators, ports_may_wait=False, routes=routes)
+
+
+def backends(
+    workload: Workload, pools: Mapping[PoolName, PoolName], providers: Mapping[BackendName, SimulatedProvider]
+) -> Backends | None:
+    """Return the backends of a workload's route in a world; None without a route."""
+    for route in workload.spec.routes.values():
+        names = {name: backend.pool for name, backend in route.backends.items()}
+        routed = {name: pools[pool] for name, pool in names.items() if pool is not None}
+        used = {name: provider for name, provider in providers.items() if name in names}
+        return Backends(routed, used, route.zero_replicas == "hold")
+    return None
 
 
 def unsupported_routes(

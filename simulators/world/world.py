@@ -16,30 +16,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.model import PoolName, PoolStatus
-from policies.model.names import BackendName
 from simulators.engine.kernel.event_loop import Kernel, Router
 from simulators.engine.models.service import PS_PER_S, ServiceModel
-from simulators.engine.tables import RequestTable
+from simulators.engine.tables import RequestTable, as_of, delayed
 from simulators.world.infrastructure.market import PoolOffer
 from simulators.world.infrastructure.node_lifecycle import Tier
 from simulators.world.infrastructure.pool import FleetPool
 from simulators.world.infrastructure.update_lock import UpdateLock
 from simulators.world.queue import QueueCounts, QueueView, SimulatedQueue
 from simulators.world.rng import stream, streams
-from simulators.world.routing.gateway import Gateway, Requests, merged
-from simulators.world.routing.provider import SimulatedProvider
+from simulators.world.routing.gateway import Backends, Gateway, Requests, merged
 from simulators.world.telemetry import EngineTelemetry, Telemetry
 from simulators.world.traffic.trace import RequestTrace
 
 MAX_S: Final = 9.0e6
 """Maximum duration, 104 days: 63 bits of picoseconds are 106.7 days, and the last requests need time to end."""
+NO_ROUND_TRIPS: Final[Mapping[str, float]] = {}
 
 
 class World:
     """One simulated world.
 
-    `epoch_s` is the Unix time of its start; `slots` the requests it holds at once. `providers` are the token APIs of a
-    workload with a route; None without a route.
+    `epoch_s` is the Unix time of its start; `slots` the requests it holds at once. `backends` are those of the
+    workload's route; None without a route. `round_trip_s` has the time from the gateway to each region and back.
     """
 
     def __init__(  # noqa: PLR0913 - all parts of a world
@@ -55,32 +54,34 @@ class World:
         epoch_s: float,
         slots: int,
         folder: Path = Path(),
-        providers: Mapping[BackendName, SimulatedProvider] | None = None,
+        backends: Backends | None = None,
+        round_trip_s: Mapping[str, float] = NO_ROUND_TRIPS,
     ) -> None:
         self.epoch_s = epoch_s
         self.now_ps = 0
-        self.kernel = Kernel(list(models.values()), router, seed, slots)
+        self.kernel = Kernel(list(models.values()), router, seed, slots, 1 if backends is None else len(pools))
         self.queue = queue
         self.gateway: Gateway | None = None
         """The gateway that splits the requests; None without a route."""
         self.lost_requests = 0
         shared = {offer.updates.lock for offer in pools.values() if offer.updates}
         locks = {lock: UpdateLock() for lock in shared if lock is not None}
-        self._providers = providers
+        self._backends = backends
+        self._round_trip_s = round_trip_s
         self._seed = seed
         numbers = {name: number for number, name in enumerate(models)}
         self.pools = {
             name: FleetPool(
                 name,
                 offer,
-                _Engines(self),
+                _Engines(self, 0 if backends is None else number),
                 model=numbers[offer.model],
                 seed=seed,
                 folder=folder,
                 epoch_s=epoch_s,
                 lock=locks.get(offer.updates.lock) if offer.updates and offer.updates.lock else None,
             )
-            for name, offer in pools.items()
+            for number, (name, offer) in enumerate(pools.items())
         }
         self.engines = EngineTelemetry(telemetry, self.kernel, stream(seed, "telemetry", "engines"), epoch_s)
         self.queue_view = QueueView(queue or SimulatedQueue(), stream(seed, "telemetry", "queue"), epoch_s)
@@ -141,20 +142,36 @@ class World:
         arrival = np.round(trace.arrival_s * PS_PER_S).astype(np.int64) + (since_ps + self._delay_ps)
         strides = self._strides(len(trace))
         prompt, output, cached = trace.prompt_tokens, trace.output_tokens, trace.cached_tokens
-        if self._providers is None:
+        if self._backends is None:
             self.kernel.offer(arrival, prompt, output, cached, strides)
             return
         cached = np.zeros(len(trace), np.int32) if cached is None else cached
         strides = np.ones(len(trace), np.int32) if strides is None else strides
         requests = Requests(arrival, prompt, output, cached, strides)
-        self.gateway = Gateway(self.kernel.offer, requests, self._providers, streams(self._seed))
+        numbers = {name: number for number, name in enumerate(self.pools)}
+        rngs = streams(self._seed)
+        self.gateway = Gateway(self.kernel, requests, self._backends, numbers, self._round_trip_s, rngs)
 
     @property
     def arrived_requests(self) -> RequestTable:
-        """The requests that have arrived, in order of arrival, including those that no pool got."""
+        """The requests that have arrived, in order of arrival, with times as at the gateway.
+
+        They include those that no pool got.
+        """
+        at_pools = self.kernel.arrived_requests
+        if self._round_trip_s:
+            at_pools = self._at_gateway(at_pools)
         if self.gateway is None:
-            return self.kernel.arrived_requests
-        return merged((self.kernel.arrived_requests, self.gateway.requests(self.now_ps)))
+            return at_pools
+        return merged((at_pools, self.gateway.requests(self.now_ps)))
+
+    def _at_gateway(self, served: RequestTable) -> RequestTable:
+        """Return requests with the round trip to the region of their replica added to their latency."""
+        delay_ps = np.zeros(len(self.kernel.read()) + 1, np.int64)  # the last one is that of requests without a replica
+        for pool in self.pools.values():
+            round_trip_s = 0.0 if pool.offer.region is None else self._round_trip_s.get(pool.offer.region, 0.0)
+            delay_ps[[node.engine for node in pool.ledger.nodes if node.engine >= 0]] = round(round_trip_s * PS_PER_S)
+        return as_of(delayed(served, delay_ps[served.replica]), self.now_ps)
 
     def _strides(self, requests: int) -> NDArray[np.int32] | None:
         """Return the tokens per decode step of each request: whole numbers with the model's mean.
@@ -210,11 +227,14 @@ class World:
 
 
 class _Engines:
-    """The kernel's replicas as the pools' `ServingEngines`."""
+    """The kernel's replicas as a pool's `ServingEngines`.
 
-    def __init__(self, world: World) -> None:
+    `pool` is the kernel's number of the pool.
+    """
+
+    def __init__(self, world: World, pool: int) -> None:
         self._world = world
-        self.add = world.kernel.add
+        self._pool = pool
         self.start = world.kernel.start
         self.drain = world.kernel.drain
         self.outstanding = world.kernel.outstanding
@@ -223,6 +243,9 @@ class _Engines:
     @property
     def now_ps(self) -> int:
         return self._world.now_ps
+
+    def add(self, model: int, key: int) -> int:
+        return self._world.kernel.add(model, key, self._pool)
 
     def kill(self, replica: int) -> int:
         slots = self._world.kernel.kill(replica)

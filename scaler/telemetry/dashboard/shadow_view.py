@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scaler.journal.explain import verdict
+from scaler.journal.explain import verdict, weights_text
 from scaler.shadow.counterfactual import ComparedSide
 from scaler.shadow.runner import Shadow
 from scaler.telemetry.dashboard.columns import number
@@ -27,5 +27,10 @@ def shadow_rows(shadow: Shadow) -> dict[str, Any]:
 
 def _side(side: ComparedSide | None) -> dict[str, Any]:
     if side is None:
-        return {"requested": None, "serving": None, "usd_per_hour": None}
-    return {"requested": side.requested, "serving": number(side.serving), "usd_per_hour": number(side.usd_per_hour)}
+        return {"requested": None, "serving": None, "usd_per_hour": None, "splits": {}}
+    return {
+        "requested": side.requested,
+        "serving": number(side.serving),
+        "usd_per_hour": number(side.total_usd_per_hour),
+        "splits": {name: weights_text(weights) for name, weights in side.splits.items()},
+    }

@@ -21,7 +21,7 @@ from simulators.engine.kernel.layout import NEVER
 from simulators.engine.kernel.totals import ReplicaTotals
 from simulators.engine.models.integers import integers
 from simulators.engine.models.service import ServiceModel
-from simulators.engine.tables import ReplicaTable, RequestTable
+from simulators.engine.tables import Mask, ReplicaTable, RequestTable
 
 Ints = NDArray[np.int64]
 SET_LEAF: Final = uncompiled(set_leaf)
@@ -70,11 +70,13 @@ class Kernel:
     Times are picoseconds from the world's start.
 
     `advance(t)` handles every event before `t`. `start`, `drain` and `kill` act *at* `t`, before the events at `t`.
+    Replicas are in `pools`, numbered from 0. A request goes to a replica of its pool.
+
     Requests are numbered from 0 in the order in which they are offered. The kernel holds `slots` of them at once:
     request n is in row ``n % slots``, and a finished request frees its row. With 1000 slots, request 1003 is in row 3.
     """
 
-    def __init__(self, models: Sequence[ServiceModel], router: Router, seed: int, slots: int) -> None:
+    def __init__(self, models: Sequence[ServiceModel], router: Router, seed: int, slots: int, pools: int = 1) -> None:
         if not 0 < slots <= MAX_SLOTS:
             raise ValueError(f"slots must be 1 to {MAX_SLOTS}, not {slots}")
         rows = [integers(m) for m in models]
@@ -84,18 +86,19 @@ class Kernel:
             raise ValueError("the models of one world must have the same block_tokens")
         self.world: Ints = np.zeros(layout.WORLD_FIELDS, dtype=np.int64)
         w = self.world
-        w[layout.QUEUE_HEAD] = w[layout.QUEUE_TAIL] = w[layout.LAST_CHOSEN] = -1
         w[layout.ROUTER] = ROUTERS[router.kind]
         w[layout.LIMIT] = NEVER if router.limit is None else router.limit
         w[layout.QUEUE_LIMIT] = NEVER if router.queue_limit is None else router.queue_limit
         w[layout.PATIENCE] = NEVER if router.patience_s is None else round(router.patience_s * 1e12)
         w[layout.SEED] = seed
+        self.pools: Ints = np.full((pools, layout.POOL_FIELDS), -1, dtype=np.int64)
         self.times: Ints = np.full((slots, layout.REQUEST_TIMES), -1, dtype=np.int64)
         self.counts: NDArray[np.int32] = np.zeros((slots, layout.REQUEST_COUNTS), dtype=np.int32)
         self._requests: tuple[Any, Any] = (
             _rows(self.times, layout.TIMES_RECORD),
             _rows(self.counts, layout.COUNTS_RECORD),
         )
+        self._pools = _rows(self.pools, layout.POOL_RECORD)
         self.gaps: Ints = np.zeros(layout.ITL_BUCKETS, dtype=np.int64)
         self._retries: Ints = np.empty((0, 2), dtype=np.int64)
         self._sums: NDArray[np.float64] = np.empty(summing.SUMMED_FIELDS)
@@ -111,8 +114,8 @@ class Kernel:
     def now_ps(self) -> int:
         return int(self.world[layout.CLOCK])
 
-    def add(self, model: int, key: int) -> int:
-        """Add a replica and return its number.
+    def add(self, model: int, key: int, pool: int = 0) -> int:
+        """Add a replica to a pool and return its number.
 
         It takes no requests before `start`. `key` seeds its launch noise.
         """
@@ -121,14 +124,14 @@ class Kernel:
             self._resize(2 * number, number)
         self.world[layout.REPLICAS] = number + 1
         s = self.replicas[number]
-        s[layout.NUMBER], s[layout.MODEL], s[layout.KEY] = number, model, key
+        s[layout.NUMBER], s[layout.MODEL], s[layout.KEY], s[layout.REPLICA_POOL] = number, model, key, pool
         return number
 
     def start(self, replica: int) -> None:
         """Let a replica take requests from now on."""
         s = self.replicas[replica]
         s[layout.TAKES] = 1
-        if self.world[layout.QUEUED]:
+        if self.pools[s[layout.REPLICA_POOL], layout.QUEUE_HEAD] >= 0:
             self._set_due(replica, self.now_ps)
         self._set_load(replica)
 
@@ -154,7 +157,7 @@ class Kernel:
         s[layout.OCCUPIED] = self.occupied_ps(replica)
         s[layout.BUSY] = max(0, int(s[layout.BUSY]) - max(0, int(s[layout.GPU_END]) - self.now_ps))
         s[layout.GPU_END] = min(int(s[layout.GPU_END]), self.now_ps)
-        for field in _CLEARED:
+        for field in layout.CLEARED:
             s[field] = 0
         s[layout.FIFO_HEAD] = s[layout.PREFILLING] = -1
         s[layout.DUE] = NEVER
@@ -163,6 +166,12 @@ class Kernel:
         self._set_due(replica, NEVER)
         self._set_load(replica)
         return lost
+
+    def accepting(self) -> Ints:
+        """Return the number of replicas of each pool that take requests."""
+        s = self.replicas[: self.world[layout.REPLICAS]]
+        pools = s[s[:, layout.TAKES] > 0, layout.REPLICA_POOL]
+        return np.bincount(pools, minlength=len(self.pools)).astype(np.int64)
 
     def outstanding(self, replica: int) -> int:
         """Return the number of requests that the replica has: waiting, running or leaving."""
@@ -186,11 +195,12 @@ class Kernel:
         output: NDArray[np.int32],
         cached: NDArray[np.int32] | None = None,
         stride: NDArray[np.int32] | None = None,
+        pool: NDArray[np.int32] | None = None,
     ) -> None:
         """Add future requests, in order of arrival and none before now. One array entry per request.
 
-        `prompt`, `output` and `cached` are tokens; `stride` is the tokens that a decode step yields (default 1). Raises
-        `ValueError` where the slots do not hold them all.
+        `prompt`, `output` and `cached` are tokens; `stride` is the tokens that a decode step yields (default 1); `pool`
+        is the number of the pool that takes it (default 0). Raises `ValueError` where the slots do not hold them all.
         """
         n, slots = len(arrival_ps), len(self.times)
         first = int(self.world[layout.OFFERED])
@@ -206,6 +216,7 @@ class Kernel:
         counts[rows, layout.CACHED] = 0 if cached is None else cached
         counts[rows, layout.STRIDE] = 1 if stride is None else stride
         counts[rows, layout.REPLICA] = -1
+        counts[rows, layout.POOL] = 0 if pool is None else pool
         self.world[layout.OFFERED] += n
 
     def retry(self, slots: Ints, retry_ps: int) -> None:
@@ -244,6 +255,7 @@ class Kernel:
         fleet.advance(
             until_ps,
             *self._state,
+            self._pools,
             self.tables,
             self.growth,
             self.heaps,
@@ -251,7 +263,7 @@ class Kernel:
             *self._requests,
             self._retries,
             self._due,
-            self._load,
+            self._loads,
             self.gaps,
         )
 
@@ -287,8 +299,13 @@ class Kernel:
 
     @property
     def queued(self) -> int:
-        """Requests that wait in the central queue."""
+        """Requests that wait in the central queues."""
         return int(self.world[layout.QUEUED])
+
+    @property
+    def has_queue(self) -> Mask:
+        """Whether requests wait in the central queue of each pool."""
+        return np.asarray(self.pools[:, layout.QUEUE_HEAD] >= 0)
 
     @property
     def awaiting_redelivery(self) -> int:
@@ -301,9 +318,9 @@ class Kernel:
 
     @property
     def oldest_queued_ps(self) -> int | None:
-        """Arrival time of the first request in the central queue; None if it is empty."""
-        head = int(self.world[layout.QUEUE_HEAD])
-        return None if head < 0 else int(self.times[head, layout.ARRIVAL])
+        """Arrival time of the first request in the central queues; None if they are empty."""
+        heads = self.pools[:, layout.QUEUE_HEAD]
+        return min(self.times[heads[heads >= 0], layout.ARRIVAL].tolist(), default=None)
 
     @property
     def outstanding_limit(self) -> int:
@@ -342,7 +359,7 @@ class Kernel:
     def _set_load(self, replica: int) -> None:
         s = self.replicas[replica]
         key = LOAD_KEY(int(s[layout.TAKES]), int(s[layout.OUTSTANDING]), int(self.world[layout.LIMIT]))
-        SET_LEAF(self._load, replica, key)
+        SET_LEAF(self._loads[s[layout.REPLICA_POOL]], replica, key)
 
     def _resize(self, size: int, old: int) -> None:
         """Allocate the arrays for `size` replicas, a power of two, and copy the `old` existing ones."""
@@ -363,7 +380,7 @@ class Kernel:
             _rows(self.models, layout.MODEL_RECORD),
         )
         self._due: Ints = np.full(2 * size, NEVER, dtype=np.int64)
-        self._load: Ints = np.full(2 * size, NEVER, dtype=np.int64)
+        self._loads: Ints = np.full((len(self.pools), 2 * size), NEVER, dtype=np.int64)
         for number in range(old):
             SET_LEAF(self._due, number, int(replicas[number, layout.DUE]))
             self._set_load(number)
@@ -373,11 +390,3 @@ def _rows(columns: NDArray[Any], record: np.dtype[np.void]) -> NDArray[np.void]:
     """Return a view of the same memory with one record per row."""
     rows: NDArray[np.void] = columns.view(record).reshape(-1)
     return rows
-
-
-_CLEARED: Final = (
-    layout.DECODING, layout.STRIDES, layout.KV_READ, layout.WAITING, layout.RUNNING, layout.USED, layout.IN_HEAP,
-    layout.LEAVING, layout.FRESH, layout.FRESH_DUE, layout.SEQS, layout.SEQS_DUE, layout.DECODES, layout.DECODES_DUE,
-    layout.TOKENS, layout.TOKENS_DUE, layout.DEFERRED, layout.IN_FLIGHT, layout.OUTSTANDING, layout.TAKES,
-)  # fmt: skip
-"""Fields of a replica that `Kernel.kill` sets to 0."""

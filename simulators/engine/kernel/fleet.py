@@ -32,8 +32,8 @@ def load_key(takes: int, outstanding: int, limit: int) -> int:
 
 
 @inlined
-def choose(w: Record, replicas: Records, load: Ints) -> int:
-    """Return the replica for the next arrival; -1 if none takes requests."""
+def choose(w: Record, p: Record, load: Ints) -> int:
+    """Return the replica of a pool for the next arrival; -1 if none takes requests."""
     if load[1] == NEVER:
         return -1
     if w.router == LEAST_LOADED:
@@ -49,15 +49,16 @@ def choose(w: Record, replicas: Records, load: Ints) -> int:
             if k < 0:
                 return r
     for _ in range(w.replicas):
-        w.last_chosen = w.last_chosen + 1 if w.last_chosen + 1 < w.replicas else 0
-        if load[leaves + w.last_chosen] < NEVER:
-            return w.last_chosen
+        p.last_chosen = p.last_chosen + 1 if p.last_chosen + 1 < w.replicas else 0
+        if load[leaves + p.last_chosen] < NEVER:
+            return p.last_chosen
     return -1
 
 
 @inlined
 def arrive(
     w: Record,
+    p: Record,
     replicas: Records,
     models: Records,
     times: Records,
@@ -67,22 +68,22 @@ def arrive(
     i: int,
     t: int,
 ) -> None:
-    """Hand request `i` to a replica or to the central queue.
+    """Hand request `i` to a replica of its pool `p` or to the pool's central queue.
 
-    The request arrives or is redelivered at `t`.
+    The request arrives or is redelivered at `t`. `load` is the pool's.
     """
-    r = choose(w, replicas, load)
+    r = choose(w, p, load)
     if r < 0:
         if w.queued >= w.queue_limit:
             times[i].finish = REJECTED
             w.rejections += 1
             return
         counts[i].next = -1
-        if w.queue_head < 0:
-            w.queue_head = i
+        if p.queue_head < 0:
+            p.queue_head = i
         else:
-            counts[w.queue_tail].next = i
-        w.queue_tail = i
+            counts[p.queue_tail].next = i
+        p.queue_tail = i
         w.queued += 1
         return
     s = replicas[r]
@@ -104,6 +105,7 @@ def advance(
     w: Record,
     replicas: Records,
     models: Records,
+    pools: Records,
     tables: Grid,
     growth: Grid,
     heaps: Grid,
@@ -112,7 +114,7 @@ def advance(
     counts: NDArray[np.int32],
     retries: Grid,
     due: Ints,
-    load: Ints,
+    loads: Grid,
     gaps: Ints,
 ) -> None:
     """Handle every event before `until`, in order of time.
@@ -130,28 +132,31 @@ def advance(
             r = min_leaf(due)
             s = replicas[r]
             m = models[s.model]
+            p = pools[s.replica_pool]
             w.events += 1
             outstanding = s.outstanding
             if s.deferred > 0:
                 apply_deferred(s, m, growth[r], gaps, s.deferred)
             hand_out(s, m, growth[r], heaps[r], lists[r], times, counts, gaps, t)
-            if w.queue_head >= 0:
-                pull(w, s, m, times, counts, t)
-            launch(w, s, m, tables[s.model], growth[r], heaps[r], lists[r], times, counts, t)
+            if p.queue_head >= 0:
+                pull(w, p, s, m, times, counts, t)
+            launch(w, p, s, m, tables[s.model], growth[r], heaps[r], lists[r], times, counts, t)
             set_leaf(due, r, s.due)
             if s.outstanding != outstanding:
-                set_leaf(load, r, load_key(s.takes, s.outstanding, w.limit))
+                set_leaf(loads[s.replica_pool], r, load_key(s.takes, s.outstanding, w.limit))
         elif arrival <= redelivery:
             if arrival >= until:
                 break
             i = w.slot
             w.slot = i + 1 if i + 1 < slots else 0
-            arrive(w, replicas, models, times, counts, due, load, i, arrival)
+            pool = counts[i].pool
+            arrive(w, pools[pool], replicas, models, times, counts, due, loads[pool], i, arrival)
             w.arrived += 1
         else:
             if redelivery >= until:
                 break
             i = retries[w.retried, 1]
             w.retried += 1
-            arrive(w, replicas, models, times, counts, due, load, i, redelivery)
+            pool = counts[i].pool
+            arrive(w, pools[pool], replicas, models, times, counts, due, loads[pool], i, redelivery)
     w.clock = until

@@ -3,6 +3,7 @@
 Compiled functions share these parameter names:
 
 - ``w`` the world's record; ``s`` a replica's record; ``m`` the record of its service model;
+- ``p`` the record of a replica's or request's pool, in ``pools``;
 - ``i`` the slot of a request, ``times[i]`` or ``when`` its times, ``counts[i]`` or ``c`` its counts;
 - ``t`` the time of the event. All times are picoseconds;
 - ``growth`` new KV blocks that the batch needs, by step modulo the block size (see `steps.add_growth`);
@@ -43,7 +44,8 @@ GENERATED: Final = 4  # output tokens sampled when its prompt was last completed
 NEXT: Final = 5  # in a FIFO: the request behind it; while running: its number in the order of admission
 REPLICA: Final = 6
 DELIVERIES: Final = 7  # times that it was handed to a replica
-REQUEST_COUNTS: Final = 8
+POOL: Final = 8  # number of the pool that takes it
+REQUEST_COUNTS: Final = 9
 
 # --- a replica (int64)
 LAST_EVENT: Final = 0  # host time of its last event
@@ -94,7 +96,32 @@ OCCUPIED_SINCE: Final = 43  # start of the current period
 BUDGET: Final = 44  # tokens left in the budget of the step being scheduled
 PREFILL: Final = 45  # prompt tokens in that step
 PAIRS: Final = 46  # half token pairs that they attend
-REPLICA_FIELDS: Final = 47
+REPLICA_POOL: Final = 47
+REPLICA_FIELDS: Final = 48
+
+CLEARED: Final = (
+    DECODING,
+    STRIDES,
+    KV_READ,
+    WAITING,
+    RUNNING,
+    USED,
+    IN_HEAP,
+    LEAVING,
+    FRESH,
+    FRESH_DUE,
+    SEQS,
+    SEQS_DUE,
+    DECODES,
+    DECODES_DUE,
+    TOKENS,
+    TOKENS_DUE,
+    DEFERRED,
+    IN_FLIGHT,
+    OUTSTANDING,
+    TAKES,
+)
+"""Fields of a replica that are set to 0 when it ends."""
 
 # --- lists of a replica (int32): requests
 LIST_LEAVING: Final = 0
@@ -135,24 +162,27 @@ NOISE_ONE_BITS: Final = 16
 CLOCK: Final = 0
 ARRIVED: Final = 1  # requests that have arrived so far
 OFFERED: Final = 2  # requests offered so far
-QUEUE_HEAD: Final = 3
-QUEUE_TAIL: Final = 4
-QUEUED: Final = 5
-LIMIT: Final = 6  # maximum outstanding requests of a replica
-QUEUE_LIMIT: Final = 7  # maximum length of the central queue
-PATIENCE: Final = 8
-ROUTER: Final = 9  # LEAST_LOADED, ROUND_ROBIN or RANDOM
-LAST_CHOSEN: Final = 10  # replica that round robin chose last
-SEED: Final = 11
-REJECTIONS: Final = 12
-TIMEOUTS: Final = 13
-EVENTS: Final = 14  # replica events handled
-RETRIED: Final = 15  # redeliveries handled
-RETRIES: Final = 16  # redeliveries known, handled ones included
-REPLICAS: Final = 17
-SLOT: Final = 18  # slot of the next request to arrive
-DEAD_LETTERS: Final = 19
-WORLD_FIELDS: Final = 20
+QUEUED: Final = 3  # requests in the central queues of all pools
+LIMIT: Final = 4  # maximum outstanding requests of a replica
+QUEUE_LIMIT: Final = 5  # maximum of QUEUED
+PATIENCE: Final = 6
+ROUTER: Final = 7  # LEAST_LOADED, ROUND_ROBIN or RANDOM
+SEED: Final = 8
+REJECTIONS: Final = 9
+TIMEOUTS: Final = 10
+EVENTS: Final = 11  # replica events handled
+RETRIED: Final = 12  # redeliveries handled
+RETRIES: Final = 13  # redeliveries known, handled ones included
+REPLICAS: Final = 14
+SLOT: Final = 15  # slot of the next request to arrive
+DEAD_LETTERS: Final = 16
+WORLD_FIELDS: Final = 17
+
+# --- a pool (int64): the replicas among which the router chooses
+QUEUE_HEAD: Final = 0  # first request in its central queue
+QUEUE_TAIL: Final = 1
+LAST_CHOSEN: Final = 2  # replica that round robin chose last
+POOL_FIELDS: Final = 3
 
 LEAST_LOADED: Final = 0
 ROUND_ROBIN: Final = 1
@@ -177,4 +207,5 @@ COUNTS_RECORD: Final = _record("PROMPT", REQUEST_COUNTS, np.int32)
 REPLICA_RECORD: Final = _record("LAST_EVENT", REPLICA_FIELDS, np.int64)
 MODEL_RECORD: Final = _record("MAX_SEQS", MODEL_FIELDS, np.int64)
 WORLD_RECORD: Final = _record("CLOCK", WORLD_FIELDS, np.int64)
+POOL_RECORD: Final = _record("QUEUE_HEAD", POOL_FIELDS, np.int64)
 """Record types of the rows. Numba types a field access in a quarter of the time that it needs for an index."""

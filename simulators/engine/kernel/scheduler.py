@@ -191,11 +191,11 @@ def take_request(w: Record, s: Record, m: Record, times: Records, counts: Record
 
 
 @inlined
-def pull(w: Record, s: Record, m: Record, times: Records, counts: Records, t: int) -> None:
-    """Move requests from the central queue to a replica while it takes them (rule 2)."""
-    while w.queue_head >= 0 and s.takes and s.outstanding < w.limit:
-        i = w.queue_head
-        w.queue_head = counts[i].next
+def pull(w: Record, p: Record, s: Record, m: Record, times: Records, counts: Records, t: int) -> None:
+    """Move requests from its pool's central queue to a replica while it takes them (rule 2)."""
+    while p.queue_head >= 0 and s.takes and s.outstanding < w.limit:
+        i = p.queue_head
+        p.queue_head = counts[i].next
         w.queued -= 1
         if t - times[i].arrival > w.patience:
             times[i].finish = TIMED_OUT
@@ -221,7 +221,16 @@ def add_chunk(s: Record, c: Record, cached: int) -> int:
 
 @inlined
 def admit(
-    w: Record, s: Record, m: Record, growth: Ints, heap: Ints, lists: Counts, times: Records, counts: Records, t: int
+    w: Record,
+    p: Record,
+    s: Record,
+    m: Record,
+    growth: Ints,
+    heap: Ints,
+    lists: Counts,
+    times: Records,
+    counts: Records,
+    t: int,
 ) -> None:
     """Schedule the prefill of a step (rule 3).
 
@@ -248,7 +257,7 @@ def admit(
             w.timeouts += 1
             s.outstanding -= 1
             close_occupied(s)
-            pull(w, s, m, times, counts, t)
+            pull(w, p, s, m, times, counts, t)
             continue
         s.running += 1
         s.used += needed

@@ -111,6 +111,7 @@ def defer_steps(s: Record, m: Record, growth: Ints, heap: Ints, times: Records, 
 @inlined
 def launch(
     w: Record,
+    p: Record,
     s: Record,
     m: Record,
     table: Ints,
@@ -140,7 +141,7 @@ def launch(
     s.seqs, s.decodes, s.tokens, s.fresh = batch, batch, strides, 0
     s.budget, s.prefill, s.pairs = m.max_step_tokens - batch * (1 + m.draft), 0, 0
     if not preempted and (s.fifo_head >= 0 or s.prefilling >= 0):
-        admit(w, s, m, growth, heap, lists, times, counts, t)
+        admit(w, p, s, m, growth, heap, lists, times, counts, t)
     tokens = batch * (1 + m.draft) + s.prefill
     if tokens == 0:
         wait_or_drain(s, m, times, t)

@@ -5,6 +5,7 @@ The pool sizes follow the plan over time.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Final
 
@@ -94,9 +95,12 @@ def apply_plan(
 ) -> SimulationRun:
     """Return the run under a plan.
 
-    The same case, seed, trace and plan give the same run, byte for byte.
+    A plan has sizes and no splits: without a route, the least loaded replica of all pools gets a request. The same
+    case, seed, trace and plan give the same run, byte for byte.
     """
-    world = build_world(case, seed, trace)
+    spec = dataclasses.replace(case.workload.spec, routes={})
+    unrouted = dataclasses.replace(case, workload=dataclasses.replace(case.workload, spec=spec))
+    world = build_world(unrouted, seed, trace)
     timeline = Timeline(case.scenario.epoch_s)
     planned = [_PlannedPool(world.pools[name], size) for name, size in sizes.items()]
     interval_ps = round(case.workload.spec.interval_s * PS_PER_S)

@@ -163,6 +163,13 @@ class PoolOffer:
             example=6.88,
         ),
     ]
+    region: Annotated[
+        str | None,
+        FieldMetadata(
+            "Region of the nodes, by which their requests have a round trip (`round_trip_s`). Default: null, unknown.",
+            example="us-east-1",
+        ),
+    ] = None
     market: Annotated[Literal["reserved", "on_demand", "spot"], FieldMetadata("Market of the nodes.")] = "on_demand"
     cloud: Annotated[Cloud, FieldMetadata("Cloud whose default rules apply to notices and billing.")] = "aws"
     zones: Annotated[

@@ -1,20 +1,21 @@
 """The simulated gateway, which splits arriving requests by the applied weights.
 
 It acts before the engines. Requests that arrive until the next event of the world are split by the present weights, and
-only those for the pools are offered to the kernel. Among the replicas of all pools, the scenario's router selects.
+only those for pools are offered to the kernel. Among the replicas of a pool, the scenario's router selects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.model.names import BackendName
+from policies.model.names import BackendName, PoolName
 from policies.model.route import BackendTraffic, RouteDecision, RouteStatus
 from policies.model.route_spec import Route
+from simulators.engine.kernel.event_loop import Kernel
 from simulators.engine.tables import (
     Mask,
     Picoseconds,
@@ -28,8 +29,20 @@ from simulators.engine.tables import (
 from simulators.world.rng import RngFor, within
 from simulators.world.routing.provider import Arrivals, Floats, ResponseTimes, SimulatedProvider, TokenApi
 
-POOLS: Final = -1
-"""Number of the pools among the backends; providers are numbered from 0."""
+
+class Backends(NamedTuple):
+    """The backends of a route: pools of the world, and token APIs.
+
+    `holds` is whether a request to a pool without a ready replica waits for one. Otherwise the gateway answers 503.
+    """
+
+    pools: Mapping[BackendName, PoolName]
+    providers: Mapping[BackendName, SimulatedProvider]
+    holds: bool = False
+
+
+NO_POOL: Final = -1
+"""Number of a provider among the kernel's pools."""
 
 
 class Requests(NamedTuple):
@@ -55,22 +68,29 @@ class Requests(NamedTuple):
 class Gateway:
     """The gateway of one route.
 
-    `offer` hands requests to the pools. Each request has its own random numbers, drawn before the run, so that another
-    split does not change the latency of a request at a provider.
+    `pools` has the kernel's number of each pool. `round_trip_s` has the time to each region and back. Each request has
+    its own random numbers, drawn before the run, so that another split does not change the latency of a request at a
+    provider.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a world that the gateway connects
         self,
-        offer: Callable[..., None],
+        kernel: Kernel,
         requests: Requests,
-        providers: Mapping[BackendName, SimulatedProvider],
+        backends: Backends,
+        pools: Mapping[PoolName, int],
+        round_trip_s: Mapping[str, float],
         rng_for: RngFor,
     ) -> None:
-        self._offer = offer
+        self._kernel = kernel
         self._arriving = requests
-        self._providers = {name: TokenApi(settings) for name, settings in providers.items()}
+        self._providers = {name: TokenApi(settings, round_trip_s) for name, settings in backends.providers.items()}
+        self._pools = {name: pools[pool] for name, pool in backends.pools.items()}
+        numbers = [*([NO_POOL] * len(self._providers)), *self._pools.values()]
+        self._numbers = np.array(numbers, dtype=np.int32)
+        self._holds = backends.holds
         count, draw = len(requests.arrived_ps), within(rng_for, "gateway")
-        self._choices = draw("backend").random(count)
+        self._choices, self._second_choices = draw("backend").random(count), draw("failover").random(count)
         normals, uniforms = draw("latency").standard_normal((count, 2)), draw("faults").random((count, 1))
         self._draws = np.hstack((normals, uniforms))
         self._next = 0
@@ -88,11 +108,10 @@ class Gateway:
 
     # --- the port
 
-    def status(self, now: float, pools: list[BackendName], route: Route) -> RouteStatus:
+    def status(self, now: float, route: Route) -> RouteStatus:
         """Return the applied weights, and the requests since the last call.
 
-        `pools` names the backends that are pools. The requests to them count for each by its weight. The providers'
-        latency is the one that the gateway of `route` measures.
+        The providers' latency is the one that the gateway of `route` measures.
         """
         share, is_whole = 1.0 - route.max_error_share, route.latency_term == "e2e_s"
         latencies_s = {
@@ -101,13 +120,9 @@ class Gateway:
         over_s = 0.0 if self._read_at is None else now - self._read_at
         traffic: dict[BackendName, BackendTraffic] = {}
         if over_s > 0.0:
-            to_pools, _ = self._traffic.get(BackendName(""), (0, 0))
-            total = sum(self._weights.get(name, 0) for name in pools)
-            shares = {name: self._weights.get(name, 0) / total if total else 1 / len(pools) for name in pools}
-            traffic = {name: BackendTraffic(to_pools * share) for name, share in shares.items()}
-            for name in self._providers:
+            for name in (*self._pools, *self._providers):
                 requests, errors = self._traffic.get(name, (0, 0))
-                traffic[name] = BackendTraffic(requests, errors, latencies_s[name])
+                traffic[name] = BackendTraffic(requests, errors, latencies_s.get(name))
         rejected, self._rejected = float(self._rejected), 0
         self._traffic, self._read_at = {}, now
         used = {name: weight for name, weight in self._weights.items() if weight > 0}
@@ -130,18 +145,29 @@ class Gateway:
         rows = np.arange(first, last)
         if self._rejects:
             self._rejected += len(rows)
-            self._end(rows, np.full(len(rows), -1), np.full(len(rows), int(RequestEnd.REJECTED)), np.zeros(len(rows)))
+            self._reject(rows)
             return
-        backends = self._backends(rows)
-        to_pools = backends == POOLS
-        self._count(BackendName(""), int(to_pools.sum()))
+        ready = self._ready()
+        backends = self._backends(self._choices[rows], self._weights or ready)
+        for number, name in enumerate(self._pools, len(self._providers)):
+            self._count(name, int((backends == number).sum()))
+        pools_only = {name: weight for name, weight in self._weights.items() if weight and name in self._pools} or ready
         for number, (name, provider) in enumerate(self._providers.items()):
-            at_provider = np.flatnonzero(backends == number)
-            if len(at_provider):
-                to_pools[at_provider] |= ~self._served(name, provider, rows[at_provider])
-        rows = rows[to_pools]
-        if len(rows):
-            self._offer(*self._arriving.at(rows))
+            sent = np.flatnonzero(backends == number)
+            if len(sent):
+                failed = sent[~self._served(name, provider, rows[sent])]
+                backends[failed] = self._backends(self._second_choices[rows[failed]], pools_only)
+        self._to_pools(rows, self._numbers[backends])
+
+    def _to_pools(self, rows: NDArray[np.int64], pools: NDArray[np.int32]) -> None:
+        """Send requests to the pools of these numbers; those of `NO_POOL` are answered already."""
+        sent = pools != NO_POOL
+        if not self._holds:
+            refused = sent & (self._kernel.accepting()[pools] == 0)
+            self._reject(rows[refused])
+            sent &= ~refused
+        if sent.any():
+            self._kernel.offer(*self._arriving.at(rows[sent]), pools[sent])
 
     @property
     def handled(self) -> int:
@@ -160,17 +186,22 @@ class Gateway:
         """The price of each of these requests."""
         return np.concatenate(self._usd) if self._usd else np.zeros(0)
 
-    def _backends(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the number of each request's backend.
+    def _ready(self) -> dict[BackendName, int]:
+        """Return the weights by which pools share requests without a split: their ready replicas.
 
-        Example: weights of 2,800 and 7,200 send the requests with a choice below 0.28 to the provider.
+        Without any, the first pool gets all.
         """
-        total = sum(self._weights.values())
-        if not total:
-            return np.full(len(rows), POOLS)
-        edges = np.cumsum([self._weights.get(name, 0) / total for name in self._providers])
-        numbers = np.searchsorted(edges, self._choices[rows], side="right")
-        return np.where(numbers < len(self._providers), numbers, POOLS)
+        replicas = self._kernel.accepting()
+        ready = {name: int(replicas[number]) for name, number in self._pools.items()}
+        return ready if any(ready.values()) else {next(iter(self._pools)): 1}
+
+    def _backends(self, choices: Floats, weights: Mapping[BackendName, int]) -> NDArray[np.int64]:
+        """Return the number of each request's backend: providers first, then pools.
+
+        Example: a provider with 2,800 and a pool with 7,200 get the requests with a choice below 0.28 and the others.
+        """
+        edges = np.cumsum([weights.get(name, 0) for name in (*self._providers, *self._pools)])
+        return np.searchsorted(edges / edges[-1], choices, side="right").astype(np.int64)
 
     def _served(self, name: BackendName, provider: TokenApi, rows: NDArray[np.int64]) -> Mask:
         """Let a provider answer requests, and return whether it served each of them."""
@@ -187,6 +218,11 @@ class Gateway:
         counted = self._traffic.setdefault(backend, [0, 0])
         counted[0] += requests
         counted[1] += errors
+
+    def _reject(self, rows: NDArray[np.int64]) -> None:
+        """Answer 503 to requests."""
+        nothing = np.full(len(rows), -1)
+        self._end(rows, nothing, np.full(len(rows), int(RequestEnd.REJECTED)), np.zeros(len(rows)))
 
     def _end(
         self,

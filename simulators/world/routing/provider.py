@@ -138,8 +138,9 @@ class ResponseTimes:
 class TokenApi:
     """A provider in a run. It counts the requests and tokens of the present minute."""
 
-    def __init__(self, settings: SimulatedProvider) -> None:
+    def __init__(self, settings: SimulatedProvider, round_trip_s: Mapping[str, float]) -> None:
         self.settings = settings
+        self._round_trip_s = 0.0 if settings.region is None else round_trip_s.get(settings.region, 0.0)
         self._minute = -1
         self._requests = 0
         self._tokens = 0
@@ -194,7 +195,7 @@ class TokenApi:
 
     def _times_ps(self, arrivals: Arrivals, slowdown: Floats) -> tuple[Picoseconds, Picoseconds]:
         """Return the times of the first and the last token."""
-        ttft_s = self.settings.ttft.seconds(arrivals.draws[:, 0]) * slowdown
+        ttft_s = self.settings.ttft.seconds(arrivals.draws[:, 0]) * slowdown + self._round_trip_s
         itl_s = self.settings.itl.seconds(arrivals.draws[:, 1]) * slowdown
         decode_s = itl_s * np.maximum(arrivals.output_tokens - 1, 0)
         first_ps = arrivals.arrived_ps + np.round(ttft_s * PS_PER_S).astype(np.int64)

@@ -36,8 +36,8 @@ async def test_workload_page_reports_both_sizes_and_totals(tmp_path: Path) -> No
         section_body = await section(app)
         totals = app.shadow.totals.as_dict()
     assert section_body is not None
-    assert section_body["first"] == {"requested": 3, "serving": 3, "usd_per_hour": 6.0}
-    assert section_body["shadow"] == {"requested": 6, "serving": 6, "usd_per_hour": 12.0}
+    assert section_body["first"] == {"requested": 3, "serving": 3, "usd_per_hour": 6.0, "splits": {}}
+    assert section_body["shadow"] == {"requested": 6, "serving": 6, "usd_per_hour": 12.0, "splits": {}}
     assert str(section_body["verdict"]).startswith("3 -> 6 replicas")
     assert section_body["open_loop"] is False
     assert section_body["totals"] == totals
@@ -52,7 +52,7 @@ async def test_shadow_section_is_empty_before_first_tick_and_needs_a_shadow(
         section_body = await section(app)
         assert section_body is not None
         assert section_body["verdict"] == "no tick yet"
-        assert section_body["shadow"] == {"requested": None, "serving": None, "usd_per_hour": None}
+        assert section_body["shadow"] == {"requested": None, "serving": None, "usd_per_hour": None, "splits": {}}
         await app.shadows.reload({})
         assert await section(app) is None
 

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from policies.history.ticks import History
 from policies.model import PoolName, Result, SignalName, Stale, Tick, WorkloadName
+from policies.model.names import BackendName, RouteName
+from policies.model.route import BackendTraffic
 from scaler.app import App, RunOptions
 from scaler.config.daemon import DaemonSpec, JournalSpec
 from scaler.config.load import Config, Workload, workload_from
@@ -31,8 +33,9 @@ from scaler.shadow.late_requests import ServingLoad
 from scaler.shadow.manager import share_sources
 from scaler.shadow.runner import Shadow
 from scaler.shared_resources import Resources
+from scaler.telemetry.dashboard.shadow_view import shadow_rows
 from tests.factories import NOW, live, seen, spec, tick_of
-from tests.fakes import FakeActuator, FakeSource, ManualClock
+from tests.fakes import FakeActuator, FakeRoute, FakeSource, ManualClock
 from tests.patience import PATIENCE_S
 from tests.servers.daemon import daemon, until
 from tests.test_architecture import ROOT
@@ -40,6 +43,7 @@ from tests.test_architecture import ROOT
 NAME = WorkloadName("llm")
 MAIN = PoolName("main")
 VISIBLE = SignalName("queue.visible")
+CHAT, GPUS, OPENAI = RouteName("chat"), BackendName("gpus"), BackendName("openai")
 
 
 def document(per_replica: float = 10, **settings: Any) -> dict[str, Any]:
@@ -67,6 +71,23 @@ BOTH: dict[str, Any] = {
 """A shadow with a source that the live workload lacks."""
 
 
+def routed(max_usd_per_hour: float, **route: Any) -> dict[str, Any]:
+    """Return a route that may send requests to a provider for so much money."""
+    prices = {"usd_per_million_input_tokens": 0.2, "usd_per_million_output_tokens": 0.6}
+    chat = {
+        "kind": "envoy",
+        "file": "/etc/envoy/routes/chat.json",
+        "admin_url": "http://127.0.0.1:9901",
+        "backends": {"gpus": {"pool": "main"}, "openai": {"provider": prices}},
+        "allow_external": True,
+        "overflow": {"max_usd_per_hour": max_usd_per_hour},
+        "requests_per_replica_per_s": 2,
+        "input_tokens_per_request": 1000,
+        "output_tokens_per_request": 500,
+    }
+    return {"routes": {"chat": {**chat, **route}}}
+
+
 class Scripted(App):
     """The daemon on fake adapters. `opened` are the workloads whose adapters it opened."""
 
@@ -78,13 +99,15 @@ class Scripted(App):
         self.source = FakeSource(clock, {"visible": 30.0, "in_flight": 0.0, "delayed": 0.0})
         self.engines = FakeSource(clock, {"running": 40.0, "waiting": 0.0})
         self.actuator = FakeActuator(clock)
+        self.route = FakeRoute(clock)
 
     async def open(self, workload: Workload) -> Setup:
         self.opened.append(workload)
         known_sources = {"queue": self.source, "engines": self.engines}
         sources = {name: known_sources[name] for name in workload.spec.sources}
         pools = {MAIN: self.actuator} if workload.spec.pools else {}
-        return Setup(workload, sources, pools, ledger=self.ledger)
+        routes = dict.fromkeys(workload.spec.routes, self.route)
+        return Setup(workload, sources, pools, ledger=self.ledger, routes=routes)
 
     @property
     def shadow(self) -> Shadow:
@@ -134,6 +157,43 @@ async def test_shadow_decides_on_live_observation_and_writes_nothing(tmp_path: P
         assert app.actuator.writes == [3]
         assert app.source.calls == 1, "a source of both is read once"
         assert [o.result for o in shadow_tick.tick.outcomes] == [Result.DRY_RUN]
+
+
+async def test_shadow_decides_the_weights_of_a_route_and_writes_none(tmp_path: Path) -> None:
+    """One replica carries 2 of 10 requests per second. The shadow has a budget for the rest, which costs 14.40 USD."""
+    async with shadowed(tmp_path, document(**routed(100), **BOTH), document(**routed(0))) as app:
+        assert not any(workload.spec.routes for workload in app.opened[1:]), "no adapter of a route is opened for it"
+        app.actuator.ready, app.route.traffic = 1, {GPUS: BackendTraffic(150.0)}
+        await app.tick()
+        tick, shadow_tick = await app.tick(), app.shadow.last
+        totals = app.shadow.totals.as_dict()
+        view = shadow_rows(app.shadow)
+        assert app.route.writes == [{GPUS: 10_000, OPENAI: 0}]
+        assert "another split in 2 ticks, 80.0% of requests to other backends" in app.shadow.totals.text()
+    assert shadow_tick is not None
+    assert tick.decision.routes[CHAT].is_kept
+    assert shadow_tick.tick.decision.routes[CHAT].weights == {GPUS: 2000, OPENAI: 8000}
+    assert [o.result for o in shadow_tick.tick.route_outcomes] == [Result.DRY_RUN]
+    assert shadow_tick.first.splits == {CHAT: {GPUS: 10_000, OPENAI: 0}}
+    assert (totals["differing_splits"], totals["mean_moved_share"]) == (2, pytest.approx(0.8))
+    assert shadow_tick.shadow.api_usd_per_hour == pytest.approx(14.4)
+    assert view["first"]["splits"] == {"chat": "100 % gpus"}
+    assert view["shadow"]["splits"] == {"chat": "80 % openai, 20 % gpus"}
+    assert view["shadow"]["usd_per_hour"] == pytest.approx(shadow_tick.shadow.requested * 2.0 + 14.4)
+    assert recorded(tmp_path)[-1] == shadow_tick
+
+
+async def test_refused_split_of_the_live_policy_is_compared_as_the_gateway_has_it(tmp_path: Path) -> None:
+    async with shadowed(tmp_path, document(**routed(100)), document(**routed(100))) as app:
+        app.actuator.ready, app.route.traffic = 1, {GPUS: BackendTraffic(150.0)}
+        app.route.weights, app.route.apply_error = {GPUS: 10_000}, Unavailable("no answer")
+        await app.tick()
+        assert app.shadow.last is not None
+        assert app.shadow.last.first.splits == {CHAT: {GPUS: 10_000}}
+        assert app.shadow.totals.differing_splits == 1
+        app.route.apply_error = None
+        await app.tick()
+        assert app.shadow.last.first.splits == app.shadow.last.shadow.splits
 
 
 async def test_shadow_opens_and_reads_only_sources_that_live_lacks(tmp_path: Path) -> None:
@@ -258,6 +318,7 @@ async def test_hanging_shadow_source_does_not_delay_live_ticks(tmp_path: Path) -
             "changes the simulated world",
             id="embedded world",
         ),
+        pytest.param(routed(1), "llm.routes.chat", "must be a route of the live workload, which has none", id="route"),
     ],
 )
 async def test_invalid_shadow_raises_config_error_at_start(
@@ -269,6 +330,16 @@ async def test_invalid_shadow_raises_config_error_at_start(
     (problem,) = caught.value.problems
     assert problem.path == path
     assert rule in problem.rule
+
+
+async def test_backends_of_a_shadow_are_those_of_the_live_route(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"llm\.routes\.chat\.backends.*must be the backends of the live route: gpus, openai"
+    ):
+        async with shadowed(
+            tmp_path, document(**routed(1, backends={"gpus": {"pool": "main"}})), document(**routed(1))
+        ):
+            pass
 
 
 # --- reload

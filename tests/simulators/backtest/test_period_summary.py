@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,13 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.model import PoolName
+from policies.model import PoolName, Result
+from policies.model.names import RouteName
+from policies.model.route import RouteDecision
+from policies.model.tick import RouteOutcome
+from simulators.backtest.columns import TickColumns
 from simulators.backtest.journals import read
 from simulators.backtest.period_summary import notable_periods, paid_replicas, summarize_period
 from simulators.backtest.recorded_run import LACKING, RecordedRun
 from simulators.backtest.supply import capacity, interruptions_per_hour, shortage_share
-from simulators.backtest.text import no_problem, slo_line
+from simulators.backtest.text import headline, no_problem, slo_line
 from simulators.experiments.slo_outcome import SloStatus
+from tests.factories import live, seen, spec, tick_of
 from tests.simulators.backtest import recorded_runs
 from tests.simulators.backtest.recorded_runs import NAN, make_recorded_run
 
@@ -48,6 +54,33 @@ def test_replicas_cost_their_price_for_the_time_held() -> None:
     summary = summarize_period(make_recorded_run(HOUR, pools={"gpus": {"desired": [3] * HOUR, "ready": [3] * HOUR}}))
     assert summary.total(summary.usd) == pytest.approx(18.0)
     assert summary.replica_hours == pytest.approx(3.0)
+
+
+def test_requests_to_token_apis_are_reported_apart() -> None:
+    costs = [0.0] * (HOUR // 2) + [8.0] * (HOUR // 2)
+    summary = summarize_period(make_recorded_run(HOUR, columns={"api_usd_per_hour": costs}))
+    assert summary.total(summary.api_usd) == pytest.approx(4.0)
+    assert headline(summary).endswith("for $12.00, and $4.00 for token APIs.")
+    unknown = summarize_period(make_recorded_run(HOUR, columns={"api_usd_per_hour": [NAN] * HOUR}))
+    assert headline(unknown).endswith("for $12.00, and unknown for token APIs.")
+    assert headline(summarize_period(make_recorded_run(HOUR))).endswith("for $12.00.")
+
+
+@pytest.mark.parametrize(
+    ("split", "result", "usd_per_hour"),
+    [
+        (RouteDecision({}, "", usd_per_hour=8.0), Result.ACCEPTED, 8.0),
+        (RouteDecision({}, "", is_kept=True, usd_per_hour=8.0), Result.UNCHANGED, 8.0),
+        (RouteDecision({}, "", usd_per_hour=8.0), Result.DRY_RUN, NAN),
+        (RouteDecision({}, "", usd_per_hour=None), Result.ACCEPTED, NAN),
+    ],
+)
+def test_cost_of_a_split_is_known_if_it_is_applied(split: RouteDecision, result: Result, usd_per_hour: float) -> None:
+    chat, columns = RouteName("chat"), TickColumns()
+    tick = tick_of(seen({}), live(spec(), [{}])[0])
+    decision = dataclasses.replace(tick.decision, routes={chat: split})
+    columns.add(dataclasses.replace(tick, decision=decision, route_outcomes=(RouteOutcome(chat, {}, {}, result),)))
+    assert columns.fixed["api_usd_per_hour"].tolist() == pytest.approx([usd_per_hour], nan_ok=True)
 
 
 def test_replicas_without_capacity_are_not_billed() -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
+from policies.model import Fresh, PoolName, Tick
+from policies.model.names import BackendName, RouteName
 from scaler.config.problems import ConfigError
 from simulators.experiments.contenders.contenders import contenders
+from simulators.experiments.oracle.apply_plan import apply_plan
+from simulators.experiments.oracle.sizes import BUCKET_S
 from simulators.experiments.results import summarize
 from simulators.experiments.run import SimulationRun, simulate, traffic_of
 from simulators.experiments.scenario import Case, load
@@ -71,6 +77,68 @@ def test_workload_without_a_route_has_no_api_spend(tmp_path: Path) -> None:
     assert math.isnan(s.api_share)
     assert "api" not in s.cost_by_use_usd
     assert "token APIs" not in text.cost(s)
+
+
+def two_regions(folder: Path, workload: dict[str, Any] | None = None, **changes: Any) -> Path:
+    """Write the scenario `region-outage` with steady traffic of ten minutes, and with changes of its workload."""
+    data = yaml.safe_load((SCENARIOS / "region-outage.yaml").read_text(encoding="utf-8"))
+    deployed = yaml.safe_load((SCENARIOS / data["workload"]).read_text(encoding="utf-8"))
+    (folder / "workload.yaml").write_text(yaml.safe_dump(deployed | (workload or {})), encoding="utf-8")
+    data |= {"workload": "workload.yaml", "traffic": {"kind": "poisson", "rps": 10, "duration_s": 600}}
+    path = folder / "scenario.yaml"
+    path.write_text(yaml.safe_dump(data | changes), encoding="utf-8")
+    return path
+
+
+@pytest.mark.slow
+def test_pool_that_is_resized_to_zero_is_drained_first(tmp_path: Path) -> None:
+    """West is more expensive and not needed. Its nodes cut the requests that they have when they are resized."""
+    case = load(two_regions(tmp_path))
+    east, west = PoolName("east"), PoolName("west")
+    spec = case.workload.document
+    pools = {name: {k: v for k, v in pool.items() if k != "min_replicas"} for name, pool in spec["pools"].items()}
+    pools["west"]["price_usd_per_hour"] = 9.0
+    offers = case.scenario.pools
+    cut = dataclasses.replace(offers[west], grace_s=0.0, price_usd_per_hour=9.0)
+    case = load(two_regions(tmp_path, {"pools": pools}))
+    case = dataclasses.replace(case, scenario=dataclasses.replace(case.scenario, pools={east: offers[east], west: cut}))
+    ticks: list[Tick] = []
+    run = simulate(case, 1, traffic_of(case, 1), record=[ticks.append])
+    sizes = [tick.observation.pools[west] for tick in ticks]
+    weights = [tick.decision.routes[RouteName("chat")].weights.get(BackendName("west"), 0) for tick in ticks]
+    desired = [reading.value.desired for reading in sizes if isinstance(reading, Fresh)]
+    assert (desired[0], desired[-1]) == (2, 0)
+    emptied, stopped = weights.index(0), desired.index(0)
+    assert (stopped - emptied) * case.workload.spec.interval_s >= case.workload.spec.routes[RouteName("chat")].drain_s
+    assert not any(weights[emptied:])
+    assert run.world.lost_requests == 0
+    assert summarize(run).attainment["all"] > 0.99
+
+
+def test_plan_without_splits_uses_the_replicas_of_all_pools(tmp_path: Path) -> None:
+    """West alone serves: a gateway without a split of these sizes would count east too."""
+    case = load(two_regions(tmp_path, traffic={"kind": "poisson", "rps": 5, "duration_s": 60}))
+    buckets = math.ceil((60 + case.scenario.settle_s) / BUCKET_S)
+    sizes = {PoolName("east"): np.zeros(buckets, np.int64), PoolName("west"): np.full(buckets, 2)}
+    run = apply_plan(case, 1, traffic_of(case, 1), sizes)
+    assert run.world.gateway is None
+    assert run.world.arrived_requests.is_finished.all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"round_trip_s": {"us-east-1": 0.01}}, "pools.west: is in region us-west-2, which is missing in round_trip_s"),
+        ({"round_trip_s": {"us-east-1": 0.01, "us-west-2": 70}}, "us-west-2: must be 0 to 10 seconds, not 70"),
+        (
+            {"round_trip_s": {"us-east-1": 0.01, "us-west-2": 0.07, "eu-west-1": 0.1}},
+            "round_trip_s.*has region eu-west-1, in which there is no pool and no provider",
+        ),
+    ],
+)
+def test_round_trips_must_fit_the_regions(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(two_regions(tmp_path, **changes))
 
 
 def test_provider_that_the_scenario_lacks_is_rejected(tmp_path: Path) -> None:

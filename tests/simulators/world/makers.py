@@ -60,20 +60,22 @@ def offer(**settings: Any) -> PoolOffer:
 
 
 def world(requests: RequestTrace, replicas: int = 1, **settings: Any) -> World:
-    """Return a world of one pool with initial replicas."""
+    """Return a world of one pool with initial replicas, or of `pools` with as many each."""
+    pools = {PoolName(name): o for name, o in settings.pop("pools", {POOL: settings.pop("pool", offer())}).items()}
     queue: SimulatedQueue | None = settings.pop("queue", None)
     limit = STEADY.max_seqs if queue is not None else None
     created = World(
         models={"steady": settings.pop("model", STEADY)},
-        pools={POOL: settings.pop("pool", offer())},
-        initial_replicas={POOL: replicas},
+        pools=pools,
+        initial_replicas=dict.fromkeys(pools, replicas),
         router=settings.pop("router", Router(limit=limit)),
         queue=queue,
         telemetry=settings.pop("telemetry", Telemetry()),
         seed=settings.pop("seed", 1),
         epoch_s=settings.pop("epoch_s", 1000.0),
         slots=len(requests),
-        providers=settings.pop("providers", None),
+        backends=settings.pop("backends", None),
+        round_trip_s=settings.pop("round_trip_s", {}),
     )
     assert not settings
     created.offer(requests)

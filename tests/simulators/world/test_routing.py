@@ -7,19 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from policies.model.names import BackendName
+from policies.model.names import BackendName, PoolName
 from policies.model.route import RouteDecision
 from policies.model.route_spec import Route
 from simulators.engine.models.service import PS_PER_S
 from simulators.engine.tables import Picoseconds, RequestEnd
 from simulators.experiments.invariants import check
-from simulators.world.routing.gateway import Gateway
+from simulators.world.routing.gateway import Backends, Gateway
 from simulators.world.routing.provider import Latency, ProviderFault, ResponseTimes, SimulatedProvider
 from simulators.world.traffic.trace import RequestTrace
 from simulators.world.world import World
-from tests.simulators.world.makers import world
+from tests.simulators.world.makers import POOL, offer, world
 
 GPUS, OPENAI = BackendName("gpus"), BackendName("openai")
+EAST, WEST = BackendName("east"), BackendName("west")
 TTFT_S, ITL_S = 0.4, 0.01
 ROUTE = Route(backends={})
 
@@ -46,7 +47,26 @@ def routed(
     """Return a world with requests at equal distances, before a gateway with a pool and a provider."""
     arrival_s = np.arange(requests, dtype=np.float64) * every_s
     tokens = np.full(requests, prompt, np.int32), np.full(requests, output, np.int32)
-    return world(RequestTrace(arrival_s, *tokens, name="even"), providers={OPENAI: openai or provider()})
+    backends = Backends({GPUS: POOL}, {OPENAI: openai or provider()})
+    return world(RequestTrace(arrival_s, *tokens, name="even"), backends=backends)
+
+
+def two_regions(
+    requests: int = 2_000, openai: SimulatedProvider | None = None, *, holds: bool = False, **settings: Any
+) -> World:
+    """Return a world with a pool in each of two regions, each with room for 40 of 10 requests per second."""
+    arrival_s = np.arange(requests, dtype=np.float64) * 0.1
+    tokens = np.full(requests, 100, np.int32), np.full(requests, 11, np.int32)
+    pools = {name: offer(region=name) for name in (EAST, WEST)}
+    backends = Backends({name: PoolName(name) for name in pools}, {OPENAI: openai} if openai else {}, holds)
+    return world(RequestTrace(arrival_s, *tokens, name="even"), pools=pools, backends=backends, **settings)
+
+
+def served_by(created: World) -> list[int]:
+    """Return the requests that each pool got."""
+    replicas, requests = created.kernel.read(), created.kernel.arrived_requests
+    counts: list[int] = np.bincount(replicas.pool[requests.replica[requests.replica >= 0]], minlength=2).tolist()
+    return counts
 
 
 def gateway_of(created: World) -> Gateway:
@@ -174,9 +194,9 @@ def test_pools_serve_what_an_unavailable_provider_does_not() -> None:
     fault = ProviderFault(fault="unavailable", until_s=50.0)
     created = routed(1_000, provider(faults=(fault,)))
     split(created, openai=10_000)
-    gateway_of(created).status(created.now, [GPUS], ROUTE)
+    gateway_of(created).status(created.now, ROUTE)
     run_for(created, 50.0)
-    status = gateway_of(created).status(created.now, [GPUS], ROUTE)
+    status = gateway_of(created).status(created.now, ROUTE)
     assert (status.traffic[OPENAI].requests, status.traffic[OPENAI].errors) == (500.0, 500.0)
     assert status.traffic[GPUS].requests == 0.0
     run_for(created, 150.0)
@@ -187,10 +207,10 @@ def test_pools_serve_what_an_unavailable_provider_does_not() -> None:
 
 def test_rejected_requests_fail_until_a_split_is_applied() -> None:
     created = routed(1_000)
-    gateway_of(created).status(created.now, [GPUS], ROUTE)
+    gateway_of(created).status(created.now, ROUTE)
     gateway_of(created).apply(RouteDecision({}, "no replica is ready", retry_after_s=30.0))
     run_for(created, 30.0)
-    status = gateway_of(created).status(created.now, [GPUS], ROUTE)
+    status = gateway_of(created).status(created.now, ROUTE)
     assert status.rejects
     assert status.rejected == 300.0
     split(created, gpus=10_000)
@@ -203,24 +223,15 @@ def test_rejected_requests_fail_until_a_split_is_applied() -> None:
 def test_status_counts_since_the_last_read_only() -> None:
     created = routed(1_000)
     split(created, gpus=6_000, openai=4_000)
-    assert gateway_of(created).status(created.now, [GPUS], ROUTE).traffic == {}
+    assert gateway_of(created).status(created.now, ROUTE).traffic == {}
     run_for(created, 15.0)
-    first = gateway_of(created).status(created.now, [GPUS], ROUTE)
+    first = gateway_of(created).status(created.now, ROUTE)
     run_for(created, 15.0)
-    second = gateway_of(created).status(created.now, [GPUS], ROUTE)
+    second = gateway_of(created).status(created.now, ROUTE)
     assert first.over_s == second.over_s == 15.0
     assert first.requests == second.requests == 150.0
     assert second.requests_per_s == 10.0
     assert second.weights == {GPUS: 6_000, OPENAI: 4_000}
-
-
-def test_pools_count_their_requests_by_weight() -> None:
-    created, west = routed(1_000), BackendName("west")
-    split(created, gpus=3_000, west=1_000)
-    gateway_of(created).status(created.now, [GPUS, west], ROUTE)
-    run_for(created, 100.0)
-    traffic = gateway_of(created).status(created.now, [GPUS, west], ROUTE).traffic
-    assert (traffic[GPUS].requests, traffic[west].requests) == (750.0, 250.0)
 
 
 def at(*seconds: float) -> Picoseconds:
@@ -234,3 +245,94 @@ def test_response_counts_once_when_it_begins_or_ends(is_whole: bool, at_5_s: flo
     assert times.quantile_s(1.0, 5 * PS_PER_S, is_whole=is_whole) == at_5_s
     assert times.quantile_s(0.0, 20 * PS_PER_S, is_whole=is_whole) == at_20_s
     assert times.quantile_s(0.5, 99 * PS_PER_S, is_whole=is_whole) is None
+
+
+def test_each_pool_gets_its_weight() -> None:
+    created = two_regions()
+    split(created, east=8_000, west=2_000)
+    gateway_of(created).status(created.now, ROUTE)
+    run_for(created, 210.0)
+    assert served_by(created)[0] == pytest.approx(1_600, rel=0.05)
+    traffic = gateway_of(created).status(created.now, ROUTE).traffic
+    assert [traffic[name].requests for name in (EAST, WEST)] == served_by(created)
+    assert sum(served_by(created)) == 2_000
+    check(created)
+
+
+def test_pool_without_weight_gets_no_request_and_finishes_those_that_it_has() -> None:
+    created = two_regions()
+    split(created, east=10_000, west=0)
+    run_for(created, 50.02)
+    before = served_by(created)
+    split(created, east=0, west=10_000)
+    assert created.kernel.read().outstanding.tolist() == [1, 0], "one request is under way"
+    run_for(created, 160.0)
+    assert served_by(created) == [before[0], 2_000 - before[0]]
+    assert created.arrived_requests.is_finished.all()
+    check(created)
+
+
+def test_pools_share_by_their_ready_replicas_before_the_first_split() -> None:
+    created = two_regions()
+    created.resize(PoolName(WEST), 3)
+    run_for(created, 100.0)
+    before = served_by(created)
+    run_for(created, 110.0)
+    east, west = (after - b for after, b in zip(served_by(created), before, strict=True))
+    assert west / east == pytest.approx(3.0, rel=0.15)
+
+
+@pytest.mark.parametrize("holds", [False, True])
+def test_request_to_a_pool_without_ready_replicas_fails_unless_the_gateway_holds_it(holds: bool) -> None:
+    created = two_regions(holds=holds)
+    split(created, east=5_000, west=5_000)
+    created.resize(PoolName(WEST), 0)
+    run_for(created, 100.0)
+    split(created, east=10_000, west=0)
+    run_for(created, 50.0)
+    created.resize(PoolName(WEST), 1)
+    run_for(created, 150.0)
+    requests = created.arrived_requests
+    to_west = requests.ended_as(RequestEnd.REJECTED) if not holds else requests.entered_ps - requests.arrived_ps > 0
+    assert int(to_west.sum()) == pytest.approx(500, rel=0.1)
+    assert requests.arrived_ps[to_west].max() < 100 * PS_PER_S
+    assert requests.is_finished.all() == holds
+    check(created)
+
+
+def test_weighted_pools_serve_what_an_unavailable_provider_does_not() -> None:
+    created = two_regions(openai=provider(faults=(ProviderFault(fault="unavailable"),)))
+    split(created, openai=5_000, east=1_000, west=4_000)
+    run_for(created, 210.0)
+    assert served_by(created)[0] == pytest.approx(400, rel=0.15)
+    assert sum(served_by(created)) == 2_000
+
+
+def test_round_trip_comes_before_the_first_token_of_a_region() -> None:
+    far = provider(region="virginia")
+    round_trip_s = {EAST: 0.25, WEST: 0.0, "virginia": 0.5}
+    created, near = two_regions(openai=far, round_trip_s=round_trip_s), two_regions(openai=far)
+    for each in (created, near):
+        split(each, east=4_000, west=4_000, openai=2_000)
+        run_for(each, 100.0)
+    pool = near.kernel.read().pool[near.arrived_requests.replica]
+    expected_s = np.where(near.arrived_requests.replica < 0, 0.5, np.where(pool == 0, 0.25, 0.0))
+    done = created.arrived_requests.is_finished
+    assert 950 < done.sum() < 1_000
+    for column in ("first_token_ps", "finished_ps"):
+        late_ps = getattr(created.arrived_requests, column) - getattr(near.arrived_requests, column)
+        np.testing.assert_allclose(late_ps[done] / PS_PER_S, expected_s[done])
+    assert (created.arrived_requests.finished_ps <= created.now_ps).all()
+    check(created)
+
+
+def test_round_trip_counts_without_a_route() -> None:
+    requests = RequestTrace(np.arange(10.0), np.full(10, 100, np.int32), np.full(10, 11, np.int32), name="even")
+    at_first = [
+        world(requests, pools={EAST: offer(region="far")}, round_trip_s=round_trip_s)
+        for round_trip_s in ({}, {"far": 0.25})
+    ]
+    for created in at_first:
+        run_for(created, 60.0)
+    near, far = (created.arrived_requests.first_token_ps for created in at_first)
+    np.testing.assert_array_equal(far - near, PS_PER_S // 4)

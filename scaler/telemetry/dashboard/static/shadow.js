@@ -31,8 +31,10 @@ export class Shadow {
       ["USD so far", totals.usd?.first, totals.usd?.shadow, totals.more_usd],
       ["SLO violations (predicted)", totals.late?.first, totals.late?.shadow, totals.more_late],
     ];
+    const splits = Object.keys(own.splits).map((route) => el("tr", {}, el("th", { scope: "row" }, `Route ${route}`),
+      ...[first.splits[route] || MISSING, own.splits[route], ""].map((text) => el("td", { class: "n" }, text))));
     this.body.replaceChildren(...rows.map(([name, ...values]) => el("tr", {}, el("th", { scope: "row" }, name),
-      ...values.map((v, i) => el("td", { class: "n" }, i === 2 ? signed(v) : amount(v))))));
+      ...values.map((v, i) => el("td", { class: "n" }, i === 2 ? signed(v) : amount(v))))), ...splits);
     const held = shadow.open_loop ? "Dry run: both sizes are computed open-loop." : "The shadow's size is computed open-loop: it does not change the load.";
     const late = known(totals.more_late) ? "" : ` SLO violations are unknown: ${shadow.estimated_by || "no tick yet"}.`;
     setText(this.note, `${totals.ticks} ticks, a different size in ${totals.differing}${totals.failed ? `, ${totals.failed} failed` : ""}. ${held}${late}`);

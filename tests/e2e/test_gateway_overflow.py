@@ -1,0 +1,91 @@
+"""An HTTPRoute of a real API server, compiled for a real Envoy: a burst overflows and returns."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.overflow_story import BURST_PER_S, CHAT, GPUS, OPENAI, Story, ready, rising_once, story
+from tests.patience import PATIENCE_S
+from tests.servers.chat import send_chats
+from tests.servers.control_plane import why_not
+from tests.servers.daemon import daemon, until
+from tests.servers.envoy import EnvoyServer, needs_envoy
+from tests.servers.gateway import gateway_controller
+from tests.servers.gateway_kinds import GATEWAY, HTTP_ROUTES, install
+from tests.servers.kube_real import kube_namespace
+
+pytestmark = [needs_envoy, pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not() or "there is one")]
+CHATS, MAX_CHATS = 2000, 12_000
+"""Requests between two looks at a split, and their maximum: 2 points are five standard deviations of 12,000."""
+TOLERANCE = 0.02
+
+
+@asynccontextmanager
+async def http_route(gateway: EnvoyServer) -> AsyncIterator[dict[str, Any]]:
+    """Yield a route in an HTTPRoute, which a controller compiles for the gateway."""
+    async with kube_namespace() as kube:
+        await install(kube)
+        refs = [{"name": GPUS, "weight": 1}, {"name": OPENAI, "weight": 0}]
+        spec = {"parentRefs": [{"name": "edge"}], "rules": [{"backendRefs": refs}]}
+        names = {"apiVersion": f"{GATEWAY}/v1", "kind": "HTTPRoute", "metadata": {"name": "chat"}}
+        await kube.call("POST", kube.path(HTTP_ROUTES, api=f"apis/{GATEWAY}/v1"), {**names, "spec": spec})
+        async with gateway_controller(kube, gateway.file):
+            yield {
+                "kind": "http_route",
+                "name": "chat",
+                "namespace": kube.namespace,
+                "cluster": {"kubeconfig": str(kube.kubeconfig)},
+                "traffic": {"urls": [f"{gateway.admin_url}/stats/prometheus"]},
+            }
+
+
+async def test_burst_overflows_through_an_http_route_and_returns_after_a_kill(tmp_path: Path) -> None:
+    async with story(tmp_path, http_route) as told:
+        told.clients.per_s = BURST_PER_S
+        await told.until_share(lambda share: share > 0.4)
+        await told.daemon.stop(signal.SIGKILL)
+        before = told.ticks()
+        decided = before[-1][0].decision.routes[CHAT].weights.get(OPENAI, 0) / 10_000
+        assert await measured_share(told, decided) == pytest.approx(decided, abs=TOLERANCE)
+
+        async with daemon(str(told.file), journal=tmp_path / "journal") as told.daemon:
+            await until(lambda: len(told.ticks()) > len(before), PATIENCE_S, told.daemon)
+            first, status = told.ticks()[len(before)]
+            assert first.decision.routes[CHAT].weights == status.weights, "a start without counters keeps the split"
+            await told.until_share(lambda share: share == 0.0)
+            told.clients.stopping = True
+            ticks = told.ticks()
+        assert told.clients.failures == []
+        assert told.engines.awake >= 5
+        burst = next(i for i, (tick, _) in enumerate(ticks) if (tick.decision.routes[CHAT].demand or 0.0) > 4.0)
+        assert ticks[burst][0].decision.routes[CHAT].weights[OPENAI] > 4000, "overflow begins in the tick that sees it"
+        assert ready(ticks[-1][0]) > ready(ticks[burst][0])
+        shares = [status.share(OPENAI) for _, status in ticks]
+        assert rising_once(shares), shares
+
+
+async def measured_share(told: Story, decided: float) -> float:
+    """Return the provider's share of requests that Envoy has answered, by its own counters.
+
+    More requests are sent while chance explains the difference from the decided share.
+    """
+    told.engines.tokens = told.provider.tokens = 1
+    told.engines.token_s = told.provider.token_s = 0.0
+    before = await told.gateway.requests(GPUS, OPENAI)
+    share = 1.0
+    for _ in range(MAX_CHATS // CHATS):
+        assert set(await send_chats(told.gateway.url, CHATS)) == {200}
+        after = await told.gateway.requests(GPUS, OPENAI)
+        grown = {name: after[name] - before[name] for name in before}
+        share = grown[OPENAI] / sum(grown.values())
+        if abs(share - decided) <= TOLERANCE:
+            break
+    told.engines.tokens = told.provider.tokens = 6
+    told.engines.token_s = told.provider.token_s = 0.05
+    return share
