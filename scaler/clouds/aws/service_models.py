@@ -49,7 +49,7 @@ OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
     ),
 }
 """The operations that adapters call, of the services with the largest models."""
-OPENERS: Final[tuple[tuple[str, Callable[[str, str], IO[Any]]], ...]] = ((".json", open), (".json.gz", gzip.open))
+OPENERS: Final[tuple[tuple[str, Callable[..., IO[Any]]], ...]] = ((".json", open), (".json.gz", gzip.open))
 """The suffixes of a model's file, in the SDK's order."""
 
 
