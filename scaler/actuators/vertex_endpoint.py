@@ -207,7 +207,7 @@ class VertexEndpointResizer:
         raise error
 
     def _raise_adopted_failure(self, model: DeployedModel, replicas: int) -> None:
-        """Raise once why the resize by another process, such as this daemon before a restart, failed.
+        """Raise once why the resize by another process failed, as by this daemon before a restart.
 
         It was for this model only where the endpoint has no other one. A scale-in needs nothing that was missing.
         """

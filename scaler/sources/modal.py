@@ -1,4 +1,4 @@
-"""Modal: the present inputs of a function, or the requests and engine latencies of a server over a time range."""
+"""Modal: the present inputs of a function, or a server's requests and engine latencies."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class FunctionStats:
 
 
 class ServerStats:
-    """The source's port, of a server: its requests, and the engine in it, over the time range up to now."""
+    """The source's port, of a server: its requests and its engine, over the last time range."""
 
     def __init__(self, spec: ModalStats, server: ModalObject, clock: Clock) -> None:
         self._spec = spec

@@ -1,4 +1,4 @@
-"""The SDK's models of AWS services, read once for all accounts, and as small as the adapters allow.
+"""The SDK's models of AWS services, read once for all accounts, without unused parts.
 
 A service's model is a large file: EC2's has tens of megabytes, most of it text for people, and 807 operations, each of
 which the SDK turns into a method. The documentation is left out, and for the largest services so is each operation that
@@ -54,10 +54,16 @@ OPENERS: Final[tuple[tuple[str, Callable[..., IO[Any]]], ...]] = ((".json", open
 
 
 class ModelFiles(JSONFileLoader):
-    """Reads models without their documentation and unused operations, and with one copy of each repeated text."""
+    """Reads models without their documentation and unused operations.
+
+    A repeated text has one copy.
+    """
 
     def load_file(self, file_path: str) -> dict[str, Any] | None:
-        """Return a model by its path without suffix, such as `sagemaker/2017-07-24/service-2`; None without one."""
+        """Return a model by its path without suffix; None where it does not exist.
+
+        Example of a path's end: `sagemaker/2017-07-24/service-2`.
+        """
         for suffix, opener in OPENERS:
             if Path(file_path + suffix).is_file():
                 with opener(file_path + suffix, "rb") as file:

@@ -77,7 +77,7 @@ class Endpoint:
     async def check_free(self) -> Collection[str]:
         """Return the names of the endpoint's operations, all of which ended.
 
-        Raises `Conflict` while one is in progress, whoever began it, and other port errors.
+        Raises `Conflict` while one is in progress, of any client, and other port errors.
         """
         for model, follower in self._followers.items():
             if follower.requested is not None:

@@ -1,6 +1,6 @@
 """Operations of a Vertex AI endpoint: the lock of its deployed models.
 
-An endpoint runs one operation at a time, whoever began it. This process follows its own operations by their size. The
+An endpoint runs one operation at a time, of all its clients. This process follows its own operations by their size. The
 other ones are of another client, or of this daemon before a restart. They name neither their deployed model nor its
 size, so they are followed only as the lock, and for the reason of their failure.
 """
@@ -26,7 +26,7 @@ PAGES: Final = 10
 MUTATION: Final = "MutateDeployedModelOperationMetadata"
 """Type of the metadata of an operation that resizes a deployed model."""
 REMEMBERED: Final = 100
-"""Number of this process's last operations that are told from those of other processes."""
+"""Number of this process's last operations whose names are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,10 @@ class EndpointOperations:
             self._observe(await self._list())
 
     async def check_free(self) -> Collection[str]:
-        """Return the names of all operations, which ended. Raises `Conflict` while one is in progress."""
+        """Return the names of all operations, which ended.
+
+        Raises `Conflict` while one is in progress.
+        """
         operations = await self._list(urgent=True)
         self._observe(operations)
         if running := sorted(str(o["name"]).rpartition("/")[2] for o in operations if self._is_running(o)):

@@ -26,7 +26,10 @@ API: Final = Api("modal", per_s=5.0, burst=50)
 
 
 class ModalObject:
-    """A function or server of a deployed app. `kind` is its class in the SDK: `Function` or `Server`."""
+    """A function or server of a deployed app.
+
+    `kind` is its class in the SDK: `Function` or `Server`.
+    """
 
     def __init__(self, spec: ModalName, context: Context, client: modal.Client, kind: Any) -> None:
         self.name = f"Modal {kind.__name__.lower()} {spec.title}"

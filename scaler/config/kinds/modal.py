@@ -1,4 +1,4 @@
-"""Functions and servers of Modal: autoscaler settings that are resized, and statistics that are read."""
+"""Functions and servers of Modal: their autoscaler settings and statistics."""
 
 from __future__ import annotations
 

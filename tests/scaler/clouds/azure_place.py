@@ -52,13 +52,18 @@ class AzureEnvironment:
         )
 
     async def ml_deployment(self, deployment: str = "h100", **more: Any) -> Any:
-        place = {"resource_group": "llm", "workspace": "llm", "endpoint": "chat", "account": self.cloud.account()}
+        place: dict[str, Any] = {
+            "resource_group": "llm",
+            "workspace": "llm",
+            "endpoint": "chat",
+            "account": self.cloud.account(),
+        }
         return await open_pool(
             AzureMlDeployment(deployment=deployment, **place, **more), self.context, LLM, PoolName(deployment)
         )
 
     async def ptu(self, deployment: str = "chat", **more: Any) -> Any:
-        place = {"resource_group": "llm", "resource": "llm", "account": self.cloud.account()}
+        place: dict[str, Any] = {"resource_group": "llm", "resource": "llm", "account": self.cloud.account()}
         return await open_pool(
             AzureOpenAiPtu(deployment=deployment, **place, **more), self.context, LLM, PoolName(deployment)
         )

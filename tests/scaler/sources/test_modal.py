@@ -35,7 +35,7 @@ async def workspace(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Modal]:
 
 async def read(**settings: Any) -> dict[str, Any]:
     """Return each reading: its value, or the reason of its absence."""
-    name = {} if "function_id" in settings else {"app": "llm", "function": "generate"}
+    name: dict[str, Any] = {} if "function_id" in settings else {"app": "llm", "function": "generate"}
     async with Resources() as resources:
         source = await open_source(
             ModalStats(tokens=TOKENS, **name, **settings), AdapterContext(resources, SystemClock(), DEADLINE_S)
