@@ -28,7 +28,7 @@ SECONDS: Final = frozenset({"", "s", "sec", "second", "seconds"})
 """Units of a latency. Modal's own command line takes latencies without looking at their unit as seconds."""
 
 
-async def open_modal_stats(spec: ModalStats, context: Context) -> FunctionStats | ServerStats:
+async def open_modal(spec: ModalStats, context: Context) -> FunctionStats | ServerStats:
     """Open the source without reading it. Raises port errors."""
     if spec.of == "function":
         return FunctionStats(await open_object(spec, context, modal.Function), context.clock)
