@@ -61,6 +61,7 @@ SOURCES: Final = _kinds(
         ),
         "http_json": Kind("scaler.config.kinds.http_json:HttpJson", "scaler.sources.http_json:open_http_json"),
         "kafka": Kind("scaler.config.kinds.kafka:Kafka", "scaler.sources.kafka:open_kafka", "kafka"),
+        "modal": Kind("scaler.config.kinds.modal:ModalStats", "scaler.sources.modal:open_modal", "modal"),
         "postgresql": Kind(
             "scaler.config.kinds.postgresql:PostgreSql", "scaler.sources.postgresql:open_postgresql", "postgresql"
         ),

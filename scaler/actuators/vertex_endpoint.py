@@ -6,19 +6,19 @@ refusal of the write, the operation's error, and the deployed model's status aft
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
 from scaler.clouds.foreign_writes import ForeignWriteDetector
-from scaler.clouds.gcp import errors, pool_status, session, vertex
+from scaler.clouds.gcp import errors, pool_status, session, vertex, vertex_operations
 from scaler.clouds.gcp.vertex import DeployedModel, Endpoint
 from scaler.clouds.response_validation import validated
 from scaler.config.kinds.gcp_managed_pools import VertexEndpoint
 from scaler.ports import Conflict, Context, Misconfigured, Permit, PortError, Unavailable
 
-PERMISSIONS: Final = (vertex.READ, vertex.WRITE, vertex.FOLLOW)
+PERMISSIONS: Final = (vertex.READ, vertex.WRITE, vertex_operations.FOLLOW)
 """Permissions that the pool needs."""
 
 
@@ -36,12 +36,12 @@ class VertexEndpointResizer:
     def __init__(self, spec: VertexEndpoint, context: Context, endpoint: Endpoint) -> None:
         self._spec = spec
         self._context = context
-        self._clock = context.clock
         self._endpoint = endpoint
         self._operation = endpoint.follower(spec.deployed_model)
         self._writes = ForeignWriteDetector(context.clock, spec.other_writer_yield_s, f"Vertex AI {self._name}")
-        self._unanswered: tuple[int, float] | None = None
-        """Size and time of a write without a response, which was applied or not."""
+        self._unanswered: tuple[int, Collection[str]] | None = None
+        """Size of a write without a response, which was applied or not, and the operations before it."""
+        self._is_adopting = False
         self._is_autoscaled = False
         self._reports = pool_status.FirstReports()
 
@@ -49,6 +49,7 @@ class VertexEndpointResizer:
     async def status(self) -> Fresh[PoolStatus]:
         await self._read_back()
         await self._endpoint.poll()
+        was_adopting, self._is_adopting = self._is_adopting, self._endpoint.operations.is_adopting
         model = await self._model()
         if model.ready is None:
             raise Unavailable(f"GCP {vertex.READ} of {self._name}: the ready replicas are unknown: it has no status")
@@ -61,7 +62,9 @@ class VertexEndpointResizer:
         else:
             desired = size
         self._is_autoscaled = model.is_autoscaled
-        other_writer = self._writes.observe(size, named=model.is_autoscaled and self._spec.native != "floor")
+        is_expected = was_adopting or self._is_adopting  # its size may be this daemon's, from before a restart
+        is_native = model.is_autoscaled and self._spec.native != "floor"
+        other_writer = self._writes.observe(size, named=is_expected or is_native)
         status = PoolStatus(
             desired=desired,
             ready=model.ready,
@@ -76,7 +79,7 @@ class VertexEndpointResizer:
     async def resize(self, replicas: int, observed: PoolStatus) -> None:
         async with self._endpoint.lock:
             await self._read_back()
-            self._endpoint.check_free()
+            earlier = await self._endpoint.check_free()
             model = await self._model(urgent=True)
             if refusal := self._refusal(model):
                 raise Misconfigured(f"{self._name}: {refusal}")
@@ -84,12 +87,13 @@ class VertexEndpointResizer:
                 change = f"from {observed.version} to {model.bounds} replicas"
                 raise Conflict(f"{self._name} changed {change}: another writer set it")
             self._raise_late_failure(replicas)
+            self._raise_adopted_failure(model, replicas)
             fields = self._fields(model, replicas)
             if not fields:
                 self._operation.forget()  # the replicas that an operation failed to add are abandoned
                 return
             self._writes.request(self._size(model), [replicas])
-            await self._write(model, replicas, fields)
+            await self._write(model, replicas, fields, earlier)
 
     def unfinished(self) -> bool:
         """Return whether Vertex AI's autoscaler, which is to be taken over, still sizes the model."""
@@ -157,9 +161,11 @@ class VertexEndpointResizer:
         fields = {"minReplicaCount": replicas, "maxReplicaCount": maximum}
         return {**fields, "requiredReplicaCount": 1} if replicas else fields
 
-    async def _write(self, model: DeployedModel, replicas: int, fields: dict[str, Any]) -> None:
+    async def _write(
+        self, model: DeployedModel, replicas: int, fields: dict[str, Any], earlier: Collection[str]
+    ) -> None:
         kind = self._spec.accelerator or model.accelerator
-        self._unanswered = (replicas, self._clock.now())
+        self._unanswered = (replicas, earlier)
         try:
             with pool_status.pool_details(kind, self._spec.location, self._spec.market):
                 operation = await self._endpoint.mutate(
@@ -180,10 +186,11 @@ class VertexEndpointResizer:
         """
         if self._unanswered is None:
             return
-        replicas, sent_at = self._unanswered
-        operation = await self._endpoint.begun_since(sent_at)
+        replicas, earlier = self._unanswered
+        operation = await self._endpoint.operations.begun_after(earlier)
         self._unanswered = None
         if operation is not None:
+            self._endpoint.operations.begin(str(operation["name"]))
             self._operation.begin(replicas, operation)
 
     def _raise_late_failure(self, replicas: int) -> None:
@@ -198,6 +205,20 @@ class VertexEndpointResizer:
         if not isinstance(error, Misconfigured):
             self._operation.forget()
         raise error
+
+    def _raise_adopted_failure(self, model: DeployedModel, replicas: int) -> None:
+        """Raise once why the resize by another process failed, as by this daemon before a restart.
+
+        It was for this model only where the endpoint has no other one. A scale-in needs nothing that was missing.
+        """
+        operations = self._endpoint.operations
+        failure = operations.failure
+        if failure is None or not model.is_alone or replicas <= self._size(model):
+            return
+        operations.forget_failure()
+        kind = self._spec.accelerator or model.accelerator
+        with pool_status.pool_details(kind, self._spec.location, self._spec.market):
+            raise errors.port_error(f"{vertex.WRITE} of {self._name} by another process", failure.failure)
 
     def _shortfall(self, model: DeployedModel) -> Shortfall | None:
         """Return why replicas are missing.

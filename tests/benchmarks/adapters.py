@@ -19,16 +19,19 @@ CLOUDS: Final = {
         (
             "scaler.actuators.asg",
             "scaler.actuators.asg_warm_pool",
+            "scaler.actuators.bedrock_provisioned",
             "scaler.actuators.ec2_fleet",
             "scaler.actuators.ec2_instant_fleet",
             "scaler.actuators.eks_node_group",
+            "scaler.actuators.sagemaker_inference_component",
+            "scaler.actuators.sagemaker_variant",
             "scaler.clouds.aws.events",
             "scaler.clouds.aws.metrics",
             "scaler.sources.cloudwatch",
             "scaler.sources.sqs",
             "tests.benchmarks.aws_opened",
         ),
-        143.0,
+        122.0,
     ),
     "Azure": (
         (

@@ -11,7 +11,16 @@ from scaler.clouds.aws import session
 from scaler.clouds.aws.account import AwsAccount
 from scaler.shared_resources import AdapterContext, Resources
 
-SERVICES: Final = ("autoscaling", "cloudwatch", "ec2", "eks", "sqs")
+SERVICES: Final = (
+    "application-autoscaling",
+    "autoscaling",
+    "bedrock",
+    "cloudwatch",
+    "ec2",
+    "eks",
+    "sagemaker",
+    "sqs",
+)
 NOWHERE: Final = AwsAccount(region="us-east-1", endpoint_url="http://127.0.0.1:9")
 
 

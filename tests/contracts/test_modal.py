@@ -1,21 +1,24 @@
-"""Contract of Modal functions, by Modal's SDK over gRPC against a server of our own."""
+"""Contracts of Modal functions and of their statistics, by Modal's SDK over gRPC against a server of our own."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import ClassVar, TypeVar
 
 import pytest
 
 from policies.model import PoolName, WorkloadName
-from scaler.adapters import open_pool
-from scaler.config.kinds.modal import ModalFunction, ModalTokens
+from scaler.adapters import open_pool, open_source
+from scaler.config.kinds.modal import ModalFunction, ModalStats, ModalTokens
 from scaler.config.secret import Secret
-from scaler.ports import Actuator
+from scaler.ports import Actuator, Source
 from scaler.shared_resources import AdapterContext
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
+from tests.contracts.source import SourceContract, SourceRig
 from tests.servers.modal_api import TOKEN, DeployedFunction, Modal, modal_api
 
+RigT = TypeVar("RigT")
 pytestmark = pytest.mark.slow
 TOKENS = ModalTokens(token_id=Secret(env="TEST_MODAL_ID"), token_secret=Secret(env="TEST_MODAL_SECRET"))
 WRITE, READ = "FunctionUpdateSchedulingParamsResponse", "FunctionGetSchedulingParamsResponse"
@@ -71,19 +74,95 @@ class ModalRig(ActuatorRig):
         self.workspace.fault, self.workspace.codec.garbled = "", frozenset()
 
 
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODAL_MAX_THROTTLE_WAIT", "0")
+    monkeypatch.setenv("TEST_MODAL_ID", TOKEN[0])
+    monkeypatch.setenv("TEST_MODAL_SECRET", TOKEN[1])
+
+
+class StatsRig(SourceRig):
+    """The statistics of a function or server."""
+
+    response: ClassVar[str]
+    """Type of the message with the statistics."""
+
+    def __init__(self, workspace: Modal) -> None:
+        self.workspace = workspace
+        self.function = workspace.add(DeployedFunction("llm", "generate", "fu-1"))
+
+    async def garble(self) -> None:
+        self.workspace.codec.garbled = frozenset({self.response})
+
+    async def hang(self) -> None:
+        self.workspace.reads_fault = "hang"
+
+    async def refuse(self) -> None:
+        self.workspace.reads_fault = "refuse"
+
+    async def throttle(self) -> None:
+        self.workspace.reads_fault = "throttle"
+
+    async def forbid(self) -> None:
+        self.workspace.reads_fault = "forbid"
+
+    async def cut_short(self) -> bool:
+        await self.garble()
+        return True
+
+    async def recover(self) -> None:
+        self.workspace.reads_fault, self.workspace.codec.garbled = "", frozenset()
+
+
+class FunctionStatsRig(StatsRig):
+    quantity = "waiting"
+    response = "FunctionStats"
+
+    async def open(self, context: AdapterContext) -> Source:
+        return await open_source(ModalStats(app="llm", function="generate", tokens=TOKENS), context)
+
+    async def answer(self, value: float) -> None:
+        self.function.backlog = int(value)
+
+
+class ServerStatsRig(StatsRig):
+    quantity = "requests_per_s"
+    response = "ServerGetTimeRangeStatsResponse"
+
+    async def open(self, context: AdapterContext) -> Source:
+        return await open_source(ModalStats(app="llm", function="generate", of="server", tokens=TOKENS), context)
+
+    async def answer(self, value: float) -> None:
+        self.function.stats.request_rate_per_second = value
+
+
+@asynccontextmanager
+async def rig_of(kind: Callable[[Modal], RigT], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RigT]:
+    """Yield a rig on a workspace of its own."""
+    async with modal_api() as (workspace, address):
+        monkeypatch.setenv("MODAL_SERVER_URL", address)
+        yield kind(workspace)
+
+
 class TestModal(ActuatorContract):
     @pytest.fixture(autouse=True)
-    def _environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _monkeypatch(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.monkeypatch = monkeypatch
-        monkeypatch.setenv("MODAL_MAX_THROTTLE_WAIT", "0")
-        monkeypatch.setenv("TEST_MODAL_ID", TOKEN[0])
-        monkeypatch.setenv("TEST_MODAL_SECRET", TOKEN[1])
 
     def rig(self) -> AbstractAsyncContextManager[ModalRig]:
-        return self._rig()
+        return rig_of(ModalRig, self.monkeypatch)
 
-    @asynccontextmanager
-    async def _rig(self) -> AsyncIterator[ModalRig]:
-        async with modal_api() as (workspace, address):
-            self.monkeypatch.setenv("MODAL_SERVER_URL", address)
-            yield ModalRig(workspace)
+
+class TestFunctionStats(SourceContract):
+    kind: type[StatsRig] = FunctionStatsRig
+
+    @pytest.fixture(autouse=True)
+    def _monkeypatch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.monkeypatch = monkeypatch
+
+    def rig(self) -> AbstractAsyncContextManager[SourceRig]:
+        return rig_of(self.kind, self.monkeypatch)
+
+
+class TestServerStats(TestFunctionStats):
+    kind = ServerStatsRig

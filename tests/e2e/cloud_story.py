@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 import yaml
 
-from policies.model import PoolName, PoolStatus, Result, Tick
+from policies.model import PoolName, PoolStatus, Result, RuleId, Tick
 from scaler.clock import SystemClock
 from tests.patience import PATIENCE_S
 from tests.servers.daemon import Daemon, daemon, until
@@ -64,8 +64,33 @@ class Rig(Protocol):
         """Return the number of machines in the warm pool."""
 
 
+def queue_workload(
+    name: str, sources: Mapping[str, Any], pools: Mapping[str, Mapping[str, Any]], *, max_replicas: int, **more: Any
+) -> dict[str, Any]:
+    """Return the document of a workload that a queue sizes, with windows of seconds in place of minutes.
+
+    Its source counts messages as ``visible``.
+    """
+    return {
+        "workload": name,
+        "min_replicas": 0,
+        "max_replicas": max_replicas,
+        "interval_s": INTERVAL_S,
+        "deadline_s": 1.8,
+        "cooldown_s": 4.0,
+        "sources": dict(sources),
+        "policies": {
+            "messages": {"kind": "queue_depth", "target_per_replica": MESSAGES_PER_REPLICA, "count": ["visible"]}
+        },
+        "pools": dict(pools),
+        "scale_up": {"max_replicas": max_replicas},
+        "scale_down": {"window_s": 4.0, "period_s": 2.0, "max_replicas": max_replicas, "max_evidence_gap_s": 8.0},
+        **more,
+    }
+
+
 def document(rig: Rig) -> dict[str, Any]:
-    """Return the workload's document, with windows of seconds in place of minutes."""
+    """Return the workload's document."""
     terms: dict[str, dict[str, Any]] = {
         SPOT[0]: {"market": "spot", "zone": "zone-1", "price_usd_per_hour": 2.0},
         SPOT[1]: {"market": "spot", "zone": "zone-2", "price_usd_per_hour": 2.1},
@@ -77,36 +102,23 @@ def document(rig: Rig) -> dict[str, Any]:
         name: {**keys, "accelerator": "H100", **terms[name], **times.get(name, {"lead_time_s": 5.0})}
         for name, keys in rig.pools().items()
     }
-    return {
-        "workload": "llm",
-        "min_replicas": 0,
-        "max_replicas": 20,
-        "interval_s": INTERVAL_S,
-        "deadline_s": 1.8,
-        "cooldown_s": 4.0,
-        "sources": dict(rig.sources()),
-        "policies": {
-            "messages": {"kind": "queue_depth", "target_per_replica": MESSAGES_PER_REPLICA, "count": ["visible"]}
-        },
-        "pools": pools,
-        "scale_up": {"max_replicas": 20},
-        "scale_down": {"window_s": 4.0, "period_s": 2.0, "max_replicas": 20, "max_evidence_gap_s": 8.0},
-    }
+    return queue_workload("llm", rig.sources(), pools, max_replicas=20)
 
 
-def configure(rig: Rig, folder: Path) -> Path:
-    """Write the configuration."""
+def configure(folder: Path, *workloads: Mapping[str, Any]) -> Path:
+    """Write the configuration of a daemon with these workloads; its journal is in the folder too."""
     config = folder / "config"
     config.mkdir()
     settings = {"listen": "127.0.0.1:0", "journal": {"directory": str(folder / "journal")}}
     (config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": settings}))
-    (config / "llm.yaml").write_text(yaml.safe_dump(document(rig)))
+    for workload in workloads:
+        (config / f"{workload['workload']}.yaml").write_text(yaml.safe_dump(dict(workload)))
     return config
 
 
 async def run_scenario(rig: Rig, folder: Path) -> None:
     """Run the whole scenario."""
-    async with daemon(str(configure(rig, folder)), journal=folder / "journal", env=rig.env) as d:
+    async with daemon(str(configure(folder, document(rig))), journal=folder / "journal", env=rig.env) as d:
         await scale_out_uses_spot(rig, d)
         await spot_machine_is_interrupted_and_replaced(rig, d)
         await spot_is_exhausted_and_on_demand_scales_out(rig, d)
@@ -186,6 +198,16 @@ def check_journal(journal: Path, ticks: list[Tick]) -> None:
     assert replayed.returncode == 0, replayed.stdout + replayed.stderr
     summary = json.loads(replayed.stdout)
     assert (summary["different"], summary["damaged_lines"], summary["equal"]) == (0, 0, len(ticks))
+
+
+def check_min_billed(ticks: list[Tick], pool: str, min_billed_s: float) -> None:
+    """Check that the pool's added replicas stayed for their minimum billed time, and that the decision says so."""
+    changes = [(t.decision.at, o.after - o.before, o.result) for t in ticks for o in t.outcomes if o.pool == pool]
+    grown = [at for at, change, result in changes if change > 0 and result is Result.ACCEPTED]
+    removed = [at for at, change, _ in changes if change < 0]
+    assert removed[0] >= grown[0] + min_billed_s, "a replica was removed within its minimum billed time"
+    assert removed[-1] >= grown[-1] + min_billed_s, "the newest replicas were removed within their minimum billed time"
+    assert any(step.rule == RuleId.MIN_BILLED for t in ticks for step in t.decision.steps)
 
 
 def since(d: Daemon, time_s: float) -> list[Tick]:

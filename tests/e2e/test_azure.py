@@ -37,24 +37,19 @@ class AzureRig:
     standby: StandbyPool
     env: Mapping[str, str] = field(default_factory=dict)
 
-    def account(self) -> dict[str, Any]:
-        spec = self.cloud.account()
-        keys = ("subscription_id", "credential", "tenant_id", "client_id", "token_file", "arm_url", "authority_url")
-        return {key: getattr(spec, key) for key in (*keys, "ca_file")}
-
     def sources(self) -> Mapping[str, Any]:
         queue = {
             "kind": "service_bus",
             "namespace": f"127.0.0.1:{self.namespace.port}",
             "queue": "prompts",
             "resource_group": "llm",
-            "account": self.account(),
+            "account": self.cloud.document(),
             "min_interval_s": 0.5,
         }
         return {"queue": queue}
 
     def pools(self) -> Mapping[str, Mapping[str, Any]]:
-        common = {"resource_group": "llm", "account": self.account()}
+        common = {"resource_group": "llm", "account": self.cloud.document()}
         sets: dict[str, Mapping[str, Any]] = {
             name: {"kind": "vmss", "name": name, "events_url": self.events.relays, **common} for name in self.sets
         }

@@ -8,11 +8,18 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
 
 from policies.model import PoolName, Result
 from scaler.clock import SystemClock
-from tests.e2e.cloud_story import check_journal, ready, since, status_of
+from tests.e2e.cloud_story import (
+    MESSAGES_PER_REPLICA,
+    check_journal,
+    configure,
+    queue_workload,
+    ready,
+    since,
+    status_of,
+)
 from tests.patience import PATIENCE_S
 from tests.servers.daemon import Daemon, daemon, until
 from tests.servers.gcp import PROJECT, Gcp, gcp
@@ -23,63 +30,28 @@ LOCATION: Final = f"projects/{PROJECT}/locations/us-central1"
 COUNT: Final = "pubsub.googleapis.com/subscription/num_undelivered_messages"
 ENDPOINT: Final = PoolName("endpoint")
 WORKERS: Final = PoolName("workers")
-MESSAGES_PER_REPLICA: Final = 5
 FIRST_WAVE: Final = 3
 """Replicas of the first wave, which the cheaper endpoint carries alone."""
 SECOND_WAVE: Final = 7
 
 
 def document(cloud: Gcp) -> dict[str, Any]:
-    """Return the workload's document, with windows of seconds in place of minutes."""
+    """Return the workload's document."""
     place = {"project": cloud.document(), "location": "us-central1", "lead_time_s": 5.0}
-    return {
-        "workload": "llm",
-        "min_replicas": 1,
-        "max_replicas": 12,
-        "interval_s": 2.0,
-        "deadline_s": 1.8,
-        "cooldown_s": 4.0,
-        "sources": {
-            "queue": {
-                "kind": "pubsub",
-                "project": cloud.document(),
-                "subscription": "prompts",
-                "by_region": False,
-                "read_interval_s": 0.5,
-            }
-        },
-        "policies": {
-            "messages": {"kind": "queue_depth", "target_per_replica": MESSAGES_PER_REPLICA, "count": ["visible"]}
-        },
-        "pools": {
-            ENDPOINT: {
-                "kind": "vertex_endpoint",
-                "endpoint": "123",
-                "deployed_model": "7",
-                "accelerator": "h100",
-                "price_usd_per_hour": 2.0,
-                **place,
-            },
-            WORKERS: {
-                "kind": "cloud_run_worker_pool",
-                "name": "vllm",
-                "accelerator": "l4",
-                "price_usd_per_hour": 7.0,
-                **place,
-            },
-        },
-        "scale_up": {"max_replicas": 12},
-        "scale_down": {"window_s": 4.0, "period_s": 2.0, "max_replicas": 12, "max_evidence_gap_s": 8.0},
+    source = {
+        "kind": "pubsub",
+        "project": cloud.document(),
+        "subscription": "prompts",
+        "by_region": False,
+        "read_interval_s": 0.5,
     }
-
-
-def configure(cloud: Gcp, folder: Path) -> Path:
-    config = folder / "config"
-    config.mkdir()
-    settings = {"listen": "127.0.0.1:0", "journal": {"directory": str(folder / "journal")}}
-    (config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": settings}))
-    (config / "llm.yaml").write_text(yaml.safe_dump(document(cloud)))
-    return config
+    model = {"kind": "vertex_endpoint", "endpoint": "123", "deployed_model": "7", "accelerator": "h100", **place}
+    workers = {"kind": "cloud_run_worker_pool", "name": "vllm", "accelerator": "l4", **place}
+    pools: dict[str, Any] = {
+        ENDPOINT: {"price_usd_per_hour": 2.0, **model},
+        WORKERS: {"price_usd_per_hour": 7.0, **workers},
+    }
+    return queue_workload("llm", {"queue": source}, pools, max_replicas=12, min_replicas=1)
 
 
 async def queue(cloud: Gcp, replicas: int) -> None:
@@ -134,7 +106,7 @@ async def test_vertex_is_refused_machines_and_cloud_run_takes_the_rest(tmp_path:
         workers = cloud.run.add(f"{LOCATION}/workerPools/vllm", 0, manualInstanceCount=0)
         cloud.pubsub.subscribe(f"projects/{PROJECT}/subscriptions/prompts")
         await queue(cloud, 0)
-        async with daemon(str(configure(cloud, tmp_path)), journal=tmp_path / "journal") as d:
+        async with daemon(str(configure(tmp_path, document(cloud))), journal=tmp_path / "journal") as d:
             await first_wave_uses_the_cheaper_endpoint(cloud, model, workers, d)
             await refused_machines_are_taken_from_cloud_run(cloud, model, workers, d)
             await everything_is_handed_back(cloud, model, workers, d)

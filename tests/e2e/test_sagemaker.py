@@ -12,10 +12,17 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
 
-from policies.model import Result, RuleId, Tick
-from tests.e2e.cloud_story import check_journal, ready, status_of
+from policies.model import Result, Tick
+from tests.e2e.cloud_story import (
+    MESSAGES_PER_REPLICA,
+    check_journal,
+    check_min_billed,
+    configure,
+    queue_workload,
+    ready,
+    status_of,
+)
 from tests.patience import PATIENCE_S
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
 from tests.servers.aws_compute import compute
@@ -23,7 +30,6 @@ from tests.servers.aws_sagemaker import Component, Endpoint, Scalable, Sized
 from tests.servers.aws_world import World
 from tests.servers.daemon import Daemon, daemon, until
 
-PER_REPLICA: Final = 5
 MIN_BILLED_S: Final = 15.0
 UPDATE_S: Final = 2.0
 CAPACITY: Final = {"a": 3, "b": 2}
@@ -37,24 +43,13 @@ def document(url: str, queue: str) -> dict[str, Any]:
     account = {"region": REGION, "endpoint_url": url}
     variant = {"kind": "sagemaker_variant", "endpoint": "chat", "account": account, "lead_time_s": UPDATE_S}
     component = {"kind": "sagemaker_inference_component", "component": "copies", "account": account}
-    return {
-        "workload": "llm",
-        "min_replicas": 2,
-        "max_replicas": 20,
-        "interval_s": 2.0,
-        "deadline_s": 1.8,
-        "cooldown_s": 4.0,
-        "slo_violation_cost_ratio": 0.01,
-        "sources": {"queue": {"kind": "sqs", "queue_url": queue, "account": account}},
-        "policies": {"messages": {"kind": "queue_depth", "target_per_replica": PER_REPLICA, "count": ["visible"]}},
-        "pools": {
-            "a": {**variant, "variant": "a", "price_usd_per_hour": 2.0, "native": "take_over"},
-            "b": {**variant, "variant": "b", "price_usd_per_hour": 3.0},
-            "copies": {**component, "price_usd_per_hour": 4.0, "lead_time_s": 1.0, "min_billed_s": MIN_BILLED_S},
-        },
-        "scale_up": {"max_replicas": 20},
-        "scale_down": {"window_s": 4.0, "period_s": 2.0, "max_replicas": 20, "max_evidence_gap_s": 8.0},
+    source = {"queue": {"kind": "sqs", "queue_url": queue, "account": account}}
+    pools = {
+        "a": {**variant, "variant": "a", "price_usd_per_hour": 2.0, "native": "take_over"},
+        "b": {**variant, "variant": "b", "price_usd_per_hour": 3.0},
+        "copies": {**component, "price_usd_per_hour": 4.0, "lead_time_s": 1.0, "min_billed_s": MIN_BILLED_S},
     }
+    return queue_workload("llm", source, pools, max_replicas=20, min_replicas=2, slo_violation_cost_ratio=0.01)
 
 
 @pytest.mark.slow
@@ -69,16 +64,12 @@ async def test_endpoint_grows_through_its_lock_and_hands_everything_back(
     native = world.sagemaker.targets["endpoint/chat/variant/a"] = Scalable("endpoint/chat/variant/a")
     async with aws() as cloud, compute(world, cloud.url) as endpoint:
         queue = await cloud.queue("prompts")
-        config = tmp_path / "config"
-        config.mkdir()
-        settings = {"listen": "127.0.0.1:0", "journal": {"directory": str(tmp_path / "journal")}}
-        (config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": settings}))
-        (config / "llm.yaml").write_text(yaml.safe_dump(document(endpoint.url, queue)))
+        config = configure(tmp_path, document(endpoint.url, queue))
         async with daemon(str(config), journal=tmp_path / "journal", env=KEYS) as d:
-            await cloud.send(queue, FIRST_WAVE * PER_REPLICA)
+            await cloud.send(queue, FIRST_WAVE * MESSAGES_PER_REPLICA)
             await until(lambda: ready(d, "a", "b", "copies") >= FIRST_WAVE, PATIENCE_S, d)
             assert native.suspended, "Application Auto Scaling is suspended before the first write"
-            await cloud.send(queue, (SECOND_WAVE - FIRST_WAVE) * PER_REPLICA)
+            await cloud.send(queue, (SECOND_WAVE - FIRST_WAVE) * MESSAGES_PER_REPLICA)
             await until(lambda: ready(d, "a", "b", "copies") >= SECOND_WAVE, PATIENCE_S, d)
             assert copies.current >= SECOND_WAVE - sum(CAPACITY.values())
             await load_falls(cloud, queue, d, copies)
@@ -100,9 +91,4 @@ def check_story(ticks: list[Tick], chat: Endpoint) -> None:
     waiting = {o.reason for t in ticks for o in t.outcomes if o.result is Result.CONFLICT}
     assert any("one change at a time" in reason or "waits for its turn" in reason for reason in waiting)
     assert chat.collisions == 0, "a write was sent while the endpoint was being updated"
-    changes = [(t.decision.at, o.after - o.before, o.result) for t in ticks for o in t.outcomes if o.pool == "copies"]
-    grown = [at for at, change, result in changes if change > 0 and result is Result.ACCEPTED]
-    removed = [at for at, change, _ in changes if change < 0]
-    assert removed[0] >= grown[0] + MIN_BILLED_S, "a copy was removed within its minimum billed time"
-    assert removed[-1] >= grown[-1] + MIN_BILLED_S, "the newest copies were removed within their minimum billed time"
-    assert any(step.rule == RuleId.MIN_BILLED for t in ticks for step in t.decision.steps)
+    check_min_billed(ticks, "copies", MIN_BILLED_S)

@@ -93,6 +93,11 @@ class Azure:
             **more,
         )
 
+    def document(self) -> dict[str, Any]:
+        """Return the account as a configuration has it."""
+        account = self.account()
+        return {key: value for key in AzureAccount.__dataclass_fields__ if (value := getattr(account, key)) is not None}
+
     def begin(self, request: web.Request, action: str) -> dict[str, str]:
         """Return the headers with the URL of a new operation."""
         name = f"op-{len(self.operations)}"

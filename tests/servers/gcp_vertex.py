@@ -81,13 +81,15 @@ class _Operation:
     endpoint: str
     began_at: float
     ends_at: float
+    updated_at: float
+    """Time of the last change; of an ended operation, its end."""
     model: Deployed | None = None
     fields: dict[str, int] = field(default_factory=dict)
     error: dict[str, Any] | None = None
     done: bool = False
 
     def about(self) -> dict[str, Any]:
-        times = {"createTime": stamp(self.began_at), "updateTime": stamp(self.began_at)}
+        times = {"createTime": stamp(self.began_at), "updateTime": stamp(self.updated_at)}
         body: dict[str, Any] = {"name": self.name, "metadata": {"@type": METADATA, "genericMetadata": times}}
         if self.done:
             body["done"] = True
@@ -201,11 +203,11 @@ class Vertex:
         self, endpoint: str, takes_s: float, model: Deployed | None = None, fields: dict[str, int] | None = None
     ) -> _Operation:
         name, now = f"{endpoint}/operations/{next(self._numbers)}", self.now()
-        self.operations.append(_Operation(name, endpoint, now, now + takes_s, model, fields or {}, self.fails))
+        self.operations.append(_Operation(name, endpoint, now, now + takes_s, now, model, fields or {}, self.fails))
         return self.operations[-1]
 
     def _end(self, operation: _Operation) -> None:
-        operation.done = True
+        operation.done, operation.updated_at = True, operation.ends_at
         model, fields = operation.model, operation.fields
         if model is None or operation.error is not None:
             return

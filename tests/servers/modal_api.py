@@ -1,8 +1,8 @@
-"""Modal's control plane as far as autoscaler settings go: gRPC on loopback with the messages of Modal's own SDK.
+"""Modal's control plane as far as autoscaler settings and statistics go: gRPC on loopback, with the SDK's messages.
 
 It is strict: an absent field leaves a setting as it is, a write with a known idempotency key is applied once, a
-deployment resets every setting, a maximum of 0 is none, and unknown methods are unimplemented. It proves the contract
-as understood, not Modal.
+deployment resets every setting, a maximum of 0 is none, statistics have a range of at most seven days up to now, and
+unknown methods are unimplemented. It proves the contract as understood, not Modal.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from modal._utils.grpc_utils import custom_detail_codec
 from modal_proto import api_pb2
 
 FIELDS: Final = ("min_containers", "max_containers", "buffer_containers", "scaledown_window")
+MAX_RANGE_S: Final = 7 * 86_400.0
+"""Maximum time range of statistics. Seconds."""
 TOKEN: Final = ("ak-test", "as-test")
 
 
@@ -35,6 +37,12 @@ class DeployedFunction:
     settings: dict[str, int] = field(default_factory=dict)
     running: int = 0
     backlog: int = 0
+    inputs: int = 0
+    """Inputs that run."""
+    stats: api_pb2.ServerGetTimeRangeStatsResponse = field(default_factory=api_pb2.ServerGetTimeRangeStatsResponse)
+    """Statistics of a server, whatever the range."""
+    ranges_s: list[float] = field(default_factory=list)
+    """Lengths of the ranges that were read. Seconds."""
 
     def deploy(self) -> None:
         """Deploy the app again, which resets every setting."""
@@ -75,6 +83,7 @@ class Modal:
             ("FunctionGetCurrentStats", self._stats),
             ("FunctionGetSchedulingParams", self._params),
             ("FunctionUpdateSchedulingParams", self._update),
+            ("ServerGetTimeRangeStats", self._server_stats),
         )
         return {f"/modal.client.ModalClient/{name}": self._handler(name, answer) for name, answer in answers}
 
@@ -121,7 +130,17 @@ class Modal:
 
     async def _stats(self, request: Any, _: Any) -> Any:
         function = self._function(request)
-        return api_pb2.FunctionStats(backlog=function.backlog, num_total_tasks=function.running)
+        return api_pb2.FunctionStats(
+            backlog=function.backlog, num_total_tasks=function.running, num_running_inputs=function.inputs
+        )
+
+    async def _server_stats(self, request: Any, _: Any) -> Any:
+        server = self._function(request)
+        since_s, until_s = (time.ToMicroseconds() / 1e6 for time in (request.since, request.until))
+        if not 0 < until_s - since_s <= MAX_RANGE_S:
+            raise GRPCError(Status.INVALID_ARGUMENT, "the time range must be positive and at most 7 days")
+        server.ranges_s.append(until_s - since_s)
+        return server.stats
 
     async def _params(self, request: Any, _: Any) -> Any:
         settings = api_pb2.AutoscalerSettings(**self._function(request).settings)

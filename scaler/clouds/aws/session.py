@@ -6,7 +6,6 @@ The SDK's own chain provides credentials: environment, profile, IRSA (web identi
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -30,11 +29,11 @@ from botocore.exceptions import (
     ProfileNotFound,
     TokenRetrievalError,
 )
-from botocore.loaders import Loader, create_loader
 from botocore.parsers import ResponseParserError
 
 from scaler.clouds.api_budget import Api
 from scaler.clouds.api_channel import Channel
+from scaler.clouds.aws import service_models
 from scaler.clouds.aws.account import AwsAccount
 from scaler.clouds.aws.errors import port_error
 from scaler.clouds.aws.http import BoundedSession, check_encodable
@@ -135,7 +134,7 @@ async def _session(account: AwsAccount, deadline_s: float) -> AsyncIterator[AioS
     Its region and limits also apply to the calls that renew them.
     """
     session = AioSession(profile=account.profile)
-    session.register_component("data_loader", _loader())
+    session.register_component("data_loader", service_models.loader())
     if region := account.region or os.environ.get("AWS_REGION"):  # the SDK reads AWS_DEFAULT_REGION only
         session.set_config_variable("region", region)
     config = AioConfig(
@@ -150,15 +149,6 @@ async def _session(account: AwsAccount, deadline_s: float) -> AsyncIterator[AioS
     if await session.get_credentials() is None:
         raise Misconfigured(NO_CREDENTIALS)
     yield session
-
-
-@functools.cache
-def _loader() -> Loader:
-    """Return the loader of the services' models, read once for all accounts.
-
-    EC2's model alone has tens of megabytes.
-    """
-    return create_loader(os.environ.get("AWS_DATA_PATH"))
 
 
 class AwsService:

@@ -1,12 +1,9 @@
-"""Vertex AI's API: the deployed models of an endpoint, and its long-running operations.
-
-An endpoint runs one operation at a time, which takes minutes: it is the lock of all its deployed models.
-"""
+"""Vertex AI's API: the deployed models of an endpoint, and their writes."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,7 +11,8 @@ from typing import Any, Final
 from scaler.clouds.gcp import session
 from scaler.clouds.gcp.operations import OperationFollower
 from scaler.clouds.gcp.project import GcpProject
-from scaler.clouds.response_validation import list_of, machine_count, one_line, validated
+from scaler.clouds.gcp.vertex_operations import EndpointOperations
+from scaler.clouds.response_validation import list_of, machine_count, one_line
 from scaler.clouds.rest import Body
 from scaler.clouds.singleflight import Singleflight
 from scaler.clouds.timestamps import seconds_of
@@ -22,11 +20,6 @@ from scaler.ports import Conflict, Context, Misconfigured, Unavailable
 
 READ: Final = "aiplatform.endpoints.get"
 WRITE: Final = "aiplatform.endpoints.deploy"
-FOLLOW: Final = "aiplatform.operations.list"
-PAGES: Final = 10
-"""Maximum pages of an endpoint's operations."""
-SKEW_S: Final = 60.0
-"""Maximum difference between our clock and Google's by which an operation counts as begun after a write. Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +38,8 @@ class DeployedModel:
     accelerator: str
     may_be_zero: bool
     """Whether it has a scaleToZeroSpec."""
+    is_alone: bool
+    """Whether its endpoint has no other deployed model."""
 
     @property
     def is_autoscaled(self) -> bool:
@@ -66,33 +61,39 @@ class Endpoint:
         self._path = path
         self._flights = Singleflight()
         self._followers: dict[str, OperationFollower] = {}
-        self._known_operations: set[str] = set()
+        self.operations = EndpointOperations(reads, context.clock, path)
         self.lock = asyncio.Lock()
 
     async def aclose(self) -> None:
         await self._flights.aclose()
+        await self.operations.aclose()
 
     def follower(self, model: str) -> OperationFollower:
         """Return the follower of the operations on one deployed model."""
         if model not in self._followers:
-            self._followers[model] = OperationFollower(self._clock, self._operation)
+            self._followers[model] = OperationFollower(self._clock, self.operations.find)
         return self._followers[model]
 
-    def check_free(self) -> None:
-        """Raise `Conflict` while an operation of this process is in progress on the endpoint."""
+    async def check_free(self) -> Collection[str]:
+        """Return the names of the endpoint's operations, all of which ended.
+
+        Raises `Conflict` while one is in progress, of any client, and other port errors.
+        """
         for model, follower in self._followers.items():
             if follower.requested is not None:
                 to = f"the resize of deployed model {model} to {follower.requested} replicas"
                 raise Conflict(f"endpoint {self.name}: {to} is still in progress; an endpoint runs one operation")
+        return await self.operations.check_free()
 
     @property
     def name(self) -> str:
         return self._path.rpartition("/")[2]
 
     async def poll(self) -> None:
-        """Read the operations in progress, of all deployed models. Raises port errors."""
+        """Read the operations in progress, of all deployed models and processes. Raises port errors."""
         for follower in self._followers.values():
             await follower.poll()
+        await self.operations.poll()
 
     async def model(self, model: str, *, preview: bool, urgent: bool = False) -> DeployedModel:
         """Return one deployed model. Raises port errors; `Misconfigured` where it cannot be resized.
@@ -106,7 +107,7 @@ class Endpoint:
         )
         for item in models:
             if item.get("id") == model:
-                return _deployed_model(self.name, item, at, preview=preview)
+                return _deployed_model(self.name, item, at, preview=preview, is_alone=len(models) == 1)
         listed = ", ".join(sorted(str(item.get("id")) for item in models)) or "none"
         raise Misconfigured(f"GCP {READ} of {self.name}: there is no deployed model {model}; the endpoint has {listed}")
 
@@ -125,54 +126,15 @@ class Endpoint:
         name = operation.get("name")
         if not isinstance(name, str) or "/operations/" not in name:
             raise Unavailable(f"GCP {WRITE} of {self.name}: malformed response: {one_line(repr(name))} is no operation")
-        self._known_operations.add(name)
+        self.operations.begin(name)
         return operation
-
-    async def begun_since(self, sent_at: float) -> Body | None:
-        """Return the newest operation that began since; None without one.
-
-        Operations that are known from their write do not count. Raises port errors.
-        """
-        names = {str(o.get("name")): o for o in await self._operations() if _began_at(o) >= sent_at - SKEW_S}
-        unknown = [o for name, o in names.items() if name not in self._known_operations]
-        self._known_operations = set(names)
-        return max(unknown, key=_began_at, default=None)
-
-    async def _operation(self, name: str) -> Body:
-        for operation in await self._operations():
-            if operation.get("name") == name:
-                return operation
-        raise Misconfigured(f"GCP {FOLLOW} of {self.name}: operation {name} not found")
-
-    async def _operations(self) -> list[Body]:
-        return await self._flights.share("operations", self._list_operations)
-
-    @validated("GCP")
-    async def _list_operations(self) -> list[Body]:
-        operations: list[Body] = []
-        query = {"pageSize": "100"}
-        for _ in range(PAGES):
-            body = await self._reads.call(FOLLOW, f"/v1/{self._path}/operations", self.name, query=query)
-            operations += list_of(
-                f"GCP {FOLLOW} of {self.name}", {"operations": body.get("operations", [])}, "operations"
-            )
-            if not body.get("nextPageToken"):
-                break
-            query = {**query, "pageToken": str(body["nextPageToken"])}
-        return operations
 
 
 def _version(preview: bool) -> str:
     return "v1beta1" if preview else "v1"
 
 
-def _began_at(operation: Mapping[str, Any]) -> float:
-    metadata = operation.get("metadata")
-    generic = metadata.get("genericMetadata") if isinstance(metadata, Mapping) else None
-    return seconds_of(generic.get("createTime") if isinstance(generic, Mapping) else None, float("-inf"))
-
-
-def _deployed_model(endpoint: str, body: Body, at: float, *, preview: bool) -> DeployedModel:
+def _deployed_model(endpoint: str, body: Body, at: float, *, preview: bool, is_alone: bool) -> DeployedModel:
     about = f"GCP {READ} of {endpoint}: deployed model {body['id']}"
     resources = body.get("dedicatedResources")
     if not isinstance(resources, Mapping):
@@ -191,6 +153,7 @@ def _deployed_model(endpoint: str, body: Body, at: float, *, preview: bool) -> D
         spot=resources.get("spot") is True,
         accelerator=str(machine.get("acceleratorType") or machine.get("machineType") or ""),
         may_be_zero="scaleToZeroSpec" in resources,
+        is_alone=is_alone,
     )
 
 

@@ -11,9 +11,11 @@ from typing import Any
 
 from policies.model import PoolName, PoolStatus, WorkloadName
 from scaler.adapters import open_pool
+from scaler.config.kinds.azure_managed_pools import AzureMlDeployment, AzureOpenAiPtu
 from scaler.config.kinds.azure_pools import AksAgentPool, Vmss, VmssStandbyPool
-from scaler.ports import Clock
+from scaler.ports import Clock, PortError
 from scaler.shared_resources import AdapterContext, Resources
+from tests.contracts.actuator import attempt
 from tests.factories import DEADLINE_S
 from tests.servers.azure import Azure, Events, azure, scheduled_events
 from tests.servers.azure_compute import NODES, ScaleSet
@@ -48,6 +50,27 @@ class AzureEnvironment:
         return await open_pool(
             VmssStandbyPool(resource_group="llm", name="warm", account=account), self.context, LLM, GPUS
         )
+
+    async def ml_deployment(self, deployment: str = "h100", **more: Any) -> Any:
+        place: dict[str, Any] = {
+            "resource_group": "llm",
+            "workspace": "llm",
+            "endpoint": "chat",
+            "account": self.cloud.account(),
+        }
+        return await open_pool(
+            AzureMlDeployment(deployment=deployment, **place, **more), self.context, LLM, PoolName(deployment)
+        )
+
+    async def ptu(self, deployment: str = "chat", **more: Any) -> Any:
+        place: dict[str, Any] = {"resource_group": "llm", "resource": "llm", "account": self.cloud.account()}
+        return await open_pool(
+            AzureOpenAiPtu(deployment=deployment, **place, **more), self.context, LLM, PoolName(deployment)
+        )
+
+    async def resize(self, pool: Any, replicas: int) -> PortError | None:
+        """Resize as one tick does: read, then write. Return the error."""
+        return await attempt(pool, replicas, await self.read_status(pool))
 
     async def read_status(self, pool: Any) -> PoolStatus:
         """Return a pool's status in a new tick."""

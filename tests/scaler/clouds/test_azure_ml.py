@@ -9,10 +9,7 @@ from typing import Any
 
 import pytest
 
-from policies.model import PoolName, WorkloadName
-from scaler.adapters import open_pool
 from scaler.clouds.azure.online_deployments import READ_S
-from scaler.config.kinds.azure_managed_pools import AzureMlDeployment
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
 from tests.factories import DEADLINE_S
@@ -42,27 +39,6 @@ def h100(env: AzureEnvironment, metrics: Monitor) -> Deployment:
     return Deployment(env.cloud, "h100", capacity=2).register(metrics)
 
 
-async def opened(env: AzureEnvironment, deployment: str = "h100", **more: Any) -> Any:
-    spec = AzureMlDeployment(
-        resource_group="llm",
-        workspace="llm",
-        endpoint="chat",
-        deployment=deployment,
-        account=env.cloud.account(),
-        **more,
-    )
-    return await open_pool(spec, env.context, WorkloadName("llm"), PoolName(deployment))
-
-
-async def resize(env: AzureEnvironment, pool: Any, replicas: int) -> PortError | None:
-    """Resize as one tick does: read, then write. Return the error."""
-    try:
-        await pool.resize(replicas, await env.read_status(pool))
-    except PortError as e:
-        return e
-    return None
-
-
 # --- the lock
 
 
@@ -70,12 +46,12 @@ async def test_deployment_that_is_scaling_waits_and_holds_up_no_other(
     env: AzureEnvironment, h100: Deployment, metrics: Monitor
 ) -> None:
     h200 = Deployment(env.cloud, "h200", capacity=1).register(metrics)
-    first, second = await opened(env), await opened(env, "h200")
-    assert await resize(env, first, 4) is None
-    busy = await resize(env, first, 5)
+    first, second = await env.ml_deployment(), await env.ml_deployment("h200")
+    assert await env.resize(first, 4) is None
+    busy = await env.resize(first, 5)
     assert isinstance(busy, Conflict)
     assert "Azure ML deployment chat/h100: its last change is still in progress" in str(busy)
-    assert await resize(env, second, 2) is None
+    assert await env.resize(second, 2) is None
     assert (h100.collisions, h200.collisions) == (0, 0), "no write was sent in vain"
 
 
@@ -83,20 +59,20 @@ async def test_endpoint_that_is_updated_blocks_its_deployments_in_turn(
     env: AzureEnvironment, h100: Deployment, metrics: Monitor
 ) -> None:
     h200 = Deployment(env.cloud, "h200", capacity=1).register(metrics)
-    first, second = await opened(env), await opened(env, "h200")
+    first, second = await env.ml_deployment(), await env.ml_deployment("h200")
     h100.endpoint_state = h200.endpoint_state = "Updating"
-    assert "its endpoint chat is Updating" in str(await resize(env, first, 4))
+    assert "its endpoint chat is Updating" in str(await env.resize(first, 4))
     h100.endpoint_state = h200.endpoint_state = "Succeeded"
-    assert str(await resize(env, second, 2)) == "Azure ML endpoint chat: waits for its turn, behind llm/h100"
-    assert await resize(env, first, 4) is None
-    assert await resize(env, second, 2) is None
+    assert str(await env.resize(second, 2)) == "Azure ML endpoint chat: waits for its turn, behind llm/h100"
+    assert await env.resize(first, 4) is None
+    assert await env.resize(second, 2) is None
     assert (h100.writes, h100.collisions, h200.writes) == (1, 0, 1)
 
 
 async def test_lock_that_azure_takes_between_read_and_write_is_a_conflict(
     env: AzureEnvironment, h100: Deployment
 ) -> None:
-    pool = await opened(env)
+    pool = await env.ml_deployment()
     observed = await env.read_status(pool)
     env.cloud.mangle = _settled
     h100.state = "Updating"
@@ -120,7 +96,7 @@ async def test_late_lack_of_capacity_is_a_shortfall_until_the_size_changes(
     env: AzureEnvironment, h100: Deployment, keeps_size: bool
 ) -> None:
     h100.keeps_size = keeps_size
-    pool = await opened(env)
+    pool = await env.ml_deployment()
     await pool.resize(5, await env.read_status(pool))
     h100.end(REGION_CAPACITY)
     status = await env.read_status(pool)
@@ -130,13 +106,13 @@ async def test_late_lack_of_capacity_is_a_shortfall_until_the_size_changes(
     assert (status.ready, status.pending) == (2, 0)
     assert (status.desired, status.failed) == ((5, 3) if keeps_size else (2, 0))
     assert (await env.read_status(pool)).shortfall == status.shortfall, "a repeated report is one shortfall"
-    assert await resize(env, pool, 3) is None
+    assert await env.resize(pool, 3) is None
     h100.end()
     assert (await env.read_status(pool)).shortfall is None
 
 
 async def test_late_quota_failure_lasts(env: AzureEnvironment, h100: Deployment) -> None:
-    pool = await opened(env)
+    pool = await env.ml_deployment()
     await pool.resize(5, await env.read_status(pool))
     h100.end(OUT_OF_QUOTA)
     shortfall = (await env.read_status(pool)).shortfall
@@ -149,19 +125,19 @@ async def test_late_loss_of_the_lock_is_raised_once_and_repeated(
     env: AzureEnvironment, h100: Deployment, keeps_size: bool
 ) -> None:
     h100.keeps_size = keeps_size
-    pool = await opened(env)
+    pool = await env.ml_deployment()
     await pool.resize(5, await env.read_status(pool))
     h100.end(CANCELED, "Canceled")
     assert (await env.read_status(pool)).shortfall is None, "a lost lock is no lack of capacity"
-    failed = await resize(env, pool, 6)
+    failed = await env.resize(pool, 6)
     assert isinstance(failed, Conflict)
     assert "operation with higher priority" in str(failed)
-    assert await resize(env, pool, 6) is None
+    assert await env.resize(pool, 6) is None
     assert h100.writes == 2
 
 
 async def test_silent_return_to_the_old_size_is_told(env: AzureEnvironment, h100: Deployment) -> None:
-    pool = await opened(env)
+    pool = await env.ml_deployment()
     await pool.resize(5, await env.read_status(pool))
     await env.read_status(pool)
     h100.end()
@@ -172,7 +148,7 @@ async def test_silent_return_to_the_old_size_is_told(env: AzureEnvironment, h100
 
 
 async def test_failure_after_a_lost_response_is_found_in_the_resource(env: AzureEnvironment, h100: Deployment) -> None:
-    pool = await opened(env)
+    pool = await env.ml_deployment()
     observed = await env.read_status(pool)
     env.cloud.losing = True
     with pytest.raises(Unavailable):
@@ -187,9 +163,9 @@ async def test_failure_after_a_lost_response_is_found_in_the_resource(env: Azure
 
 
 async def test_failure_of_a_change_from_before_the_restart_is_heard(env: AzureEnvironment, h100: Deployment) -> None:
-    before = await opened(env)
+    before = await env.ml_deployment()
     await before.resize(5, await env.read_status(before))
-    after = await opened(env)
+    after = await env.ml_deployment()
     await env.read_status(after)
     h100.end(REGION_CAPACITY)
     shortfall = (await env.read_status(after)).shortfall
@@ -198,7 +174,7 @@ async def test_failure_of_a_change_from_before_the_restart_is_heard(env: AzureEn
 
 
 async def test_write_that_was_not_applied_is_forgotten(env: AzureEnvironment, h100: Deployment) -> None:
-    pool = await opened(env)
+    pool = await env.ml_deployment()
     observed = await env.read_status(pool)
     env.cloud.garbled = True
     with pytest.raises(Unavailable):
@@ -207,7 +183,7 @@ async def test_write_that_was_not_applied_is_forgotten(env: AzureEnvironment, h1
     env.clock.ahead_s += SHOWN_S
     status = await env.read_status(pool)
     assert (status.desired, status.shortfall) == (2, None)
-    assert await resize(env, pool, 5) is None
+    assert await env.resize(pool, 5) is None
     assert h100.writes == 1
 
 
@@ -223,19 +199,19 @@ async def test_refused_sizes(
 ) -> None:
     """The reserve of 20 % makes a quota of 4 too small for 4."""
     vars(h100).update(limits)
-    assert type(await resize(env, await opened(env), replicas)) is error
+    assert type(await env.resize(await env.ml_deployment(), replicas)) is error
     assert (h100.capacity, h100.writes) == (2, 0)
 
 
 async def test_other_scale_settings_are_refused(env: AzureEnvironment, h100: Deployment) -> None:
     h100.scale_type = "TargetUtilization"
-    refused = await resize(env, await opened(env), 3)
+    refused = await env.resize(await env.ml_deployment(), 3)
     assert isinstance(refused, Misconfigured)
     assert "scaleSettings of type TargetUtilization" in str(refused)
 
 
 async def test_another_writer_is_reported(env: AzureEnvironment, h100: Deployment) -> None:
-    pool = await opened(env)
+    pool = await env.ml_deployment()
     observed = await env.read_status(pool)
     h100.capacity = 7
     with pytest.raises(Conflict, match="changed from 2 to 7: another writer set it"):
@@ -249,8 +225,8 @@ async def test_another_writer_is_reported(env: AzureEnvironment, h100: Deploymen
 async def test_unknown_states_are_named_and_are_not_zero(env: AzureEnvironment, h100: Deployment) -> None:
     h100.states = ("Provisioned", "Starting")
     with pytest.raises(Unavailable, match=r"the states are Provisioned\. Add those that serve to ready_states"):
-        await env.read_status(await opened(env))
-    pool = await opened(env, ready_states=("provisioned",))
+        await env.read_status(await env.ml_deployment())
+    pool = await env.ml_deployment(ready_states=("provisioned",))
     env.clock.ahead_s += READ_S
     assert (await env.read_status(pool)).ready == 2
 
@@ -258,7 +234,7 @@ async def test_unknown_states_are_named_and_are_not_zero(env: AzureEnvironment, 
 async def test_missing_metric_is_unknown_and_after_growth_a_lower_bound(
     env: AzureEnvironment, h100: Deployment, metrics: Monitor
 ) -> None:
-    pool = await opened(env)
+    pool = await env.ml_deployment()
     metrics.empty = True
     with pytest.raises(Unavailable, match="the ready instances are unknown: Azure Monitor has no sample"):
         await env.read_status(pool)
@@ -273,7 +249,7 @@ async def test_missing_metric_is_unknown_and_after_growth_a_lower_bound(
 
 
 async def test_instances_without_a_sample_make_the_count_a_lower_bound(env: AzureEnvironment, h100: Deployment) -> None:
-    pool = await opened(env)
+    pool = await env.ml_deployment()
     h100.ready = 1
     fresh = await pool.status()
     assert (fresh.value.ready, fresh.missing) == (1, "Azure Monitor has samples of 1 of 2 instances")
@@ -288,9 +264,9 @@ async def test_instances_without_a_sample_make_the_count_a_lower_bound(env: Azur
 
 async def test_enabled_setting_is_refused(env: AzureEnvironment, h100: Deployment) -> None:
     setting = Setting(env.cloud, h100.path.upper()).register()
-    pool = await opened(env)
+    pool = await env.ml_deployment()
     assert "Azure autoscale setting by-rate resizes it" in str((await env.read_status(pool)).other_writer)
-    assert isinstance(await resize(env, pool, 4), Misconfigured)
+    assert isinstance(await env.resize(pool, 4), Misconfigured)
     assert [text.partition(";")[0] for text in await pool.scale_out_refusals()] == [
         "Azure ML deployment chat/h100: Azure autoscale setting by-rate resizes it"
     ]
@@ -301,10 +277,10 @@ async def test_setting_is_taken_over_before_the_first_write_and_given_back(
     env: AzureEnvironment, h100: Deployment
 ) -> None:
     setting = Setting(env.cloud, h100.path).register()
-    pool = await opened(env, native="take_over")
+    pool = await env.ml_deployment(native="take_over")
     assert (await env.read_status(pool)).other_writer is None
     assert setting.enabled, "a read changes nothing"
-    assert await resize(env, pool, 4) is None
+    assert await env.resize(pool, 4) is None
     assert not setting.enabled
     h100.end()
     await env.resources.__aexit__(None, None, None)
@@ -315,8 +291,8 @@ async def test_setting_is_given_back_once_no_pool_uses_it(env: AzureEnvironment,
     setting, clock = Setting(env.cloud, h100.path).register(), HeldClock()
     async with Resources() as resources:
         env.context = AdapterContext(resources, clock, DEADLINE_S)
-        pool = await opened(env, native="take_over")
-        assert await resize(env, pool, 3) is None
+        pool = await env.ml_deployment(native="take_over")
+        assert await env.resize(pool, 3) is None
         for _ in range(2):
             await env.read_status(pool)
             clock.due.set()
@@ -330,13 +306,13 @@ async def test_setting_is_given_back_once_no_pool_uses_it(env: AzureEnvironment,
 
 async def test_floor_sets_the_minimum_within_the_maximum(env: AzureEnvironment, h100: Deployment) -> None:
     setting = Setting(env.cloud, h100.path, bounds=(1, 6, 2)).register()
-    pool = await opened(env, native="floor", max_replicas=8)
-    assert await resize(env, pool, 4) is None
+    pool = await env.ml_deployment(native="floor", max_replicas=8)
+    assert await env.resize(pool, 4) is None
     assert (setting.enabled, setting.bounds, h100.writes) == (True, (4, 6, 4), 0)
     assert (await env.read_status(pool)).desired == 4
-    beyond = await resize(env, pool, 7)
+    beyond = await env.resize(pool, 7)
     assert isinstance(beyond, Misconfigured)
     assert "the maximum 6 of autoscale setting by-rate does not allow 7 replicas" in str(beyond)
     assert len(await pool.scale_out_refusals()) == 1
     setting.enabled = False
-    assert isinstance(await resize(env, pool, 5), Misconfigured)
+    assert isinstance(await env.resize(pool, 5), Misconfigured)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,17 @@ import pytest
 
 from policies.model import PoolName, WorkloadName
 from scaler.adapters import open_pool
+from scaler.clouds.gcp.operations import GIVE_UP_S
 from scaler.clouds.gcp.session import APIS
 from scaler.config.kinds.gcp_managed_pools import VertexEndpoint
 from scaler.ports import Actuator, Conflict, Misconfigured, OutOfCapacity, OutOfQuota, Throttled, Unavailable
+from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import attempt
+from tests.factories import DEADLINE_S
 from tests.scaler.clouds.gcp_place import ENDPOINT, GcpEnvironment, gcp_environment, read_status
 from tests.servers.gcp import PROJECT
 from tests.servers.gcp_vertex import PER_MINUTE, STOCKOUT, Deployed
+from tests.servers.spoiling import hasty
 from tests.servers.tcp_fault import ProxyFault
 
 MINUTES_S = 300.0
@@ -32,6 +37,13 @@ async def env(tmp_path: Path) -> AsyncIterator[GcpEnvironment]:
 def spec(env: GcpEnvironment, model: str = "7", endpoint: str = "123", **more: Any) -> VertexEndpoint:
     place: dict[str, Any] = {"location": "us-central1", "endpoint": endpoint, "deployed_model": model}
     return VertexEndpoint(project=env.cloud.project(), **place, **more)
+
+
+async def daemon(env: GcpEnvironment, stack: AsyncExitStack) -> GcpEnvironment:
+    """Return the same project for another daemon, which `stack` closes."""
+    resources = await stack.enter_async_context(Resources())
+    hasty(resources)
+    return GcpEnvironment(env.cloud, AdapterContext(resources, env.clock, DEADLINE_S), env.clock)
 
 
 async def opened(env: GcpEnvironment, replicas: int = 2, **more: Any) -> tuple[Deployed, Actuator]:
@@ -72,12 +84,28 @@ async def test_operation_of_another_client_is_a_conflict(env: GcpEnvironment) ->
     model, pool = await opened(env)
     observed = await read_status(pool)
     env.cloud.vertex.begin(ENDPOINT)
-    with pytest.raises(Conflict, match="other operations running on the Endpoint"):
+    with pytest.raises(Conflict, match="operation 1, which this process did not begin, is still in progress"):
         await pool.resize(5, observed)
+    assert env.cloud.requests.count("aiplatform.endpoints.deploy") == 0
     env.cloud.vertex.finish()
     await pool.resize(5, await read_status(pool))
     env.cloud.vertex.finish()
     assert model.minimum == 5
+
+
+async def test_operation_that_another_client_begins_just_before_the_write_is_a_conflict(env: GcpEnvironment) -> None:
+    _, pool = await opened(env)
+    observed = await read_status(pool)
+
+    def begin_after_the_list(name: str, body: Any) -> Any:
+        if name.endswith("/operations"):
+            env.cloud.vertex.begin(ENDPOINT)
+        return body
+
+    env.cloud.mangle = begin_after_the_list
+    with pytest.raises(Conflict, match="other operations running on the Endpoint"):
+        await pool.resize(5, observed)
+    assert env.cloud.vertex.writes == 0
 
 
 async def test_operation_that_fails_late_for_stock_is_a_shortfall_until_its_retry_time(env: GcpEnvironment) -> None:
@@ -230,6 +258,94 @@ async def test_missing_status_is_unknown_and_not_zero(env: GcpEnvironment) -> No
     assert (await read_status(pool)).ready == 0
 
 
+class TestRestart:
+    """A daemon that starts while an operation runs: its own from before, or another client's."""
+
+    @pytest.fixture(autouse=True)
+    async def _stack(self) -> AsyncIterator[None]:
+        async with AsyncExitStack() as self.stack:
+            yield
+
+    async def begun(self, env: GcpEnvironment, *, models: int = 1) -> tuple[Deployed, GcpEnvironment]:
+        """Return a model whose resize from 2 to 5 replicas a closed daemon began, and a new daemon's environment."""
+        model = env.cloud.vertex.add(ENDPOINT, "7", 2)
+        for name in range(8, 7 + models):
+            env.cloud.vertex.add(ENDPOINT, str(name), 2)
+        async with AsyncExitStack() as earlier:
+            pool = await (await daemon(env, earlier)).pool(spec(env))
+            await pool.resize(5, await read_status(pool))
+        return model, await daemon(env, self.stack)
+
+    async def test_operation_is_the_lock_and_its_success_is_no_other_writer(self, env: GcpEnvironment) -> None:
+        model, restarted = await self.begun(env)
+        pool = await restarted.pool(spec(env))
+        status = await read_status(pool)
+        assert (status.desired, status.ready, status.other_writer) == (2, 2, None)
+        with pytest.raises(Conflict, match="operation 1, which this process did not begin, is still in progress"):
+            await pool.resize(5, status)
+        env.clock.ahead_s += MINUTES_S
+        status = await read_status(pool)
+        assert (status.desired, status.pending, model.minimum, status.other_writer) == (5, 3, 5, None)
+        await pool.resize(6, status)
+        assert env.cloud.vertex.writes == 2
+        env.clock.ahead_s += MINUTES_S
+        await read_status(pool)
+        model.minimum = model.maximum = 9
+        assert "another writer" in str((await read_status(pool)).other_writer)
+
+    @pytest.mark.parametrize("is_running", [True, False], ids=["in progress", "ended"])
+    async def test_late_failure_is_the_next_scale_outs_error_and_is_not_written_again(
+        self, env: GcpEnvironment, is_running: bool
+    ) -> None:
+        model, restarted = await self.begun(env)
+        model.stock = 0
+        pool = await restarted.pool(spec(env, accelerator="h100"))
+        if is_running:
+            await read_status(pool)
+        env.clock.ahead_s += MINUTES_S
+        status = await read_status(pool)
+        assert (status.desired, status.ready, status.other_writer) == (2, 2, None)
+        with pytest.raises(OutOfCapacity, match=rf"by another process: {STOCKOUT} \(h100, us-central1, on_demand\)"):
+            await pool.resize(5, status)
+        assert env.cloud.vertex.writes == 1
+        assert await attempt(pool, 5, status) is None, "the failure is raised once"
+        assert env.cloud.vertex.writes == 2
+
+    async def test_late_failure_is_not_attributed_where_another_model_may_have_it(self, env: GcpEnvironment) -> None:
+        model, restarted = await self.begun(env, models=2)
+        model.stock = 0
+        pool = await restarted.pool(spec(env, "8"))
+        await read_status(pool)
+        env.clock.ahead_s += MINUTES_S
+        await pool.resize(3, await read_status(pool))
+        assert env.cloud.vertex.writes == 2
+
+    async def test_old_failure_and_stuck_operation_do_not_count(self, env: GcpEnvironment) -> None:
+        model, restarted = await self.begun(env)
+        model.stock = 0
+        env.clock.ahead_s += MINUTES_S
+        env.cloud.vertex.advance()
+        env.cloud.vertex.begin(ENDPOINT)
+        env.clock.ahead_s += GIVE_UP_S
+        pool = await restarted.pool(spec(env))
+        status = await read_status(pool)
+        assert isinstance(await attempt(pool, 5, status), Conflict), "Vertex AI refuses, not the pool"
+        assert env.cloud.requests.count("aiplatform.endpoints.deploy") == 2
+
+    async def test_missing_time_of_an_operation_does_not_free_the_endpoint(self, env: GcpEnvironment) -> None:
+        _, restarted = await self.begun(env)
+
+        def without_times(name: str, body: Any) -> Any:
+            for operation in body.get("operations", ()):
+                del operation["metadata"]
+            return body
+
+        env.cloud.mangle = without_times
+        pool = await restarted.pool(spec(env))
+        assert isinstance(await attempt(pool, 5, await read_status(pool)), Conflict)
+        assert env.cloud.requests.count("aiplatform.endpoints.deploy") == 1
+
+
 class TestAutoscaler:
     async def model(self, env: GcpEnvironment, native: Any, **more: Any) -> tuple[Deployed, Any]:
         """Return a model with 3 replicas of 1 to 4, and its pool."""
@@ -324,7 +440,9 @@ async def test_contradiction_is_misconfigured(
 async def test_model_on_shared_resources_is_misconfigured(env: GcpEnvironment) -> None:
     _, pool = await opened(env)
 
-    def share(_: str, body: Any) -> Any:
+    def share(name: str, body: Any) -> Any:
+        if name.endswith("/operations"):
+            return body
         del body["deployedModels"][0]["dedicatedResources"]
         return body
 

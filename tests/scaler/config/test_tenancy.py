@@ -28,7 +28,10 @@ REFUSED: Final = {
         "vllm_sleep",  # writes to any server that the daemon reaches
         "embedded",  # has no object of a namespace
     },
-    "source": {"azure_monitor", "cloud_monitoring", "cloudwatch", "embedded", "pubsub", "service_bus", "sqs"},
+    "source": {
+        *("azure_monitor", "cloud_monitoring", "cloudwatch", "modal", "pubsub", "service_bus", "sqs"),  # the same
+        "embedded",
+    },
     "route": {"alb", "dns", "envoy", "litellm"},  # the daemon's cloud identity, a file of its machine, an admin's key
 }
 """Kinds that a workload of such a namespace may not have."""
