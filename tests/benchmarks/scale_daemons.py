@@ -135,7 +135,7 @@ def run(_data: Path) -> Iterator[Figure]:
     for _ in range(RUNS):
         measured = asyncio.run(measure(workloads))
         yield from measured.figures()
-        if measured.is_carried:
+        if measured.is_carried or workloads <= STEP:
             break
         workloads = measured.carried_workloads()
 

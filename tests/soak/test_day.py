@@ -10,9 +10,9 @@ from tests.soak.day import DayReport, soak_day
 
 
 @pytest.mark.slow
-async def test_hour_runs_all_ticks_of_each_workload(tmp_path: Path) -> None:
-    report = await soak_day(tmp_path, workloads=2, hours=1)
-    assert report.ticks == 2 * 240
+async def test_hour_runs_all_ticks(tmp_path: Path) -> None:
+    report = await soak_day(tmp_path, workloads=1, hours=1)
+    assert report.ticks == 240
     assert len(report.memory_kb) == 1
     assert 10.0 < report.memory_kb[0] < 100_000.0
     assert list(tmp_path.glob("*.jsonl"))
