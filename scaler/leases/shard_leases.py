@@ -126,7 +126,7 @@ class ShardLeases:
         return all(fingerprint_in(note, shard) == own for note in others)
 
     def address_difference(self, now: float) -> str:
-        """Return how the addresses of servers differ between another live member and this one; empty if they do not."""
+        """Return how another live member names other addresses; empty if none does."""
         members = sorted(self.live_members(now).items())
         texts = ((m, address_difference(self.map.addresses, note)) for m, note in members)
         return next((f"daemon {member} {text}" for member, text in texts if text), "")
@@ -177,9 +177,9 @@ def fingerprint_in(note: str, shard: int) -> str:
 
 
 def address_difference(own: frozenset[str], note: str) -> str:
-    """Return how the addresses in a member's note differ from those of this configuration, and the remedy.
+    """Return how the addresses in a member's note differ from the own ones, and the remedy.
 
-    It is empty unless each of the two names a server that the other one does not: a server may have two addresses.
+    The text is empty unless each of the two names a server that the other one does not: a server may have two addresses.
     """
     try:
         others = {str(address) for address in json.loads(note or "{}").get(ADDRESSES, ())}

@@ -42,9 +42,13 @@ TOP: Final = 3
 class ScriptedFleet(Scripted):
     """A daemon of several workloads, each with a pool of its own."""
 
+    def __init__(self, config: Config, resources: Resources, clock: ManualClock, source: FakeSource) -> None:
+        super().__init__(config, resources, clock, source)
+        self._manual_clock = clock
+
     async def open(self, workload: Workload) -> Setup:
         return Setup(
-            workload, {"engines": self._source}, {MAIN: FakeActuator(self.clock, REPLICAS)}, ledger=self.ledger
+            workload, {"engines": self._source}, {MAIN: FakeActuator(self._manual_clock, REPLICAS)}, ledger=self.ledger
         )
 
 

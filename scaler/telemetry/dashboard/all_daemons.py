@@ -59,7 +59,7 @@ async def fleet_of_all(own: Body, peers: Peers) -> Body:
 async def _join(
     own: Body, peers: Peers, read: Callable[[str], Awaitable[Body | str]]
 ) -> tuple[Body, Mapping[str, Body]]:
-    """Return this daemon's body with the workloads of all daemons, and the answer of each peer that has one.
+    """Return this daemon's body with the workloads of all, and the answers of the peers.
 
     A workload that two daemons list, as in a handover, is this daemon's.
     """
@@ -99,7 +99,7 @@ async def _fleet(peers: Peers, peer: str) -> Body | str:
 
 
 async def _read(peers: Peers, peer: str, path: str, parts: Mapping[str, Callable[[Any], object]]) -> Body | str:
-    """Return the `parts` of a peer's answer and those that all answers have, or why there is none."""
+    """Return the `parts` of a peer's answer and the common ones, or why there is none."""
     common: Mapping[str, Callable[[Any], object]] = {
         "generation": str,
         "at": _time,
