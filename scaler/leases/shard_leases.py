@@ -179,7 +179,7 @@ def fingerprint_in(note: str, shard: int) -> str:
 def address_difference(own: frozenset[str], note: str) -> str:
     """Return how the addresses in a member's note differ from the own ones, and the remedy.
 
-    The text is empty unless each of the two names a server that the other one does not: a server may have two addresses.
+    The text is empty unless each of the two names a server that the other one does not.
     """
     try:
         others = {str(address) for address in json.loads(note or "{}").get(ADDRESSES, ())}
