@@ -65,7 +65,7 @@ swarm: $(VENV)/.dev  ## Judge random worlds by the invariants (ARGS='--worlds 20
 fuzz: $(VENV)/.dev  ## Judge random decision sequences and mutated inputs (ARGS='--for 3600 --jobs 2', or --seed N --smaller)
 	$(BIN)/python -m tests.fuzz $(or $(ARGS),--sequences 20000 --mutations 20000 --jobs 2)
 
-soak: $(VENV)/.dev  ## Run a daemon under random faults for 20 minutes, then three daemons under 200 (ARGS='--minutes 5 --faults 20')
+soak: $(VENV)/.dev  ## Run a daemon under random faults for 20 minutes, a simulated day, and three daemons under 200 faults (ARGS='--minutes 5 --faults 20')
 	$(BIN)/python -m tests.soak $(ARGS)
 
 dist: $(VENV)/.dev  ## Build wheel, sdist and SBOM into dist/, and check them (docs: CONTRIBUTING.md, "Release")

@@ -18,6 +18,7 @@ from scaler.config.load import Config, load
 from scaler.leases.fleet_shares import Share, decode
 from scaler.leases.opening import open_store
 from scaler.leases.protocol import Record
+from scaler.leases.shard_leases import address_difference
 from scaler.leases.shard_map import shard_map
 from scaler.leases.store import LeaseNames
 from scaler.ports import Misconfigured
@@ -69,12 +70,18 @@ def _members(
     names = LeaseNames.of(spec)
     record = records.get(names.fleet())
     shares = decode(record.note) if record else {}
+    addresses = shard_map(config, spec.shards).addresses
     members: list[dict[str, Any]] = []
     for name, member in sorted(records.items()):
         if names.is_member(name):
             own = [shares[s["shard"]] for s in shards if s["holder"] == member.holder and s["shard"] in shares]
             members.append(
-                {"member": member.holder, "renewed": member.renewed, "share": _share(config.daemon.fleet, own)}
+                {
+                    "member": member.holder,
+                    "renewed": member.renewed,
+                    "share": _share(config.daemon.fleet, own),
+                    "problem": address_difference(addresses, member.note),
+                }
             )
     return members
 
@@ -107,3 +114,5 @@ def lines(shards: list[dict[str, Any]], members: list[dict[str, Any]]) -> Iterat
             f", {amount['used']:g} of {amount['granted']:g} {NAMES[unit]}" for unit, amount in member["share"].items()
         )
         yield f"{printable(member['member'])}: {shards_text}, renewed {printable(renewed)} by its clock{share}"
+        if member["problem"]:
+            yield f"  {printable(member['problem'])}"

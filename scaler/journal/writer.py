@@ -30,6 +30,7 @@ NAME: Final = "{:08d}.jsonl"
 LOCK: Final = ".lock"
 STARTED: Final = ""
 """Marks in `_written_specs` that the current file has its start record; no fingerprint is empty."""
+ENCODER: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 TRANSIENT: Final = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ESTALE}
 )
@@ -223,8 +224,9 @@ class JournalWriter:
 
 def record_line(record: Mapping[str, Any]) -> bytes:
     """Return the line of a record. Raises `ValueError` for a value that JSON cannot represent."""
-    text = json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.encode(errors="replace") + b"\n"  # a server may send an unpaired surrogate, which UTF-8 lacks
+    return (
+        ENCODER.encode(record).encode(errors="replace") + b"\n"
+    )  # a server may send an unpaired surrogate, which UTF-8 lacks
 
 
 def _next(path: Path) -> Path:

@@ -337,7 +337,8 @@ class Coordinator:
         self.leases.cleared |= {name for name, shard in ready.items() if shard in agreed}
         differing = ", ".join(str(shard) for shard in sorted(shards) if not self.leases.agreed(shard, now))
         problem = f"another daemon's configuration differs in the shards {differing}: their workloads wait for it"
-        self._health.report(AGREEMENT, problem if differing else "")
+        addresses = self.leases.address_difference(now)
+        self._health.report(AGREEMENT, "; ".join(filter(None, (problem, addresses))) if differing else "")
 
     # --- state
 

@@ -16,7 +16,9 @@ from scaler.leases.shares import assign
 from scaler.leases.store import LeaseNames
 
 URL: Final = "url"
-"""Key of the member's URL in its note. The other keys are numbers of shards."""
+"""Key of the member's URL in its note."""
+ADDRESSES: Final = "addresses"
+"""Key of the servers' addresses in a member's note. All further keys are numbers of shards."""
 SETTLE_S: Final = 1.0
 """Time that a new member waits for others before it takes free shards: daemons that start together share at once."""
 
@@ -123,6 +125,12 @@ class ShardLeases:
         others = [note for member, note in self.live_members(now).items() if member != self.identity]
         return all(fingerprint_in(note, shard) == own for note in others)
 
+    def address_difference(self, now: float) -> str:
+        """Return how another live member names other addresses; empty if none does."""
+        members = sorted(self.live_members(now).items())
+        texts = ((m, address_difference(self.map.addresses, note)) for m, note in members)
+        return next((f"daemon {member} {text}" for member, text in texts if text), "")
+
     def epoch(self, workload: WorkloadName) -> int | None:
         """Return the epoch of a workload's shard; None while its lease is not held."""
         shard = self.map.shards.get(workload)
@@ -159,12 +167,30 @@ def _essence(lease: Lease) -> tuple[object, ...]:
 def note_of(shard_map: ShardMap, url: str = "") -> str:
     """Return the text that publishes a shard map, and a URL, in a member's lease."""
     texts = {str(shard): text for shard, text in sorted(shard_map.fingerprints.items())}
-    return json.dumps(texts | ({URL: url} if url else {}), separators=(",", ":"))
+    addresses = {ADDRESSES: sorted(shard_map.addresses)} if shard_map.addresses else {}
+    return json.dumps({**texts, **({URL: url} if url else {}), **addresses}, separators=(",", ":"))
 
 
 def fingerprint_in(note: str, shard: int) -> str:
     """Return a shard's fingerprint in a member's note. A malformed note agrees with none."""
     return text_in(note, str(shard), EMPTY, "malformed")
+
+
+def address_difference(own: frozenset[str], note: str) -> str:
+    """Return how the addresses in a member's note differ from the own ones, and the remedy.
+
+    The text is empty unless each of the two names a server that the other one does not.
+    """
+    try:
+        others = {str(address) for address in json.loads(note or "{}").get(ADDRESSES, ())}
+    except (ValueError, AttributeError, TypeError):
+        return ""
+    ours, theirs = ", ".join(sorted(own - others)), ", ".join(sorted(others - own))
+    if not ours or not theirs:
+        return ""
+    return (
+        f"names {theirs} where this configuration names {ours}: use one address of each API server in all kubeconfigs"
+    )
 
 
 def text_in(note: str, key: str, absent: str = "", malformed: str = "") -> str:

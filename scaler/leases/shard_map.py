@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
 from policies.model import WorkloadName
@@ -26,11 +27,13 @@ class ShardMap:
     """The shard and the locks of each workload, and a fingerprint of each shard's locks.
 
     Daemons whose configurations place a lock in different shards have different fingerprints for both shards.
+    `addresses` are those of the servers that the locks name, such as the API servers of Kubernetes clusters.
     """
 
     shards: Mapping[WorkloadName, int] = field(default_factory=dict)
     locks: Mapping[WorkloadName, frozenset[str]] = field(default_factory=dict)
     fingerprints: Mapping[int, str] = field(default_factory=dict)
+    addresses: frozenset[str] = frozenset()
 
 
 def shard_map(config: Config, shards: int) -> ShardMap:
@@ -41,13 +44,21 @@ def shard_map(config: Config, shards: int) -> ShardMap:
     contents: defaultdict[int, set[str]] = defaultdict(set)
     for name, unit in units.items():
         contents[placed[name]] |= unit
-    return ShardMap(placed, locks, {shard: _fingerprint(content) for shard, content in contents.items()})
+    fingerprints = {shard: _fingerprint(content) for shard, content in contents.items()}
+    return ShardMap(placed, locks, fingerprints, frozenset(_addresses(contents.values())))
 
 
 def locks_of(workload: Workload) -> frozenset[str]:
     """Return the locks of a workload as texts."""
     locks = {lock for pool, spec in workload.spec.pools.items() for lock in spec.locks(workload.name, pool)}
     return frozenset("\t".join((lock.what, *lock.scope, lock.name)) for lock in locks)
+
+
+def _addresses(locks: Iterable[Iterable[str]]) -> Iterator[str]:
+    """Yield the URLs in the scopes of locks."""
+    for lock in chain.from_iterable(locks):
+        _, *scope, _ = lock.split("\t")
+        yield from (part for part in scope if "://" in part)
 
 
 def _units(locks: Mapping[WorkloadName, frozenset[str]]) -> dict[WorkloadName, frozenset[str]]:

@@ -37,7 +37,7 @@ from scaler.ports import Context, Misconfigured, Unavailable
 from scaler.sources.missing_series import MISCONFIGURED, MetricSelector, MissingSeries
 from scaler.sources.prometheus_api import PrometheusApi, QueryResult, QuerySample, Refused
 from scaler.sources.prometheus_past import PrometheusPast
-from scaler.sources.prometheus_shared import SharedQueries, is_shareable, open_shared, preset_quantities
+from scaler.sources.prometheus_shared import SharedQueries, is_shareable, open_shared, preset_quantities, selected_by
 from scaler.sources.promql import (
     LABEL,
     LOST,
@@ -86,8 +86,7 @@ class PrometheusSource:
         self._slo_limits_s = context.slo_limits_s
         self._clock = context.clock
         self._recipes = recipes = spec.recipes()
-        self._window_s = UNSEEN_WINDOW_S if spec.window_s is None else spec.window_s
-        self._preset = self._preset_queries()
+        self._set_window(UNSEEN_WINDOW_S if spec.window_s is None else spec.window_s)
         self._configured = {f"value:{q}": text for q, text in spec.queries.items()}
         self._configured |= {f"time:{q}": text for q, text in spec.timestamp_queries.items()}
         self._result_kinds: dict[str, str] = {}
@@ -118,10 +117,12 @@ class PrometheusSource:
     ) -> Mapping[str, NDArray[np.float64]]:
         return await PrometheusPast(self._api, since, until, step_s).read(self._spec, quantities)
 
-    def _preset_queries(self) -> dict[str, str]:
-        return preset_queries(
-            self._recipes, self._spec.match, self._window_s, sees_scrapes=RATE_WINDOW in preset_quantities(self._spec)
-        )
+    def _set_window(self, window_s: float) -> None:
+        """Set the window of rates, and the queries that contain it."""
+        self._window_s = window_s
+        sees_scrapes = RATE_WINDOW in preset_quantities(self._spec)
+        self._preset = preset_queries(self._recipes, self._spec.match, window_s, sees_scrapes=sees_scrapes)
+        self._selected = None if self._shared is None else selected_by(self._spec, window_s)
 
     def _window_reading(self, scrapes: QueryPart | None) -> dict[str, Fresh[float] | Absent]:
         """Return the window of this tick's rates, and let that of the next tick follow the scrapes.
@@ -135,8 +136,7 @@ class PrometheusSource:
         if isinstance(count, Fresh) and count.value >= 1.0:
             window_s = window_of_scrapes(_usual_interval_s(SEEN_S / count.value))
             if window_s != self._window_s:
-                self._window_s = window_s
-                self._preset = self._preset_queries()
+                self._set_window(window_s)
         return reading
 
     async def _query_all(self) -> dict[str, QueryPart]:
@@ -150,12 +150,16 @@ class PrometheusSource:
             for key, text in self._configured.items()
             if key in self._result_kinds
         }
+        if not unknown:
+            return await self._query_jointly(joined)
         joint, separate = await asyncio.gather(self._query_jointly(joined), self._query_each(unknown))
         return joint | separate
 
     async def _query_jointly(self, joined: Mapping[str, str]) -> dict[str, QueryPart]:
-        if self._shared is not None and (parts := await self._shared.read(self._spec, self._window_s)) is not None:
-            return dict(parts)
+        if self._shared is not None and self._selected is not None:
+            parts = await self._shared.read(self._selected)
+            if parts is not None:
+                return dict(parts)
         try:
             return await self._query_terms({**self._preset, **joined})
         except Refused as e:

@@ -74,6 +74,15 @@ def is_shareable(spec: Prometheus) -> bool:
     )
 
 
+def selected_by(spec: Prometheus, window_s: float) -> Selected:
+    """Return the series of a shareable source."""
+    assert spec.preset is not None  # noqa: S101 - `is_shareable`
+    labels = tuple(sorted(spec.match))
+    sees_scrapes = RATE_WINDOW in preset_quantities(spec)
+    shape = Shape(spec.preset, tuple(spec.recipes()), labels, window_s, sees_scrapes)
+    return Selected(shape, tuple(spec.match[label] for label in labels))
+
+
 async def open_shared(spec: Prometheus, context: Context, session: aiohttp.ClientSession) -> SharedQueries:
     """Return the queries of all sources with this server, access and deadline."""
     api = PrometheusApi(spec.url, spec.access, context.clock, session, DEADLINE_SHARE * context.deadline_s)
@@ -91,15 +100,11 @@ class SharedQueries:
         )
         self._separate_until_s: dict[Shape, float] = {}
 
-    async def read(self, spec: Prometheus, window_s: float) -> Rows | None:
-        """Return the rows of a shareable source; None if it must send its own query."""
-        assert spec.preset is not None  # noqa: S101 - `is_shareable`
-        labels = tuple(sorted(spec.match))
-        sees_scrapes = RATE_WINDOW in preset_quantities(spec)
-        shape = Shape(spec.preset, tuple(spec.recipes()), labels, window_s, sees_scrapes)
-        if stopwatch_s() < self._separate_until_s.get(shape, 0.0):
+    async def read(self, selected: Selected) -> Rows | None:
+        """Return the rows of a source; None if it must send its own query."""
+        if stopwatch_s() < self._separate_until_s.get(selected.shape, 0.0):
             return None
-        _, rows = await self._batch.get(Selected(shape, tuple(spec.match[label] for label in labels)))
+        _, rows = await self._batch.get(selected)
         return rows
 
     async def aclose(self) -> None:

@@ -44,29 +44,33 @@ class SqsSource:
         self._spec = spec
         self._context = context
         self._clock = context.clock
+        self._sqs: AwsService | None = None
         self._metrics: dict[str, Fresh[float] | Absent] = {}
-        self._metrics_due = float("-inf")
+        self._metrics_due = float("-inf") if spec.metrics() else float("inf")
         self._metrics_failed = False
 
     async def connect(self) -> None:
         """Open the clients. Raises `Unavailable` or `Misconfigured`."""
-        await self._service("sqs")
+        await self._queue()
         if self._spec.metrics():
             await aws_metrics.metrics(self._context, self._spec.located, PERIOD_S)
 
     @validated("AWS")
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         readings: dict[str, Fresh[float] | Absent] = {}
-        for result in await asyncio.gather(self._counts(), self._recent_metrics(), return_exceptions=True):
-            if isinstance(result, BaseException):
-                raise result  # after both have ended
-            readings.update(result)
+        if self._clock.now() < self._metrics_due:
+            readings = {**await self._counts(), **self._metrics}
+        else:
+            for result in await asyncio.gather(self._counts(), self._recent_metrics(), return_exceptions=True):
+                if isinstance(result, BaseException):
+                    raise result  # after both have ended
+                readings.update(result)
         if self._metrics_failed:
             return readings
         return {q: _empty_queue_metric(q, readings) or reading for q, reading in readings.items()}
 
     async def _counts(self) -> dict[str, Fresh[float] | Absent]:
-        sqs = await self._service("sqs")
+        sqs = await self._queue()
         requested_at = self._clock.now()  # the counts are no older than this
         request: dict[str, Any] = {"QueueUrl": self._spec.queue_url, "AttributeNames": list(SQS_COUNTS.values())}
         response = await sqs.call("GetQueueAttributes", self._spec.queue_name, **request)
@@ -76,18 +80,17 @@ class SqsSource:
         return {q: _count(q, attributes.get(name), requested_at) for q, name in SQS_COUNTS.items()}
 
     async def _recent_metrics(self) -> Mapping[str, Fresh[float] | Absent]:
-        """Return the metrics, read once a minute; the last ones are kept while CloudWatch fails."""
-        if self._spec.metrics() and self._clock.now() >= self._metrics_due:
-            self._metrics_due = self._clock.now() + PERIOD_S
-            limit_s = METRICS_SHARE * self._context.deadline_s
-            try:
-                async with asyncio.timeout(limit_s):
-                    self._metrics = await self._read_metrics()
-                self._metrics_failed = False
-            except TimeoutError:
-                self._keep_metrics(f"CloudWatch: no response within {limit_s:g} s")
-            except PortError as e:
-                self._keep_metrics(str(e))
+        """Return the metrics, which are due; the last ones are kept while CloudWatch fails."""
+        self._metrics_due = self._clock.now() + PERIOD_S
+        limit_s = METRICS_SHARE * self._context.deadline_s
+        try:
+            async with asyncio.timeout(limit_s):
+                self._metrics = await self._read_metrics()
+            self._metrics_failed = False
+        except TimeoutError:
+            self._keep_metrics(f"CloudWatch: no response within {limit_s:g} s")
+        except PortError as e:
+            self._keep_metrics(str(e))
         return self._metrics
 
     def _keep_metrics(self, error: str) -> None:
@@ -106,8 +109,11 @@ class SqsSource:
         )
         return {q: _metric_reading(q, sample) for q, (_, sample) in zip(quantities, samples, strict=True)}
 
-    async def _service(self, name: str) -> AwsService:
-        return await session.service(self._context, name, self._spec.located)
+    async def _queue(self) -> AwsService:
+        """Return the client, opened once."""
+        if self._sqs is None:
+            self._sqs = await session.service(self._context, "sqs", self._spec.located)
+        return self._sqs
 
 
 def _count(quantity: str, value: object, at: float) -> Fresh[float] | Absent:

@@ -15,6 +15,7 @@ from tests.benchmarks.figure import Figure, machine, table
 BENCHMARKS: Final = (
     "decide",
     "scale",
+    "scale_daemons",
     "failover",
     "footprint",
     "adapters",

@@ -25,6 +25,7 @@ import yaml
 from aiohttp import web
 
 from scaler.clock import SystemClock, stopwatch_s
+from tests.patience import PATIENCE_S
 from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
 from tests.servers.kube_objects import node, ready_pod
 from tests.servers.site import listening
@@ -83,11 +84,22 @@ class Cloud:
         """Write a configuration for this number of workloads, and return its folder."""
         config = folder / "config"
         config.mkdir()
-        settings = {"listen": "127.0.0.1:0", "journal": {"directory": str(folder / "journal")}}
-        (config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": settings}))
-        documents = [self.workload(i, interval_s) for i in range(workloads)]
-        (config / "workloads.yaml").write_text(yaml.safe_dump_all(documents))
+        write_daemon(config, folder / "journal")
+        self.write_workloads(config, workloads, interval_s)
         return config
+
+    def write_workloads(self, config: Path, workloads: int, interval_s: float) -> Path:
+        """Write this number of workloads to one file, and return it."""
+        file = config / "workloads.yaml"
+        file.write_text(yaml.safe_dump_all(self.workload(i, interval_s) for i in range(workloads)))
+        return file
+
+
+def write_daemon(config: Path, journal: Path, **settings: Any) -> Path:
+    """Write the settings of a daemon to a file in a folder, and return it."""
+    file, defaults = config / "daemon.yaml", {"listen": "127.0.0.1:0", "journal": {"directory": str(journal)}}
+    file.write_text(yaml.safe_dump({"daemon": defaults | settings}))
+    return file
 
 
 @asynccontextmanager
@@ -98,7 +110,7 @@ async def cloud(workloads: int) -> AsyncIterator[Cloud]:
     )
     try:
         assert process.stdout is not None
-        addresses = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
+        addresses = json.loads(await asyncio.wait_for(process.stdout.readline(), PATIENCE_S))
         yield Cloud(addresses["address"], addresses["kubeconfig"])
     finally:
         process.kill()

@@ -32,7 +32,7 @@ def run(_data: Path) -> Iterator[Figure]:
 async def measure() -> list[Figure]:
     with tempfile.TemporaryDirectory() as name:
         async with cloud(WORKLOADS) as cloud_:
-            idle_mb = await _memory_of_one(cloud_)
+            idle_mb = await memory_of_one(cloud_)
             folder = Path(name)
             config = cloud_.write(folder, WORKLOADS, INTERVAL_S)
             core = str(max(os.sched_getaffinity(0)))
@@ -70,7 +70,7 @@ async def measure() -> list[Figure]:
     ]
 
 
-async def _memory_of_one(cloud_: Cloud) -> float:
+async def memory_of_one(cloud_: Cloud) -> float:
     """Return the resident memory of a daemon with one workload. Megabytes."""
     with tempfile.TemporaryDirectory() as name:
         process = await asyncio.create_subprocess_exec(

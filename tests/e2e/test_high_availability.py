@@ -17,20 +17,24 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from policies.model import Tick
 from scaler.cli import main
 from tests.patience import PATIENCE_S
-from tests.servers.control_plane import why_not
+from tests.servers.control_plane import shared_plane, why_not
 from tests.servers.daemon import Daemon, until
-from tests.servers.daemons import ACCOUNTS, DURATION_S, SHARDS, Rig, held, holds, now_s, rig
+from tests.servers.daemons import ACCOUNTS, DURATION_S, PRICE_USD_PER_HOUR, SHARDS, Demand, Rig, held, holds, now_s, rig
 from tests.servers.postgresql import INITDB, postgres
+from tests.servers.tcp_fault import ProxyFault, tcp_proxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not())]
 
 INTERVAL_S = 5.0
 GPUS = 13
 """Limit of the fleet. Each of the four workloads begins with one."""
+USD_PER_HOUR = GPUS * PRICE_USD_PER_HOUR
+"""The same limit as a cost."""
 
 
 async def each_answers_for_both(opened: Rig, *daemons: Daemon) -> None:
@@ -111,7 +115,7 @@ async def test_limit_of_the_fleet_holds_across_daemons_and_unused_shares_flow(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """First one workload needs ever more, so that it gets the shares of all shards; then all do."""
-    async with rig(tmp_path, max_gpus=GPUS) as opened:
+    async with rig(tmp_path, limits={"max_gpus": GPUS}) as opened:
         opened.demand.idle = set(opened.names)
         async with opened.run("a") as a, opened.run("b") as b:
             await holds(a, SHARDS // 2)
@@ -132,10 +136,51 @@ async def test_limit_of_the_fleet_holds_across_daemons_and_unused_shares_flow(
             opened.check_epochs()
 
 
-def is_held_back(tick: Tick) -> bool:
+def is_held_back(tick: Tick, limit: str = "max_gpus") -> bool:
     """Return whether a workload needs more than its shard's share of the limit."""
-    reasons = [step.reason for step in tick.decision.steps if "daemon.fleet.max_gpus" in step.reason]
+    reasons = [step.reason for step in tick.decision.steps if f"daemon.fleet.{limit}" in step.reason]
     return (tick.decision.demand or 0) > GPUS and any("in the share of shard" in reason for reason in reasons)
+
+
+class Levels(Demand):
+    """A source with a value for each workload, at first 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.levels: dict[str, int] = {}
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response({"running": self.levels.get(request.match_info["name"], 1)})
+
+
+async def test_cost_of_all_daemons_stays_within_the_limit_while_one_is_cut_off(tmp_path: Path) -> None:
+    """One daemon loses the API server before all workloads grow, and gets shards back when they are at the limit."""
+    async with AsyncExitStack() as stack:
+        plane = await stack.enter_async_context(shared_plane())
+        proxy = await stack.enter_async_context(tcp_proxy("127.0.0.1", plane.port, tunnels=True))
+        proxies, limits = {"a": f"http://127.0.0.1:{proxy.port}"}, {"max_usd_per_hour": USD_PER_HOUR}
+        demand = Levels()
+        opened = await stack.enter_async_context(rig(tmp_path, limits=limits, proxies=proxies, demand=demand))
+        a, b = [await stack.enter_async_context(opened.run(account)) for account in ("a", "b")]
+        await holds(a, SHARDS // 2)
+        await holds(b, SHARDS // 2)
+        demand.levels = dict.fromkeys(opened.names, 2)
+        await until(lambda: set(opened.sizes()[-1].values()) == {2}, PATIENCE_S, b)
+        frozen, proxy.fault = now_s(), ProxyFault.FROZEN
+        demand.levels = dict.fromkeys(opened.names, 2 * GPUS)
+        await until(lambda: sum(opened.sizes()[-1].values()) == GPUS, PATIENCE_S, b)
+        await holds(b, SHARDS)
+        assert not opened.written("a", frozen)
+        proxy.tear_down()  # what was frozen is lost
+        proxy.fault = ProxyFault.NONE
+        healed = now_s()
+        await holds(a, SHARDS // 2)
+        await until(lambda: any(is_held_back(t, "max_usd_per_hour") for t in a.ticks() if t.at > healed), PATIENCE_S, a)
+        opened.check_epochs()
+        assert max(sum(sizes.values()) for sizes in opened.sizes()) * PRICE_USD_PER_HOUR == USD_PER_HOUR
+        granted = opened.granted()
+        assert len({share.holder for shares in granted for share in shares.values()}) == 2
+        assert max(sum(s.granted.usd_per_hour for s in shares.values()) for shares in granted) <= USD_PER_HOUR
 
 
 async def holds_some(d: Daemon) -> bool:

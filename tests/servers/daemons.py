@@ -22,7 +22,9 @@ from aiohttp import web
 from yarl import URL
 
 from scaler.clock import wall_time
+from scaler.clouds.kubernetes.leases import NOTE
 from scaler.config.load import load
+from scaler.leases.fleet_shares import Share, decode
 from scaler.leases.shard_map import shard_map
 from tests.patience import PATIENCE_S
 from tests.servers.daemon import Daemon, daemon, until
@@ -47,6 +49,8 @@ API: Final = "ha.example.com/v1"
 ENGINES: Final = {"apiGroups": ["ha.example.com"], "resources": ["engines"], "verbs": ["get", "list", "watch"]}
 SCALES: Final = {"apiGroups": ["ha.example.com"], "resources": ["engines/scale"], "verbs": ["get", "patch"]}
 RBAC: Final = "apis/rbac.authorization.k8s.io/v1"
+PRICE_USD_PER_HOUR: Final = 2.5
+"""Price of each replica. USD per hour."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ class Rig:
         url: str,
         folder: Path,
         database: str,
-        max_gpus: int | None,
+        limits: Mapping[str, float],
         interval_s: float,
         workload: Mapping[str, Any],
         proxies: Mapping[str, str],
@@ -97,7 +101,7 @@ class Rig:
         self.demand = demand
         self.url = url
         self.folder = folder
-        self.max_gpus = max_gpus
+        self.limits = limits
         self.database = database
         self.names: tuple[str, ...] = ()
         self.port = free_port()
@@ -155,9 +159,10 @@ class Rig:
                 "peer_url": f"http://{HOSTS[account]}:{self.port}",
                 "lease": {**lease, "duration_s": DURATION_S, "renew_s": 2.0},
             },
-            "fleet": {"max_gpus": self.max_gpus if account != "candidates" else None},
+            "fleet": dict(self.limits) if account != "candidates" else {},
         }
         (config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": settings}))
+        unwatched = {"watch_pods": False, "price_usd_per_hour": PRICE_USD_PER_HOUR}
         for name in names:
             engine = {"api_version": API, "object_kind": "Engine", "name": name, "namespace": self.kube.namespace}
             document = {
@@ -169,7 +174,7 @@ class Rig:
                     "engines": {"kind": "http_json", "url": self.url + name, "values": {"running": "/running"}}
                 },
                 "policies": {"running": {"kind": "metric", "quantity": "running", "target": 1}},
-                "pools": {"gpus": {"kind": "kubernetes", **engine, "watch_pods": False, "cluster": cluster}},
+                "pools": {"gpus": {"kind": "kubernetes", **engine, **unwatched, "cluster": cluster}},
                 "tolerance": 0.0,
                 "scale_up": {"period_s": 1.0, "max_replicas": 9},
                 **self.workload,
@@ -185,9 +190,23 @@ class Rig:
 
     def writes(self) -> list[Write]:
         """Return the accepted writes of sizes by the daemons, in the order of the API server."""
+        return [w for event in self._events() if (w := self._write(event))]
+
+    def granted(self) -> list[dict[int, Share]]:
+        """Return the shares of the fleet's limits in each record that the API server accepted."""
+        shares: list[dict[int, Share]] = []
+        for event in self._events():
+            body = event.get("requestObject") or {}
+            metadata, lease = body.get("metadata", {}), event.get("objectRef") or {}
+            is_ours = lease.get("namespace") == self.kube.namespace and lease.get("resource") == "leases"
+            if is_ours and metadata.get("name") == "forescale-fleet" and event["responseStatus"]["code"] < 300:
+                shares.append(decode(metadata["annotations"][NOTE]))
+        return shares
+
+    def _events(self) -> list[dict[str, Any]]:
+        """Return the audit log, which the first write creates."""
         audit = self.kube.plane.audit
-        lines = audit.read_text().splitlines() if audit.exists() else []  # the first write creates it
-        return [w for line in lines if (w := self._write(json.loads(line)))]
+        return [json.loads(line) for line in audit.read_text().splitlines()] if audit.exists() else []
 
     def written(self, user: str, since: float) -> set[str]:
         """Return the targets that a daemon has written since then."""
@@ -270,7 +289,7 @@ async def holds(d: Daemon, shards: int) -> None:
 async def rig(
     folder: Path,
     database: str = "",
-    max_gpus: int | None = None,
+    limits: Mapping[str, float] | None = None,
     interval_s: float = 2.0,
     demand: Demand | None = None,
     workload: Mapping[str, Any] | None = None,
@@ -278,8 +297,8 @@ async def rig(
 ) -> AsyncIterator[Rig]:
     """Create the namespace, and a source of demand.
 
-    The leases are in the database at this URL, if there is one. `max_gpus` limits all workloads together. `workload`
-    has further settings of each one, and `proxies` the URLs of HTTP proxies to the API server, by account.
+    The leases are in the database at this URL, if there is one. `limits` are those of the fleet. `workload` has further
+    settings of each one, and `proxies` the URLs of HTTP proxies to the API server, by account.
     """
     demand = demand or Demand()
     app = web.Application()
@@ -293,7 +312,7 @@ async def rig(
             f"http://127.0.0.1:{port}/",
             folder,
             database,
-            max_gpus,
+            limits or {},
             interval_s,
             workload or {},
             proxies or {},

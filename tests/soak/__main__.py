@@ -1,4 +1,4 @@
-"""Daemons under random faults: ``python -m tests.soak [--minutes 20 --faults 200 --seed N]``.
+"""Daemons under random faults, and a simulated day: ``python -m tests.soak [--minutes 20 --faults 200 --seed N]``.
 
 Exit code 1 if one leaks, or if a fleet of daemons violates a law.
 """
@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from scaler.telemetry.log import configure
 from tests.servers.control_plane import why_not
 from tests.soak.daemons import embedded, live
+from tests.soak.day import DayReport, soak_day
 from tests.soak.drive import Report, soak
 from tests.soak.fleet import FleetReport, fleet, soak_fleet
 from tests.soak.fleet_faults import FAULTS as FAULTS_OF_FLEET
@@ -23,6 +27,7 @@ from tests.soak.fleet_faults import FAULTS as FAULTS_OF_FLEET
 MINUTES: Final = 20.0
 FAULTS: Final = 200
 FLEET: Final = "fleet"
+DAY: Final = "day"
 TARGETS: Final = {"embedded": embedded, "live": live}
 
 
@@ -31,17 +36,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=MINUTES, metavar="N", help="how long (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the faults (default: %(default)s)")
-    parser.add_argument("--only", choices=[*TARGETS, FLEET], help="one of the daemons only, or the fleet")
+    parser.add_argument("--only", choices=[*TARGETS, DAY, FLEET], help="one of them only")
     parser.add_argument("--faults", type=int, default=FAULTS, metavar="N", help="of the fleet (default: %(default)s)")
     args = parser.parse_args(argv)
     if not args.minutes > 0:
         parser.error("--minutes must be above 0")
-    names = [args.only] if args.only else [*TARGETS, FLEET]
+    names = [args.only] if args.only else [*TARGETS, DAY, FLEET]
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # clients of our servers disconnect on purpose
     try:
-        reports: list[Report | FleetReport] = []
-        if single := [name for name in names if name != FLEET]:
+        reports: list[Report | DayReport | FleetReport] = []
+        if single := [name for name in names if name in TARGETS]:
             reports += asyncio.run(_soak_all(single, args.minutes * 60.0, args.seed))
+        if DAY in names:
+            reports.append(_soak_day())
         if FLEET in names and why_not():
             _log(f"without the fleet: {why_not()}")
         elif FLEET in names:
@@ -68,6 +75,15 @@ async def _soak_fleet(seed: int, faults: int) -> FleetReport:
     with tempfile.TemporaryDirectory(prefix="soak-fleet-") as folder:
         async with fleet(Path(folder), seed) as target:
             return await soak_fleet(target, FAULTS_OF_FLEET, faults, _log)
+
+
+def _soak_day() -> DayReport:
+    """Run the day with its log lines written to nowhere."""
+    _log("a simulated day")
+    with Path(os.devnull).open("w") as quiet, contextlib.redirect_stderr(quiet):
+        configure("json")
+        with tempfile.TemporaryDirectory(prefix="soak-day-") as folder:
+            return asyncio.run(soak_day(Path(folder)))
 
 
 def _log(line: str) -> None:

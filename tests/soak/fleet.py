@@ -21,7 +21,7 @@ from tests.servers.control_plane import ControlPlane, shared_plane
 from tests.servers.daemon import Daemon, until
 from tests.servers.daemons import ACCOUNTS, API, DURATION_S, Demand, Rig, now_s, rig
 from tests.servers.tcp_fault import TcpProxy, tcp_proxy
-from tests.soak.fleet_laws import problems
+from tests.soak.fleet_laws import problems, scale_ins
 
 INTERVAL_S: Final = 2.0
 WAVE_S: Final = 40.0
@@ -127,6 +127,7 @@ class FleetReport:
     faults: Counter[str] = field(default_factory=Counter)
     recovery_s: list[float] = field(default_factory=list)
     writes: int = 0
+    scale_ins: int = 0
     problems: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -134,7 +135,8 @@ class FleetReport:
         late = sum(time_s > GOAL_S for time_s in self.recovery_s)
         counts = ", ".join(f"{n} {name}" for name, n in sorted(self.faults.items()))
         text = (
-            f"fleet: {self.faults.total()} faults, {self.writes:,} writes; all workloads ticked again after"
+            f"fleet: {self.faults.total()} faults, {self.writes:,} writes, {self.scale_ins:,} of smaller sizes; all"
+            " workloads ticked again after"
             f" {times[len(times) // 2]:.1f} s (median), {times[-1]:.1f} s at most, {late} times after more than"
             f" {GOAL_S:g} s"
         )
@@ -160,6 +162,7 @@ async def soak_fleet(
             break
         report.faults[fault.__name__] += 1
         report.recovery_s.append(now_s() - ended)
-    report.writes = len(target.rig.writes())
+    writes = target.rig.writes()
+    report.writes, report.scale_ins = len(writes), len(list(scale_ins(writes)))
     report.problems += problems(target.rig, target.waves.answered)
     return report

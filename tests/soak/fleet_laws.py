@@ -80,13 +80,19 @@ def not_held(writes: Sequence[Write], renewals: Sequence[Renewal], shards: Mappi
 
 def blind_writes(writes: Sequence[Write], answered: Mapping[str, Sequence[float]]) -> Iterator[str]:
     """Yield the writes of smaller sizes without an answer of the source shortly before."""
-    sizes: dict[str, int] = {}
-    for write in writes:
+    for write in scale_ins(writes):
         times = answered.get(write.target, ())
         latest = bisect.bisect_right(times, write.at) - 1
-        is_known = latest >= 0 and times[latest] >= write.at - EVIDENCE_S
-        if write.size < sizes.get(write.target, 1) and not is_known:
+        if latest < 0 or times[latest] < write.at - EVIDENCE_S:
             yield f"a scale-in without an answer of the source in {EVIDENCE_S:g} s: {write}"
+
+
+def scale_ins(writes: Sequence[Write]) -> Iterator[Write]:
+    """Yield the writes of smaller sizes. Each target begins with one replica."""
+    sizes: dict[str, int] = {}
+    for write in writes:
+        if write.size < sizes.get(write.target, 1):
+            yield write
         sizes[write.target] = write.size
 
 

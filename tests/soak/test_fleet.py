@@ -10,7 +10,7 @@ from tests.servers.control_plane import why_not
 from tests.servers.daemons import DURATION_S, Write
 from tests.soak.fleet import fleet, soak_fleet
 from tests.soak.fleet_faults import QUICK
-from tests.soak.fleet_laws import EVIDENCE_S, Renewal, blind_writes, not_held, overlaps, wrong_epochs
+from tests.soak.fleet_laws import EVIDENCE_S, Renewal, blind_writes, not_held, overlaps, scale_ins, wrong_epochs
 
 
 @pytest.mark.slow
@@ -51,4 +51,5 @@ def test_a_scale_in_without_an_answer_of_the_source_is_found() -> None:
     assert not list(blind_writes([out, into], {"llm": [99.0, 119.0]}))
     assert list(blind_writes([out, into], {"llm": [99.0, 119.9 - EVIDENCE_S]}))
     assert not list(blind_writes([out, Write("a", "llm", 3, 120.0, 6)], {"llm": [99.0]}))
+    assert list(scale_ins([out, into, Write("a", "other", 3, 121.0, 4)])) == [into]
     assert list(blind_writes([out, into], {}))

@@ -270,6 +270,4 @@ def port_error(what: str, response: KubeResponse, manifest: str = "") -> PortErr
 
 async def session(context: Context, cluster: KubeCluster) -> Session:
     """Return the session that all adapters of this cluster share. Raises `Misconfigured`."""
-    load = credentials(cluster)
-
-    return await context.shared(("kube", cluster), lambda: aclosing(Session(context, load, cluster)))
+    return await context.shared(("kube", cluster), lambda: aclosing(Session(context, credentials(cluster), cluster)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,9 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from policies.model import WorkloadName
+from scaler.commands.shards import lines
+from scaler.config.load import load
 from scaler.leases.protocol import RELEASED, Lease, Origin, Record
-from scaler.leases.shard_leases import SETTLE_S, ShardLeases, fingerprint_in, note_of
-from scaler.leases.shard_map import ShardMap
+from scaler.leases.shard_leases import SETTLE_S, ShardLeases, address_difference, fingerprint_in, note_of
+from scaler.leases.shard_map import ShardMap, shard_map
 from scaler.leases.shares import assign, shard_of
 from scaler.leases.store import LeaseNames
 
@@ -177,6 +181,45 @@ def test_members_agree_on_shards_with_equal_locks_only() -> None:
     assert (leases.agreed(0, 1.0), leases.agreed(1, 1.0)) == (True, False)
     assert leases.agreed(1, 15.0)  # the other member has expired
     assert fingerprint_in("[]", 0) == fingerprint_in("{", 0) == "malformed"
+
+
+def map_with_address(folder: Path, server: str) -> ShardMap:
+    """Return the map of a workload in the cluster whose API server a kubeconfig names so."""
+    folder.mkdir()
+    kubeconfig = {
+        "clusters": [{"name": "here", "cluster": {"server": server}}],
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
+        "current-context": "here",
+    }
+    (folder / "kubeconfig").write_text(json.dumps(kubeconfig))
+    source = {"kind": "http_json", "url": "http://127.0.0.1:1/", "values": {"running": "/running"}}
+    document = {
+        "workload": "llm",
+        "max_replicas": 2,
+        "sources": {"engines": source},
+        "policies": {"running": {"kind": "metric", "quantity": "running", "target": 1}},
+        "pools": {"gpus": {"kind": "kubernetes", "name": "llm", "cluster": {"kubeconfig": str(folder / "kubeconfig")}}},
+    }
+    (folder / "llm.yaml").write_text(json.dumps(document))
+    return shard_map(load([folder / "llm.yaml"]), 2)
+
+
+def test_two_addresses_of_one_api_server_are_named(tmp_path: Path) -> None:
+    maps = [
+        map_with_address(tmp_path / "a", "https://10.0.0.1:6443"),
+        map_with_address(tmp_path / "b", "https://kube.example.com:6443"),
+    ]
+    leases = leases_of("me", maps[0])
+    assert not leases.address_difference(1.0)
+    leases.observe("forescale-member-other", Record("other", 0, 15.0, "1", note_of(maps[1])), 0.0)
+    assert leases.address_difference(1.0) == (
+        "daemon other names https://kube.example.com:6443 where this configuration names https://10.0.0.1:6443: use one"
+        " address of each API server in all kubeconfigs"
+    )
+    for note in (note_of(maps[0]), note_of(ShardMap()), "{", "[]", '{"addresses": 3}'):
+        assert not address_difference(maps[0].addresses, note)
+    member = {"member": "other", "renewed": "", "share": {}, "problem": "names an address"}
+    assert list(lines([], [member]))[-1] == "  names an address"
 
 
 def test_new_member_waits_for_others_before_it_takes_free_shards() -> None:
