@@ -34,7 +34,7 @@ class Regarding:
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class WorkloadEvent:
     """One event to write. `reason` is in CamelCase, `note` is a sentence."""
 
     regarding: Regarding
@@ -43,7 +43,7 @@ class Notice:
     warning: bool = False
 
 
-def notices(tick: Tick, spec: WorkloadSpec) -> Iterator[tuple[KubeCluster, Notice]]:
+def notices(tick: Tick, spec: WorkloadSpec) -> Iterator[tuple[KubeCluster, WorkloadEvent]]:
     """Yield a notice for each resize and each refused resize of an object in a namespace."""
     for outcome in tick.outcomes:
         pool = spec.pools[outcome.pool]
@@ -61,14 +61,14 @@ def object_of(pool: Pool) -> Regarding | None:
     return None
 
 
-def _notice(tick: Tick, outcome: Outcome, regarding: Regarding) -> Notice:
+def _notice(tick: Tick, outcome: Outcome, regarding: Regarding) -> WorkloadEvent:
     change = f"Workload {tick.workload}: {outcome.before} -> {outcome.after} replicas"
     if outcome.result is Result.ACCEPTED:
         reason = "ScaledOut" if outcome.after > outcome.before else "ScaledIn"
-        return Notice(regarding, reason, f"{change}: {tick.decision.reason}")
+        return WorkloadEvent(regarding, reason, f"{change}: {tick.decision.reason}")
     reason = "".join(word.capitalize() for word in outcome.result.value.split("_"))
     words = outcome.result.value.replace("_", " ")
-    return Notice(regarding, reason, f"{change} refused ({words}): {outcome.reason}", warning=True)
+    return WorkloadEvent(regarding, reason, f"{change} refused ({words}): {outcome.reason}", warning=True)
 
 
 class KubernetesEvents:
@@ -76,30 +76,30 @@ class KubernetesEvents:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._writers: dict[KubeCluster, asyncio.Task[Callable[[Notice], None] | None]] = {}
+        self._writers: dict[KubeCluster, asyncio.Task[Callable[[WorkloadEvent], None] | None]] = {}
 
     def observe(self, tick: Tick, spec: WorkloadSpec) -> None:
         """Queue the notices of a tick. It never waits."""
         for cluster, notice in notices(tick, spec):
             self.put(cluster, notice)
 
-    def put(self, cluster: KubeCluster, notice: Notice) -> None:
+    def put(self, cluster: KubeCluster, notice: WorkloadEvent) -> None:
         """Queue a notice. The cluster's writer is opened in the background."""
         if cluster not in self._writers:
             self._writers[cluster] = asyncio.create_task(self._open(cluster))
 
-        def deliver(opened: asyncio.Task[Callable[[Notice], None] | None]) -> None:
+        def deliver(opened: asyncio.Task[Callable[[WorkloadEvent], None] | None]) -> None:
             if not opened.cancelled() and (put := opened.result()) is not None:
                 put(notice)
 
         self._writers[cluster].add_done_callback(deliver)
 
-    async def _open(self, cluster: KubeCluster) -> Callable[[Notice], None] | None:
+    async def _open(self, cluster: KubeCluster) -> Callable[[WorkloadEvent], None] | None:
         try:
             opener: Any = await asyncio.to_thread(import_object, OPEN)
             writer = await opener(self._context, cluster)
         except (ImportError, Misconfigured) as e:
             log.warning("kubernetes events", error=str(e), remedy="set daemon.kubernetes_events to false")
             return None
-        put: Callable[[Notice], None] = writer.put
+        put: Callable[[WorkloadEvent], None] = writer.put
         return put

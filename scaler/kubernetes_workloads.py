@@ -38,7 +38,7 @@ FIRST_LIST_S: Final = 20.0
 
 
 @dataclass(slots=True)
-class Entry:
+class WorkloadEntry:
     """One object, with its valid workload or the problem of it, and the running version."""
 
     definition: Definition
@@ -63,7 +63,7 @@ class ClusterWorkloads:
         self._clock = clock
         self._followers = followers
         self._writer = writer
-        self._entries: dict[Origin, Entry] = {}
+        self._entries: dict[Origin, WorkloadEntry] = {}
         self._names: dict[WorkloadName, Origin] = {}
         self._ticks: dict[WorkloadName, Tick] = {}
 
@@ -93,7 +93,7 @@ class ClusterWorkloads:
                 entry.status = None
                 self._forget_status(origin)
             if entry is None or entry.definition.content != definition.content:
-                entry = self._entries.setdefault(origin, Entry(definition))
+                entry = self._entries.setdefault(origin, WorkloadEntry(definition))
                 self._validate(entry, definition)
             entry.definition = definition
 
@@ -101,14 +101,14 @@ class ClusterWorkloads:
         if self._writer is not None:
             self._writer.forget(origin)
 
-    def _validate(self, entry: Entry, definition: Definition) -> None:
+    def _validate(self, entry: WorkloadEntry, definition: Definition) -> None:
         entry.valid, entry.retry_at = None, float("-inf")
         try:
             entry.valid = workload_of(definition, self._settings)
         except ConfigError as e:
             self._refuse(entry, definition, "Invalid", str(e))
 
-    def _refuse(self, entry: Entry, definition: Definition, reason: str, error: str) -> None:
+    def _refuse(self, entry: WorkloadEntry, definition: Definition, reason: str, error: str) -> None:
         refusal = Condition(False, reason, error)
         if entry.refusal != refusal:
             kept = "the last valid version stays in force" if entry.running else "its pools keep their sizes"
@@ -142,7 +142,7 @@ class ClusterWorkloads:
         return Config(files.daemon, workloads)
 
     @staticmethod
-    def _order(entry: Entry) -> tuple[int, str, Origin]:
+    def _order(entry: WorkloadEntry) -> tuple[int, str, Origin]:
         """Return the order of claims: unchanged objects first, new ones last."""
         rank = 2 if entry.running is None else int(entry.changed)
         return rank, entry.definition.created, entry.definition.origin
@@ -164,12 +164,12 @@ class ClusterWorkloads:
         live = checks.live_kinds([candidate.spec]) if daemon.clock != EmbeddedClock() else ()
         return next((f"daemon.clock {rule} ({hint})" for rule, hint in live), "")
 
-    def changes(self) -> list[Entry]:
+    def changes(self) -> list[WorkloadEntry]:
         """Return the objects whose valid version is to start."""
         names = set(self._names.values())
         return [e for o, e in self._entries.items() if e.changed and e.refusal is None and o in names]
 
-    def refuse_opening(self, entry: Entry, error: PortError) -> None:
+    def refuse_opening(self, entry: WorkloadEntry, error: PortError) -> None:
         """Keep the running version of a workload whose adapters could not be opened."""
         self._refuse(entry, entry.definition, "Misconfigured", str(error))
         entry.retry_at = self._clock.now() + RETRY_S
@@ -188,7 +188,7 @@ class ClusterWorkloads:
             self._ticks[tick.workload] = tick
             self._report(entry)
 
-    def _report(self, entry: Entry) -> None:
+    def _report(self, entry: WorkloadEntry) -> None:
         origin = entry.definition.origin
         if self._writer is None or origin.kind != KIND:
             return

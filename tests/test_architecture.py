@@ -187,6 +187,15 @@ def test_files_are_small_and_have_a_docstring(file: str) -> None:
     assert ast.get_docstring(ast.parse(text)), "no docstring"
 
 
+def test_class_name_stands_for_one_class() -> None:
+    places: dict[str, list[str]] = {}
+    for path in python_files("policies", "scaler", "simulators"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}
+
+
 def test_only_the_clock_module_reads_the_time() -> None:
     clock_read = re.compile(r"\btime\.(time|monotonic|perf_counter)\(|datetime\.now\(|loop\.time\(")
     readers = [p.name for p in python_files("policies", "scaler", "simulators") if clock_read.search(p.read_text())]

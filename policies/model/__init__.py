@@ -6,7 +6,7 @@ All records are frozen. Times are seconds since the Unix epoch on the controller
 from policies.model.decision import Decision, Step
 from policies.model.error_budget import ErrorBudget, RequestCount, SloState
 from policies.model.names import PolicyName, PoolName, SignalName, WorkloadName
-from policies.model.observation import Grant, Observation, Part, PoolStatus, Quota, Shortfall
+from policies.model.observation import Grant, Observation, PoolPart, PoolStatus, Quota, Shortfall
 from policies.model.readings import Absent, Fresh, Reading, Stale
 from policies.model.recommendation import Evidence, Recommendation
 from policies.model.rule_id import RuleId
@@ -21,9 +21,9 @@ __all__ = [
     "Grant",
     "Observation",
     "Outcome",
-    "Part",
     "PolicyName",
     "PoolName",
+    "PoolPart",
     "PoolStatus",
     "Quota",
     "Reading",

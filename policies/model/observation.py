@@ -28,7 +28,7 @@ class Shortfall:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PoolPart:
     """A pool's replicas in one zone and market, where the platform reports them separately."""
 
     zone: str
@@ -61,7 +61,7 @@ class PoolStatus:
     failed: int = 0
     shortfall: Shortfall | None = None
     reserved: int | None = None
-    parts: tuple[Part, ...] = ()
+    parts: tuple[PoolPart, ...] = ()
 
     @property
     def pending(self) -> int:

@@ -23,7 +23,7 @@ NEW_LATENCY_SHARE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class BackendHealth:
     """The health of a backend.
 
     - `ejected_s`: remaining time of an ejection; 0 without one.
@@ -40,7 +40,7 @@ class Health:
     latency_s: float = 0.0
 
     @classmethod
-    def from_memory(cls, backend: BackendName, memory: Mapping[str, float]) -> Health:
+    def from_memory(cls, backend: BackendName, memory: Mapping[str, float]) -> BackendHealth:
         """Return the health that a route's memory records; a healthy one where it records none."""
         return cls(*(memory.get(f"{backend}.{key}", 0.0) for key in cls.__slots__))
 
@@ -56,7 +56,7 @@ class Health:
         *,
         is_unhealthy: bool = False,
         max_latency_s: float | None = None,
-    ) -> Health:
+    ) -> BackendHealth:
         """Return the health after a tick.
 
         `is_unhealthy`: the gateway reports a failed health check. The ejection then lasts until `eject_s` after it.
@@ -66,7 +66,7 @@ class Health:
         60 s if it fails again within 300 s of its return.
         """
         if is_unhealthy:
-            return Health(max(route.eject_s, self.ejected_s - elapsed_s), max(1.0, self.ejections))
+            return BackendHealth(max(route.eject_s, self.ejected_s - elapsed_s), max(1.0, self.ejections))
         latency_s = self._average(traffic)
         if self.ejected_s > elapsed_s:
             return replace(self, ejected_s=self.ejected_s - elapsed_s, latency_s=latency_s)
@@ -75,15 +75,15 @@ class Health:
         if max_latency_s is not None and latency_s > max_latency_s:
             return replace(self._ejected(route), late=1.0, latency_s=latency_s)
         if self.ejected_s > 0.0:
-            return Health(0.0, self.ejections, 0.0, self.late)
+            return BackendHealth(0.0, self.ejections, 0.0, self.late)
         healthy_s = self.healthy_s + elapsed_s
         if self.ejections and healthy_s < max(FORGET_S, route.slow_start_s):
-            return Health(0.0, self.ejections, healthy_s, self.late, latency_s)
-        return Health(latency_s=latency_s)
+            return BackendHealth(0.0, self.ejections, healthy_s, self.late, latency_s)
+        return BackendHealth(latency_s=latency_s)
 
-    def _ejected(self, route: Route) -> Health:
+    def _ejected(self, route: Route) -> BackendHealth:
         ejections = self.ejections + 1.0
-        return Health(min(MAX_EJECTION_S, route.eject_s * ejections), ejections)
+        return BackendHealth(min(MAX_EJECTION_S, route.eject_s * ejections), ejections)
 
     def _average(self, traffic: BackendTraffic | None) -> float:
         """Return the moving average of the latency; 0 where an ejected backend has no requests.

@@ -10,7 +10,7 @@ from typing import Final
 from policies.model.names import BackendName
 from policies.model.route_spec import Overflow, Provider, Route
 from policies.route.demand import INPUT_TOKENS, OUTPUT_TOKENS
-from policies.route.ejection import Health
+from policies.route.ejection import BackendHealth
 
 FILL: Final = 0.9
 """Share of a budget or rate limit to use: the rate of requests changes before the next tick."""
@@ -18,7 +18,7 @@ ROUNDING: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class ProviderOffer:
     """A provider that may take requests, with the price and tokens of one.
 
     `factor` is that of its ejection and slow start. A late provider may take more where no other one can: a late
@@ -42,7 +42,7 @@ class Market:
 
     overflow: Overflow
     requests_per_s: float
-    offers: tuple[Offer, ...]
+    offers: tuple[ProviderOffer, ...]
 
     def shares(self, wanted: float, fill: float = FILL) -> dict[BackendName, float]:
         """Return the share of each provider for a `wanted` share of all requests.
@@ -93,7 +93,7 @@ class Market:
         """Return a limit over a period as a mean per request of the whole route."""
         return math.inf if maximum is None else _ratio(maximum, self.requests_per_s * period_s)
 
-    def _own_limit(self, offer: Offer) -> float:
+    def _own_limit(self, offer: ProviderOffer) -> float:
         """Return the share that the rate limits of a provider allow."""
         tokens = _ratio(self._limit(offer.provider.max_tokens_per_min, 60.0), offer.tokens_per_request)
         return min(self._limit(offer.provider.max_requests_per_min, 60.0), tokens)
@@ -104,7 +104,7 @@ def _ratio(amount: float, per_unit: float) -> float:
 
 
 def market_of(
-    route: Route, requests_per_s: float, tokens: Mapping[str, float], health: Mapping[BackendName, Health]
+    route: Route, requests_per_s: float, tokens: Mapping[str, float], health: Mapping[BackendName, BackendHealth]
 ) -> Market:
     """Return the providers that may take requests now.
 
@@ -114,7 +114,9 @@ def market_of(
     return Market(route.overflow, requests_per_s, tuple(offers))
 
 
-def _offers(route: Route, tokens: Mapping[str, float], health: Mapping[BackendName, Health]) -> Iterator[Offer]:
+def _offers(
+    route: Route, tokens: Mapping[str, float], health: Mapping[BackendName, BackendHealth]
+) -> Iterator[ProviderOffer]:
     if not may_overflow(route) or not tokens.keys() >= {INPUT_TOKENS, OUTPUT_TOKENS}:
         return
     prompt, generated = tokens[INPUT_TOKENS], tokens[OUTPUT_TOKENS]
@@ -122,7 +124,7 @@ def _offers(route: Route, tokens: Mapping[str, float], health: Mapping[BackendNa
         usd = provider.usd_per_million_input_tokens * prompt + provider.usd_per_million_output_tokens * generated
         factor, is_late = health[name].factor(route), bool(health[name].late)
         if factor > 0.0 or is_late:
-            yield Offer(name, provider, usd / 1e6, prompt + generated, factor, is_late)
+            yield ProviderOffer(name, provider, usd / 1e6, prompt + generated, factor, is_late)
 
 
 def providers_of(route: Route) -> Iterable[tuple[BackendName, Provider]]:

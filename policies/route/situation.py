@@ -14,7 +14,7 @@ from policies.model.route import RouteStatus
 from policies.model.route_spec import Route
 from policies.model.spec import WorkloadSpec
 from policies.route.demand import RouteDemand, demand_of, tokens_of
-from policies.route.ejection import Health
+from policies.route.ejection import BackendHealth
 from policies.route.providers import Market, market_of, providers_of
 
 DEMAND, RISE = "demand", "demand_rise"
@@ -49,10 +49,10 @@ class Situation:
         return frozenset(name for name, _ in providers_of(self.route))
 
     @cached_property
-    def health(self) -> Mapping[BackendName, Health]:
+    def health(self) -> Mapping[BackendName, BackendHealth]:
         status = self.status
         return {
-            name: Health.from_memory(name, self.memory).after(
+            name: BackendHealth.from_memory(name, self.memory).after(
                 status.traffic.get(name),
                 self.elapsed_s,
                 self.route,

@@ -12,7 +12,7 @@ from policies.model.names import BackendName, RouteName
 from policies.model.route import RouteDecision, share_of
 from policies.model.spec import WorkloadSpec
 from policies.route.drain import drain_memory
-from policies.route.ejection import Health
+from policies.route.ejection import BackendHealth
 from policies.route.providers import FILL, may_overflow
 from policies.route.situation import DEMAND, RISE, Situation, situation_of
 from policies.route.words import because, kept_reason
@@ -149,7 +149,7 @@ def _avoidably_late(situation: Situation) -> str:
     possible = situation.market.shares(situation.external)
     verb = "begin" if situation.route.latency_term == "ttft_s" else "end"
     for name, share in situation.applied.items():
-        health = situation.health.get(name, Health())
+        health = situation.health.get(name, BackendHealth())
         if health.late and health.ejected_s and possible.get(name, share) < share - situation.route.min_change / 2:
             return (
                 f"the responses of {name} {verb} late ({health.latency_s:.1f} s; the limit is"

@@ -14,8 +14,14 @@ from policies.model import PoolName, PoolStatus, WorkloadName
 from scaler.clouds.azure import autoscale, metrics
 from scaler.clouds.azure.autoscale import AutoscaleSettings, autoscale_settings, minimum_of, require_maximum
 from scaler.clouds.azure.errors import validated
-from scaler.clouds.azure.managed_deployments import Clients, Deployment, ManagedDeployment, parse_deployment, state_of
-from scaler.clouds.azure.online_deployments import MAX_SAMPLE_AGE_S, METRIC, InstanceCount
+from scaler.clouds.azure.managed_deployments import (
+    Deployment,
+    DeploymentClients,
+    ManagedDeployment,
+    parse_deployment,
+    state_of,
+)
+from scaler.clouds.azure.online_deployments import MAX_SAMPLE_AGE_S, METRIC, ReadyInstances
 from scaler.clouds.azure.operations import ENDED
 from scaler.clouds.azure.pool_context import READ_SETTINGS
 from scaler.clouds.azure.session import arm
@@ -37,7 +43,7 @@ async def open_azure_ml_deployment(
     resource_manager, answers = await arm(context, spec.account), await recent(context)
     key = ("azure-ml", spec.account.arm, spec.endpoint_path.lower())
     queue = await lock_queue(context, key, f"Azure ML endpoint {spec.endpoint}")
-    clients = Clients(context, resource_manager, answers, queue, f"{workload}/{pool}")
+    clients = DeploymentClients(context, resource_manager, answers, queue, f"{workload}/{pool}")
     return MlDeployment(spec, clients, await autoscale_settings(context, resource_manager, answers))
 
 
@@ -47,11 +53,11 @@ class MlDeployment(ManagedDeployment):
     write_action = WRITE
     operation_action = READ_OPERATION
 
-    def __init__(self, spec: AzureMlDeployment, clients: Clients, native: AutoscaleSettings) -> None:
+    def __init__(self, spec: AzureMlDeployment, clients: DeploymentClients, native: AutoscaleSettings) -> None:
         super().__init__(spec, clients, f"Azure ML deployment {spec.endpoint}/{spec.deployment}")
         self._spec = spec
         self._native = native
-        self._instances = InstanceCount(clients.arm, clients.recent, self._clock, spec.path, spec.ready_states)
+        self._instances = ReadyInstances(clients.arm, clients.recent, self._clock, spec.path, spec.ready_states)
         self._last_ready: int | None = None
         self._floor = 0
         """The minimum of the autoscale setting, with native: floor."""

@@ -11,7 +11,13 @@ from typing import Any, Final
 
 from policies.model import PoolName, WorkloadName
 from scaler.clouds.azure.errors import validated
-from scaler.clouds.azure.managed_deployments import Clients, Deployment, ManagedDeployment, parse_deployment, state_of
+from scaler.clouds.azure.managed_deployments import (
+    Deployment,
+    DeploymentClients,
+    ManagedDeployment,
+    parse_deployment,
+    state_of,
+)
 from scaler.clouds.azure.operations import ENDED
 from scaler.clouds.azure.session import arm
 from scaler.clouds.azure.shared_reads import SLOW_S, TICK_S, recent
@@ -35,7 +41,9 @@ async def open_azure_openai_ptu(
     """Open a provisioned deployment without reading it. Raises `Misconfigured`."""
     key = ("azure-openai", spec.account.arm, spec.resource_path.lower())
     queue = await lock_queue(context, key, f"Azure OpenAI account {spec.resource}")
-    clients = Clients(context, await arm(context, spec.account), await recent(context), queue, f"{workload}/{pool}")
+    clients = DeploymentClients(
+        context, await arm(context, spec.account), await recent(context), queue, f"{workload}/{pool}"
+    )
     return PtuDeployment(spec, clients)
 
 
@@ -45,7 +53,7 @@ class PtuDeployment(ManagedDeployment):
     write_action = WRITE
     operation_action = READ_OPERATION
 
-    def __init__(self, spec: AzureOpenAiPtu, clients: Clients) -> None:
+    def __init__(self, spec: AzureOpenAiPtu, clients: DeploymentClients) -> None:
         super().__init__(spec, clients, f"Azure OpenAI deployment {spec.resource}/{spec.deployment}")
         self._spec = spec
         self._read_key = f"{spec.resource_path}/deployments"

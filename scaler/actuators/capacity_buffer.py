@@ -15,7 +15,7 @@ from scaler.clouds.api_channel import CALL_SHARE
 from scaler.clouds.kubernetes import custom_resources, objects, permissions
 from scaler.clouds.kubernetes import session as kube
 from scaler.clouds.kubernetes.actions import buffers
-from scaler.clouds.kubernetes.custom_resources import CustomObject, Objects
+from scaler.clouds.kubernetes.custom_resources import CustomObject, CustomObjects
 from scaler.clouds.kubernetes.session import Session
 from scaler.clouds.kubernetes.sizes import ScaleObserver
 from scaler.clouds.timestamps import seconds_of
@@ -47,7 +47,7 @@ class BufferResizer:
     """The actuator's port."""
 
     def __init__(
-        self, spec: CapacityBuffer, session: Session, sizes: ScaleObserver, buffers: Objects, timeout_s: float
+        self, spec: CapacityBuffer, session: Session, sizes: ScaleObserver, buffers: CustomObjects, timeout_s: float
     ) -> None:
         self._spec = spec
         self._session = session

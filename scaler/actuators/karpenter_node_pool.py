@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from policies.model import Fresh, Part, PoolName, PoolStatus, Shortfall, WorkloadName
+from policies.model import Fresh, PoolName, PoolPart, PoolStatus, Shortfall, WorkloadName
 from scaler.clouds.api_channel import CALL_SHARE
 from scaler.clouds.interruptions import InterruptionTracker
 from scaler.clouds.kubernetes import custom_resources, node_claims, objects, permissions
@@ -19,7 +19,7 @@ from scaler.clouds.kubernetes import events as kube_events
 from scaler.clouds.kubernetes import nodes as kube_nodes
 from scaler.clouds.kubernetes import session as kube
 from scaler.clouds.kubernetes.actions import karpenter
-from scaler.clouds.kubernetes.custom_resources import CustomObject, Objects
+from scaler.clouds.kubernetes.custom_resources import CustomObject, CustomObjects
 from scaler.clouds.kubernetes.events import KubeEvents
 from scaler.clouds.kubernetes.list_and_watch import wait_until_listed
 from scaler.clouds.kubernetes.node_claims import NodeClaim, NodeClaims
@@ -44,7 +44,7 @@ EVENT_NAMESPACE: Final = "default"
 class NodePoolObservers:
     """The watched collections of a NodePool."""
 
-    pools: Objects
+    pools: CustomObjects
     claims: NodeClaims
     nodes: KubeNodes
     events: KubeEvents
@@ -161,10 +161,12 @@ class KarpenterResizer:
         noticed = {claim.name for claim in ready if self._is_interruption_pending(claim)}
         self._interruptions.track({c.name: int(c.market == "spot") for c in ready}, noticed, was_interrupted)
 
-    def _parts(self, claims: list[NodeClaim]) -> tuple[Part, ...]:
+    def _parts(self, claims: list[NodeClaim]) -> tuple[PoolPart, ...]:
         launched = (claim for claim in claims if claim.ready or claim.launched_at is not None)
         return sum_parts(
-            Part(c.zone, c.market, int(c.ready), int(not c.ready), int(c.ready and self._is_interruption_pending(c)))
+            PoolPart(
+                c.zone, c.market, int(c.ready), int(not c.ready), int(c.ready and self._is_interruption_pending(c))
+            )
             for c in launched
         )
 

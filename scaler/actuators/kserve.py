@@ -16,7 +16,7 @@ from scaler.clouds.kubernetes import actions, custom_resources, kserve, objects,
 from scaler.clouds.kubernetes import pool_status as pods_status
 from scaler.clouds.kubernetes import session as kube
 from scaler.clouds.kubernetes import watch as kube_watch
-from scaler.clouds.kubernetes.custom_resources import CustomObject, ObjectCollection, Objects
+from scaler.clouds.kubernetes.custom_resources import CustomObject, CustomObjects, ObjectCollection
 from scaler.clouds.kubernetes.kserve import Component, ParentSizes
 from scaler.clouds.kubernetes.other_autoscalers import Writers
 from scaler.clouds.kubernetes.replicas import ReplicaObserver
@@ -44,7 +44,7 @@ class KServeClients:
 
     session: Session
     collection: ObjectCollection
-    parents: Objects
+    parents: CustomObjects
     writers: Writers
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from policies.model import Fresh, Part, PoolName, PoolStatus, Shortfall, WorkloadName
+from policies.model import Fresh, PoolName, PoolPart, PoolStatus, Shortfall, WorkloadName
 from scaler.clouds.azure.errors import QUOTA_WORDS, validated
 from scaler.clouds.azure.operations import Operation
 from scaler.clouds.azure.pool_context import check_permissions
@@ -161,17 +161,17 @@ def _scale_set_of(path: str, body: Body) -> str:
     return scale_set
 
 
-def _parts(name: str, view: Body, state: str) -> tuple[Part, ...]:
+def _parts(name: str, view: Body, state: str) -> tuple[PoolPart, ...]:
     summary = (view.get("properties") or {}).get("instanceCountSummary")
     if not isinstance(summary, list):
         raise Unavailable(f"Azure {READ_VIEW} of {name}: the response has no counts")
-    parts: list[Part] = []
+    parts: list[PoolPart] = []
     for zone in summary:
         counts: Counter[str] = Counter()
         for count in zone.get("instanceCountsByState") or ():
             counts[str(count.get("state")).capitalize()] += machine_count("Azure standby pool", count.get("count"))
         pending = sum(counts[s] for s in PENDING_STATES[state])
-        parts.append(Part(str(zone.get("zone") or ""), "on_demand", counts[state], pending))
+        parts.append(PoolPart(str(zone.get("zone") or ""), "on_demand", counts[state], pending))
     return tuple(parts)
 
 

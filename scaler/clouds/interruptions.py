@@ -30,7 +30,7 @@ WasInterrupted: TypeAlias = Callable[[str, bool], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class InterruptionNotice:
     """An interruption notice.
 
     `machine` is the cloud's name for it: an instance id, a VM's or a node's name.
@@ -56,10 +56,10 @@ class NoticeBoard:
     """The valid notices, by machine."""
 
     clock: Clock
-    _pinned: dict[str, Notice] = field(default_factory=dict)
+    _pinned: dict[str, InterruptionNotice] = field(default_factory=dict)
     _wakeups: WeakSet[Wakeup] = field(default_factory=WeakSet)
 
-    def pin(self, notice: Notice) -> None:
+    def pin(self, notice: InterruptionNotice) -> None:
         """Add a notice, unless it repeats one. An interruption replaces a rebalance recommendation."""
         known = self._pinned.get(notice.machine)
         if known is not None and (known.kind in {notice.kind, "interruption"}):
@@ -74,7 +74,7 @@ class NoticeBoard:
         """Drop the notice of a machine that is gone, or whose notice the cloud withdrew."""
         self._pinned.pop(machine, None)
 
-    def notices_for(self, machines: Collection[str], overdue_s: float = math.inf) -> Mapping[str, Notice]:
+    def notices_for(self, machines: Collection[str], overdue_s: float = math.inf) -> Mapping[str, InterruptionNotice]:
         """Return the valid notices for these machines.
 
         A notice whose `interrupts_at` passed more than `overdue_s` seconds ago is not valid.

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from policies.model import Part
+from policies.model import PoolPart
 
 
-def sum_parts(replicas: Iterable[Part]) -> tuple[Part, ...]:
+def sum_parts(replicas: Iterable[PoolPart]) -> tuple[PoolPart, ...]:
     """Return one part per zone and market, sorted by them, with the sums of its replicas.
 
-    Example: `Part("a", "spot", 1, 0, 1)` and `Part("a", "spot", 0, 1)` give `Part("a", "spot", 1, 1, 1)`: one replica
-    that serves and has an interruption notice, and one that is pending.
+    Example: `PoolPart("a", "spot", 1, 0, 1)` and `PoolPart("a", "spot", 0, 1)` give `PoolPart("a", "spot", 1, 1, 1)`: one
+    replica that serves and has an interruption notice, and one that is pending.
     """
     counts: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
     for replica in replicas:
@@ -20,4 +20,4 @@ def sum_parts(replicas: Iterable[Part]) -> tuple[Part, ...]:
         count[0] += replica.ready
         count[1] += replica.pending
         count[2] += replica.interruption_pending
-    return tuple(Part(zone, market, *count) for (zone, market), count in sorted(counts.items()))
+    return tuple(PoolPart(zone, market, *count) for (zone, market), count in sorted(counts.items()))

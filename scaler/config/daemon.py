@@ -12,7 +12,7 @@ from policies.model.field_metadata import FieldMetadata, Pattern
 from policies.quota.fleet_quota import FleetLimits
 from scaler.config.cluster_workloads import KubernetesWorkloads
 from scaler.config.high_availability import HighAvailability
-from scaler.config.listen import LISTEN, Tls, listen_problem
+from scaler.config.listen import LISTEN, ServerTls, listen_problem
 from scaler.config.notices import NoticesSpec
 from scaler.config.partners import Partners
 from scaler.config.secret import Secret
@@ -93,7 +93,7 @@ class ServerSpec:
             " authentication. Set it if others than operators reach the address. Default: null, no token."
         ),
     ] = None
-    tls: Annotated[Tls | None, FieldMetadata("Certificate for HTTPS. Default: null, plain HTTP.")] = None
+    tls: Annotated[ServerTls | None, FieldMetadata("Certificate for HTTPS. Default: null, plain HTTP.")] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         for host in self.hosts:

@@ -15,7 +15,7 @@ LISTEN: Final = r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tls:
+class ServerTls:
     """Certificate of a server."""
 
     certificate: Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from policies.model.field_metadata import FieldMetadata, Pattern
 from scaler.clouds.kubernetes.cluster import KubeCluster
-from scaler.config.listen import LISTEN, Tls, listen_problem
+from scaler.config.listen import LISTEN, ServerTls, listen_problem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class KedaServer:
         ),
     ] = "0.0.0.0:6000"
     tls: Annotated[
-        Tls | None,
+        ServerTls | None,
         FieldMetadata(
             "Certificate of the gRPC server, which KEDA trusts by caCert in a TriggerAuthentication. Default: null, no"
             " encryption."
@@ -59,7 +59,7 @@ class ExternalMetricsServer:
         ),
     ] = "0.0.0.0:6443"
     tls: Annotated[
-        Tls,
+        ServerTls,
         FieldMetadata(
             "Certificate of the HTTPS server, for the name SERVICE.NAMESPACE.svc. The APIService trusts it by caBundle."
         ),

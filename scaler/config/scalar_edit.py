@@ -16,9 +16,9 @@ from scaler.config.files import Unreadable
 
 
 class NoPlace(Exception):
-    """The setting cannot be changed alone.
+    """A text has no place for a setting.
 
-    An anchor shares its mapping, or the mapping is missing or empty.
+    An anchor shares its mapping, its parent is missing, empty or no mapping, or the text is no YAML.
     """
 
 

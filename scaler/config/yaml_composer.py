@@ -96,7 +96,7 @@ def _places(data: Any, place: Place) -> Iterator[Place]:
 
 
 @dataclass(slots=True)
-class Frame:
+class OpenCollection:
     """A collection that is being read.
 
     `start` is the index of its first line, `keys` the line of each key so far.
@@ -131,7 +131,7 @@ class Composer:
         self._loader = Loader(text)
         self._earlier_nodes = 0
         """Number of values in the earlier documents."""
-        self._stack: list[Frame] = []
+        self._stack: list[OpenCollection] = []
         self._anchors: dict[str, tuple[Any, array[int]]] = {}
         self._open: set[str] = set()
         """Anchors of the collections that are being read."""
@@ -213,7 +213,7 @@ class Composer:
             self._problem(line, f"has the YAML tag {quoted(event.tag)}, which is not supported", "remove the tag")
         if event.anchor is not None:
             self._open.add(event.anchor)
-        self._stack.append(Frame({} if is_map else [], len(self._lines) - 1, event.anchor, is_map))
+        self._stack.append(OpenCollection({} if is_map else [], len(self._lines) - 1, event.anchor, is_map))
 
     def _end(self) -> None:
         frame = self._stack.pop()
@@ -237,7 +237,7 @@ class Composer:
             del self._lines[frame.discard_from :]
         frame.key = frame.discard_from = None
 
-    def _key(self, frame: Frame, event: Any, line: int) -> None:
+    def _key(self, frame: OpenCollection, event: Any, line: int) -> None:
         """Set a mapping's next key to its text, so that 1.5 and ~ are "1.5" and "~"."""
         word = event.value if isinstance(event, yaml.ScalarEvent) else None
         if word is None or word == "<<":

@@ -18,9 +18,9 @@ from policies.model import (
     Grant,
     Observation,
     Outcome,
-    Part,
     PolicyName,
     PoolName,
+    PoolPart,
     PoolStatus,
     Quota,
     Reading,
@@ -329,9 +329,9 @@ def _decode_shortfall(at: object, reason: object, quota: object) -> Shortfall:
     return Shortfall(unix_time(at), text(reason), flag(quota))
 
 
-def _decode_part(zone: object, market: object, *counts: object) -> Part:
+def _decode_part(zone: object, market: object, *counts: object) -> PoolPart:
     ready, pending, interruption_pending = map(integer, counts)
-    return Part(text(zone), text(market), ready, pending, interruption_pending)
+    return PoolPart(text(zone), text(market), ready, pending, interruption_pending)
 
 
 def _encode_reading(reading: Reading[T], value_of: Callable[[T], object]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, Self
 
 from policies.quota.shard_shares import Amounts, ShardNeed, divide
-from scaler.leases.protocol import Claim, Origin, Record, is_older
+from scaler.leases.protocol import Claim, LeaseOrigin, Record, is_older
 
 TOLERANCE: Final = 1e-6
 """Rounding error of sums of amounts."""
@@ -162,10 +162,10 @@ class FleetShares:
         for shard, share in shares.items():
             if share.holder == self.identity:
                 sent[shard] = share.granted.smaller(sent.get(shard, share.granted))
-        writes, replaces, origin = 0, None, Origin.UNKNOWN
+        writes, replaces, origin = 0, None, LeaseOrigin.UNKNOWN
         if self.record is not None:
             writes, replaces = self.record.transitions + 1, self.record.version
-            origin = Origin.HELD if self.record.holder == self.identity else Origin.UNKNOWN
+            origin = LeaseOrigin.HELD if self.record.holder == self.identity else LeaseOrigin.UNKNOWN
         record = Record(self.identity, writes, self.duration_s, note=encode(shares))
         return replace(self, sent=sent), Claim(record, replaces, origin, now)
 

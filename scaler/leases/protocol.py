@@ -61,7 +61,7 @@ class Held:
     writes_from: float
 
 
-class Origin(Enum):
+class LeaseOrigin(Enum):
     """The state of a lease before it is written."""
 
     HELD = "held"  # a renewal
@@ -75,7 +75,7 @@ class Claim:
 
     record: Record
     replaces: str | None
-    origin: Origin
+    origin: LeaseOrigin
     began: float
 
 
@@ -122,16 +122,16 @@ class Lease:
             return None
         record = self.observed.record
         if record is None:
-            return Claim(Record(self.identity, 0, self.duration_s, note=note), None, Origin.UNKNOWN, now)
+            return Claim(Record(self.identity, 0, self.duration_s, note=note), None, LeaseOrigin.UNKNOWN, now)
         if record.holder == self.identity:
-            origin = Origin.UNKNOWN if self.held is None else Origin.HELD
+            origin = LeaseOrigin.UNKNOWN if self.held is None else LeaseOrigin.HELD
             return self._claim(record, record.transitions, origin, now, note)
         if record.holder == RELEASED or self.has_expired(now):
-            origin = Origin.RELEASED if record.holder == RELEASED else Origin.UNKNOWN
+            origin = LeaseOrigin.RELEASED if record.holder == RELEASED else LeaseOrigin.UNKNOWN
             return self._claim(record, record.transitions + 1, origin, now, note)
         return None
 
-    def _claim(self, record: Record, transitions: int, origin: Origin, now: float, note: str) -> Claim:
+    def _claim(self, record: Record, transitions: int, origin: LeaseOrigin, now: float, note: str) -> Claim:
         return Claim(Record(self.identity, transitions, self.duration_s, note=note), record.version, origin, now)
 
     def accept(self, claim: Claim, stored: Record, now: float) -> Lease:
@@ -140,9 +140,9 @@ class Lease:
         A lease that was not released is written under only after one more duration: a paused holder may still have a
         write under way. Example: it expired at 115 s and was taken then; sizes are written from 130 s on.
         """
-        if claim.origin is Origin.HELD and self.held is not None:
+        if claim.origin is LeaseOrigin.HELD and self.held is not None:
             writes_from = self.held.writes_from
-        elif claim.origin is Origin.RELEASED:
+        elif claim.origin is LeaseOrigin.RELEASED:
             writes_from = claim.began
         else:
             writes_from = claim.began + self.duration_s
@@ -165,7 +165,7 @@ class Lease:
             return None
         record = self.observed.record
         released = Record(RELEASED, record.transitions, RELEASED_S)
-        return replace(self, held=None), Claim(released, record.version, Origin.HELD, now)
+        return replace(self, held=None), Claim(released, record.version, LeaseOrigin.HELD, now)
 
     def valid_for_s(self, now: float) -> float:
         """Return the remaining validity; 0 or less where the lease is not held any more."""

@@ -23,7 +23,7 @@ from scaler.ports import Context, Misconfigured, Unavailable
 from scaler.telemetry.health import Health
 from scaler.telemetry.http.access import set_server_header
 from scaler.telemetry.http.certificates import Certificates
-from scaler.telemetry.http.connections import Connection
+from scaler.telemetry.http.connections import HttpConnection
 from scaler.telemetry.http.server import open_sockets, start
 
 SETTING: Final = "daemon.partners.external_metrics"
@@ -91,7 +91,7 @@ class ExternalMetrics:
     @web.middleware
     async def _check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse clients other than the API server, and answer errors as Kubernetes does."""
-        with Connection.responding(request):
+        with HttpConnection.responding(request):
             certificate = None if request.transport is None else request.transport.get_extra_info("peercert")
             if not self._front_proxy.accepts(certificate):
                 return _status(401, "the client certificate is not that of the API server's front proxy")

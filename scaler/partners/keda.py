@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn
 import grpc
 import grpc.aio
 
-from scaler.config.listen import Tls
+from scaler.config.listen import ServerTls
 from scaler.config.partners import KedaServer
 from scaler.partners import keda_messages as messages
 from scaler.partners.publications import METRIC, Publication, Publications
@@ -143,7 +143,7 @@ def _handlers(scaler: ExternalScaler) -> Any:
 class RenewedCertificates:
     """The server's certificate for gRPC, renewed as that of the HTTP server is."""
 
-    def __init__(self, spec: KedaServer, tls: Tls, health: Health) -> None:
+    def __init__(self, spec: KedaServer, tls: ServerTls, health: Health) -> None:
         """Read the files. Raises `Misconfigured`."""
         self._tls = tls
         self._client_ca = spec.client_ca
@@ -169,7 +169,7 @@ class RenewedCertificates:
         return None if context is previous else self.read()
 
 
-def _credentials(spec: KedaServer, tls: Tls, health: Health) -> Any:
+def _credentials(spec: KedaServer, tls: ServerTls, health: Health) -> Any:
     """Return the server's TLS credentials. Raises `Misconfigured`."""
     certificates = RenewedCertificates(spec, tls, health)
     return grpc.dynamic_ssl_server_credentials(certificates.read(), certificates.changed, spec.client_ca is not None)

@@ -12,7 +12,7 @@ from scaler.clouds.aws import session
 from scaler.config.kinds.aws_routes import Alb
 from scaler.ports import Context, Unavailable
 from scaler.routes.alb_traffic import AlbTraffic
-from scaler.routes.aws_route import AwsRoute, in_use
+from scaler.routes.aws_route import AwsRouteActuator, in_use
 from scaler.routes.listener_rule import ListenerRule, parse_listener_rule
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ async def open_alb(spec: Alb, context: Context, _workload: WorkloadName, _route:
     return await AlbRoute(spec, context).connect()
 
 
-class AlbRoute(AwsRoute):
+class AlbRoute(AwsRouteActuator):
     """The port of a listener rule."""
 
     _service: AwsService

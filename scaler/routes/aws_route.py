@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from scaler.ports import Context
 
 
-class AwsRoute(AwsConnection):
+class AwsRouteActuator(AwsConnection):
     """The port of a route. `what` names the object with the weights in errors."""
 
     def __init__(self, account: AwsAccount, other_writer_yield_s: float, context: Context, what: str) -> None:

@@ -14,7 +14,7 @@ from scaler.clouds.aws.account import partition
 from scaler.clouds.response_validation import list_of
 from scaler.config.kinds.aws_routes import Dns
 from scaler.ports import Context, Unavailable
-from scaler.routes.aws_route import AwsRoute, in_use
+from scaler.routes.aws_route import AwsRouteActuator, in_use
 from scaler.routes.health_checks import HealthChecks
 from scaler.routes.weighted_records import WeightedRecords, is_of, parse_records
 
@@ -31,7 +31,7 @@ async def open_dns(spec: Dns, context: Context, _workload: WorkloadName, _route:
     return await DnsRoute(spec, context).connect()
 
 
-class DnsRoute(AwsRoute):
+class DnsRoute(AwsRouteActuator):
     """The port of weighted records."""
 
     _service: AwsService

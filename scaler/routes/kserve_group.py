@@ -18,7 +18,7 @@ from scaler.clouds.api_channel import CALL_SHARE
 from scaler.clouds.foreign_writes import ForeignChangeDetector
 from scaler.clouds.kubernetes import actions, custom_resources, permissions
 from scaler.clouds.kubernetes import session as kube
-from scaler.clouds.kubernetes.custom_resources import CustomObject, ObjectCollection, Objects
+from scaler.clouds.kubernetes.custom_resources import CustomObject, CustomObjects, ObjectCollection
 from scaler.clouds.kubernetes.objects import Path, Writer, written_by
 from scaler.clouds.kubernetes.session import Session
 from scaler.clouds.kubernetes.sizes import ATTEMPTS
@@ -59,7 +59,12 @@ class KServeGroupActuator:
     """The port of a routing group."""
 
     def __init__(
-        self, spec: KServeGroup, session: Session, members: Objects, traffic: GatewayTraffic | None, context: Context
+        self,
+        spec: KServeGroup,
+        session: Session,
+        members: CustomObjects,
+        traffic: GatewayTraffic | None,
+        context: Context,
     ) -> None:
         self._spec = spec
         self._session = session

@@ -20,7 +20,7 @@ from scaler.clouds.response_validation import validated
 from scaler.config.kinds.litellm import LiteLlm
 from scaler.ports import Context, Misconfigured, Permit, Unavailable
 from scaler.routes.gateway_traffic import MeasuredTraffic
-from scaler.routes.litellm_group import Deployment, parse_group, strategy_problem, weights_of
+from scaler.routes.litellm_group import LiteLlmDeployment, parse_group, strategy_problem, weights_of
 from scaler.routes.litellm_traffic import LiteLlmTraffic, litellm_traffic
 from scaler.routes.weighted_entries import split_text
 
@@ -102,7 +102,7 @@ class LiteLlmRoute:
 
     # --- calls
 
-    async def _read(self) -> tuple[float, Mapping[BackendName, Deployment]]:
+    async def _read(self) -> tuple[float, Mapping[BackendName, LiteLlmDeployment]]:
         url = URL(self._spec.url) / "model" / "info"
         at, body = await self._pages.get(f"get {self._what}", url)
         return at, parse_group(self._what, body, self._spec)
@@ -113,7 +113,7 @@ class LiteLlmRoute:
         if problem := strategy_problem(body, self._spec.model_group):
             raise Misconfigured(f"{self._spec.url}: {problem}")
 
-    async def _write(self, deployment: Deployment, weight: int) -> None:
+    async def _write(self, deployment: LiteLlmDeployment, weight: int) -> None:
         """Set the weight of a deployment. One of weight 0 is also blocked."""
         is_blocked = weight == 0
         if (deployment.weight, deployment.is_blocked) == (weight, is_blocked):

@@ -18,7 +18,7 @@ STRATEGY: Final = "simple-shuffle"
 
 
 @dataclass(frozen=True, slots=True)
-class Deployment:
+class LiteLlmDeployment:
     """One deployment.
 
     `weight` is 0 where it gets no requests by its weight: it has none, or is blocked.
@@ -30,7 +30,7 @@ class Deployment:
     is_stored: bool
 
 
-def parse_group(what: str, body: Mapping[str, Any], spec: LiteLlm) -> dict[BackendName, Deployment]:
+def parse_group(what: str, body: Mapping[str, Any], spec: LiteLlm) -> dict[BackendName, LiteLlmDeployment]:
     """Return the deployment of each backend.
 
     Raises `Misconfigured` where they do not fit the backends or cannot be changed, and `ValueError` for a weight that
@@ -50,7 +50,7 @@ def parse_group(what: str, body: Mapping[str, Any], spec: LiteLlm) -> dict[Backe
     return {name: found[deployment_id] for deployment_id, name in configured.items()}
 
 
-def _deployments(body: Mapping[str, Any], model_group: str) -> Iterator[Deployment]:
+def _deployments(body: Mapping[str, Any], model_group: str) -> Iterator[LiteLlmDeployment]:
     for model in body["data"]:
         if model["model_name"] != model_group:
             continue
@@ -58,10 +58,10 @@ def _deployments(body: Mapping[str, Any], model_group: str) -> Iterator[Deployme
         if not isinstance(weight, int | float) or not 0.0 <= weight < math.inf:
             raise ValueError(f"a weight is {weight!r}")
         is_blocked, is_stored = info.get("blocked") is True, info.get("db_model") is True
-        yield Deployment(str(info["id"]), 0.0 if is_blocked else float(weight), is_blocked, is_stored)
+        yield LiteLlmDeployment(str(info["id"]), 0.0 if is_blocked else float(weight), is_blocked, is_stored)
 
 
-def weights_of(group: Mapping[BackendName, Deployment]) -> dict[BackendName, int]:
+def weights_of(group: Mapping[BackendName, LiteLlmDeployment]) -> dict[BackendName, int]:
     """Return the weights in use as whole numbers.
 
     Weights with fractions are scaled. Example: 0.7 and 0.3 are 7,000 and 3,000.

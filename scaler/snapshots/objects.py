@@ -18,7 +18,7 @@ FEW: Final = 8
 """Maximum number of workloads whose objects are listed one by one; of more, all objects are listed."""
 
 
-class Objects(Protocol):
+class StoredObjects(Protocol):
     """The objects of an installation, by name. Each method raises port errors."""
 
     async def sizes(self, beginning: str) -> Mapping[str, int]:
@@ -40,7 +40,7 @@ class Objects(Protocol):
 class SnapshotObjects:
     """The store's port."""
 
-    def __init__(self, objects: Objects) -> None:
+    def __init__(self, objects: StoredObjects) -> None:
         self._objects = objects
         self._reads = asyncio.Semaphore(CONCURRENT_READS)
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from policies.model import Absent, Fresh
 from scaler.clouds.http_client import DEADLINE_SHARE
-from scaler.clouds.postgresql.connection import Connection, Database, Rows, open_database
+from scaler.clouds.postgresql.connection import Database, PostgreSqlConnection, StatementRows, open_database
 from scaler.clouds.response_validation import validated
 from scaler.config.kinds.postgresql import PostgreSql
 from scaler.ports import Context, Misconfigured
@@ -50,10 +50,10 @@ class PostgreSqlSource:
             return dict.fromkeys(self._spec.columns, Absent(reason))
         return self._readings(dict(zip(result.columns, result.rows[0], strict=True)), at)
 
-    def _query(self, connection: Connection) -> Rows:
+    def _query(self, connection: PostgreSqlConnection) -> StatementRows:
         timeout_ms = max(1, round(self._database.limit_s * 1000))
         connection.execute_simple(f"BEGIN READ ONLY; SET LOCAL statement_timeout = {timeout_ms}")
-        return Rows.of(connection.execute_unnamed(self._spec.query))
+        return StatementRows.of(connection.execute_unnamed(self._spec.query))
 
     def _readings(self, row: Mapping[str, Any], at: float) -> Mapping[str, Fresh[float] | Absent]:
         columns = self._spec.columns

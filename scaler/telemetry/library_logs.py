@@ -16,7 +16,7 @@ MAX_REASONS: Final = 3
 """Warnings of one call that are kept: later ones repeat them."""
 
 
-class Reasons(logging.Handler):
+class WarningReasons(logging.Handler):
     """Keeps the first warnings that the present thread logs."""
 
     def __init__(self) -> None:
@@ -34,10 +34,10 @@ class Reasons(logging.Handler):
 
 
 @contextmanager
-def reasons_of(logger: logging.Logger) -> Iterator[Reasons]:
+def reasons_of(logger: logging.Logger) -> Iterator[WarningReasons]:
     """Keep the warnings of a library in this thread. Its lines no longer reach the daemon's log."""
     logger.propagate = False
-    reasons = Reasons()
+    reasons = WarningReasons()
     logger.addHandler(reasons)
     try:
         yield reasons

@@ -31,7 +31,7 @@ from simulators.tune.result import TuneResult
 from simulators.tune.run import TuneListeners, tune
 from simulators.tune.search import SearchBudget, SearchListener, StopRequests
 from simulators.tune.space import Space, space_of
-from simulators.tune.storage import Lease, LostLease, lead_folder, open_storage
+from simulators.tune.storage import LostLease, StudyLease, lead_folder, open_storage
 from simulators.tune.study import SAMPLERS, study
 from simulators.tune.study_inputs import RecordedTrace, StudyInputs, study_inputs
 from simulators.tune.trial import WrongVersion
@@ -149,7 +149,7 @@ def _tune(args: argparse.Namespace, budget: SearchBudget) -> int:
     name = args.study or case.scenario.scenario
     with lead_folder(folder) as leader, _stop_on_signal() as stop:
         tune_study = study(open_storage(args.storage, folder), name, space, manifest, 1 - case.target.share)
-        lease = Lease(tune_study.optuna, leader) if args.storage is not None else None
+        lease = StudyLease(tune_study.optuna, leader) if args.storage is not None else None
         if lease is not None:
             lease.take()
         executor = _open_executor(args, inputs, stop)

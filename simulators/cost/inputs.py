@@ -35,7 +35,7 @@ class ListedPrice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Offer:
+class ConfiguredOffer:
     """One kind of replica that can be bought.
 
     It has a service model, and an hourly price in each market.
@@ -100,7 +100,7 @@ class OffersFile:
             "CSV price list, relative to this file (docs/how-to/advise.md). Default: null, none.", example="prices.csv"
         ),
     ] = None
-    offers: Annotated[Mapping[str, Offer], FieldMetadata("Replicas that can be bought, by name.")] = field(
+    offers: Annotated[Mapping[str, ConfiguredOffer], FieldMetadata("Replicas that can be bought, by name.")] = field(
         default_factory=dict
     )
     runs_on: Annotated[
@@ -160,7 +160,7 @@ def load(path: Path | None) -> LoadedOffers:
     return LoadedOffers(dataclasses.replace(content, offers=models), documents[0], path.parent)
 
 
-def _with_model_path(offer: Offer, folder: Path) -> Offer:
+def _with_model_path(offer: ConfiguredOffer, folder: Path) -> ConfiguredOffer:
     """Return the offer with a model file resolved relative to the offers file."""
     if offer.model is None or not offer.model.endswith((".yaml", ".yml", ".json")):
         return offer

@@ -9,7 +9,7 @@ from typing import Final
 
 from scaler.config.problems import ConfigError
 from simulators.cost.figures import Basis, Citation, SourcedNumber
-from simulators.cost.inputs import YEAR_H, LoadedOffers, Offer
+from simulators.cost.inputs import YEAR_H, ConfiguredOffer, LoadedOffers
 from simulators.cost.prices import listed_prices
 from simulators.engine.models import catalogue
 from simulators.engine.models.service import ServiceModel
@@ -93,14 +93,14 @@ def merge_offers(
     return offers, runs_on
 
 
-def _matching_offer(offers: Mapping[str, ReplicaOffer], name: str, offer: Offer) -> str | None:
+def _matching_offer(offers: Mapping[str, ReplicaOffer], name: str, offer: ConfiguredOffer) -> str | None:
     if name in offers:
         return name
     same = (n for n, o in offers.items() if o.engine is not None and o.engine.model.name == offer.model)
     return next(same, None) if offer.model is not None else None
 
 
-def _offer_from_file(name: str, offer: Offer, file: LoadedOffers, base: ReplicaOffer) -> ReplicaOffer:
+def _offer_from_file(name: str, offer: ConfiguredOffer, file: LoadedOffers, base: ReplicaOffer) -> ReplicaOffer:
     """Return an offer of the file. `base` has the values that the file leaves out."""
     note = f" ({offer.source})" if offer.source else ""
 

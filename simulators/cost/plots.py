@@ -13,7 +13,7 @@ from simulators.cost.plan import MARKETS, by_reserved
 from simulators.cost.recommendation import Purchase
 from simulators.cost.text import number
 from simulators.reporting.charts import Axis, Chart, Series
-from simulators.reporting.html import PageBars, PagePlot, Part
+from simulators.reporting.html import BarPart, PageBars, PagePlot
 
 COLOUR: Final = {"reserved": "c3", "spot": "c5", "on_demand": "c1"}
 NEEDED: Final = "c2"
@@ -94,7 +94,7 @@ def _bars(section: Section, key: str, title: str, name: str) -> Iterator[PageBar
         yield PageBars(name, title, note, bars(figures))
 
 
-def bars(figures: list[Figure]) -> list[tuple[str, list[Part], str]]:
+def bars(figures: list[Figure]) -> list[tuple[str, list[BarPart], str]]:
     """Return figures of one kind as rows of bars, with their bounds."""
     longest = max(f.value if f.high is None else max(f.value, f.high) for f in figures) or 1.0
     rows = []
@@ -102,7 +102,7 @@ def bars(figures: list[Figure]) -> list[tuple[str, list[Part], str]]:
         text = f"{number(f.value)} {f.unit}"
         low, high = (None, None) if f.low is None or f.high is None else (f.low / longest, f.high / longest)
         name = f.about.replace("_", "-") or f.title
-        rows.append((name, [Part(f.value / longest, text, "c1", low, high)], number(f.value)))
+        rows.append((name, [BarPart(f.value / longest, text, "c1", low, high)], number(f.value)))
     return rows
 
 

@@ -46,7 +46,7 @@ class PagePlot:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class BarPart:
     """A part of a bar: its share of the longest bar, text, colour, and known bounds."""
 
     share: float
@@ -66,7 +66,7 @@ class PageBars:
     name: str
     title: str
     note: str
-    rows: Sequence[tuple[str, Sequence[Part], str]]
+    rows: Sequence[tuple[str, Sequence[BarPart], str]]
     keys: Sequence[tuple[str, str]] = ()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from simulators.reporting.charts import BAD, COLOURS, GREY, Axis, Chart, Series, stepped
 from simulators.reporting.cost_series import HOUR_S, USES
-from simulators.reporting.html import PageBars, PagePlot, Part
+from simulators.reporting.html import BarPart, PageBars, PagePlot
 from simulators.reporting.run_data import CDF_POINTS, RunData
 from simulators.reporting.table import dollars
 from simulators.reporting.time_bins import Floats
@@ -155,7 +155,7 @@ def cost_by_use(runs: Sequence[RunData], name: str) -> PageBars:
     for s in runs:
         costs = {use: s.summary.cost_by_use_usd.get(use, 0.0) for use in uses}
         parts = [
-            Part(usd / longest, f"{use}: {dollars(usd)}", USE_COLOURS[use]) for use, usd in costs.items() if usd > 0
+            BarPart(usd / longest, f"{use}: {dollars(usd)}", USE_COLOURS[use]) for use, usd in costs.items() if usd > 0
         ]
         rows.append((s.name, parts, dollars(s.summary.cost_usd)))
     return PageBars(name, "Cost by use", USED_NOTE, rows, [(use, USE_COLOURS[use]) for use in uses])

@@ -14,7 +14,7 @@ import numpy as np
 
 from simulators.reporting import html
 from simulators.reporting.charts import GREY, Axis, Chart, Series
-from simulators.reporting.html import Part
+from simulators.reporting.html import BarPart
 from simulators.reporting.page import page_of_runs
 from simulators.reporting.plots import level
 from simulators.reporting.text import percent
@@ -98,12 +98,12 @@ def _points(name: str, figures: Sequence[Figures], colour: str, **options: Any) 
     return Series(name=name, x=x, y=y, colour=colour, **{"shape": "points", **options})
 
 
-def _importance(result: TuneResult) -> list[tuple[str, list[Part], str]]:
+def _importance(result: TuneResult) -> list[tuple[str, list[BarPart], str]]:
     """Return two bars for each setting: its importance for the cost and for SLO violations."""
     rows = []
     for setting in result.importance:
         for name, value, colour in (("cost", setting.cost, "c1"), ("SLO violations", setting.late, "c2")):
             if math.isfinite(value):
                 title = f"{setting.path.removeprefix('.')}, for {name}"
-                rows.append((title, [Part(value, f"{value:.0%}", colour)], f"{value:.0%}"))
+                rows.append((title, [BarPart(value, f"{value:.0%}", colour)], f"{value:.0%}"))
     return rows

@@ -14,11 +14,12 @@ import yaml
 from scaler.config.document import parse
 from scaler.config.load import load, workload_from
 from scaler.config.problems import ConfigError
+from scaler.config.scalar_edit import NoPlace
 from scaler.migrate.yaml_writer import comment
 from simulators.experiments.contenders.contenders import contenders
 from simulators.tune.baseline import Baseline
 from simulators.tune.space import Space, Value, contender_text, to_yaml
-from simulators.tune.yaml_edit import NoPlace, edit_yaml
+from simulators.tune.yaml_edit import edit_yaml
 from simulators.world.traffic.writers import replacing
 
 HEADER_START: Final = "Tuned by `forescale tune`"

@@ -12,7 +12,7 @@ from typing import Final
 
 from scaler.clock import stopwatch_s
 from simulators.tune.executor import Executor
-from simulators.tune.storage import Lease
+from simulators.tune.storage import StudyLease
 from simulators.tune.study import Study
 from simulators.tune.trial import TrialJob, TrialOutcome
 
@@ -81,7 +81,7 @@ class SearchListener:
 
     on_progress: OnProgress = lambda _study, _share: None
     stop: StopRequests = field(default_factory=StopRequests)
-    lease: Lease | None = None
+    lease: StudyLease | None = None
 
 
 def search(study: Study, executor: Executor, budget: SearchBudget, listener: SearchListener) -> bool:

@@ -123,7 +123,7 @@ def _truncate_partial_line(log: Path) -> None:
             file.truncate(size - tail_size + tail.rfind(b"\n") + 1)
 
 
-class Lease:
+class StudyLease:
     """Lease of a study in a database.
 
     A client takes over at once from an earlier one of the same folder.

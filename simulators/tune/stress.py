@@ -58,7 +58,7 @@ def lead_time_s(case: Case) -> float:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Interval:
+class TraceInterval:
     """An interval of a trace with the arrivals of the trace. Seconds."""
 
     arrival_s: Floats
@@ -74,7 +74,7 @@ class Interval:
         return int(np.searchsorted(self.arrival_s, self.until_s) - np.searchsorted(self.arrival_s, self.since_s))
 
 
-def stress_of(parts: Sequence[Interval], lead_s: float) -> Stress:
+def stress_of(parts: Sequence[TraceInterval], lead_s: float) -> Stress:
     """Return the stress of the parts of one trace, relative to their common mean.
 
     The load is the mean rate over a lead time, or over a longer time if that has too few requests, at steps of half of
@@ -110,10 +110,10 @@ def held_out_start(arrival_s: Floats, end_s: float, share: float, lead_s: float,
     for step in range(last, -1, -1):
         start_s, stop_s = step / CANDIDATES * end_s, (step / CANDIDATES + share) * end_s
         rest = [(a, b) for a, b in ((0.0, start_s), (stop_s, end_s)) if b - a > 1e-6 * end_s]
-        if any(b - a < min_part_s or not Interval(arrival_s, a + (b - a) / 3, b).count for a, b in rest):
+        if any(b - a < min_part_s or not TraceInterval(arrival_s, a + (b - a) / 3, b).count for a, b in rest):
             continue
-        held_out = stress_of([Interval(arrival_s, start_s, stop_s)], lead_s)
-        tuning = stress_of([Interval(arrival_s, a, b) for a, b in rest], lead_s)
+        held_out = stress_of([TraceInterval(arrival_s, start_s, stop_s)], lead_s)
+        tuning = stress_of([TraceInterval(arrival_s, a, b) for a, b in rest], lead_s)
         if held_out.tests(tuning) and tuning.tests(held_out):
             return step / CANDIDATES
     return 1.0 - share

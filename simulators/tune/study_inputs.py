@@ -270,9 +270,9 @@ def _stress(windows: Sequence[TraceWindow]) -> Stress:
     )
 
 
-def _counted(window: TraceWindow) -> stress.Interval:
+def _counted(window: TraceWindow) -> stress.TraceInterval:
     arrival_s = next(iter(window.traces.values())).arrival_s
-    return stress.Interval(arrival_s, window.case.scenario.warm_up_s, window.length_s)
+    return stress.TraceInterval(arrival_s, window.case.scenario.warm_up_s, window.length_s)
 
 
 def _inputs_of(

@@ -14,14 +14,11 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.util import load_yaml_guess_indent
 
+from scaler.config.scalar_edit import NoPlace
 from simulators.tune.space import Value, to_yaml
 
 WIDTH: Final = 1_000_000
 """The maximum line width in columns: long lines are not wrapped."""
-
-
-class NoPlace(Exception):
-    """The text has no place for a setting: a parent is no mapping, or the text is no YAML."""
 
 
 def edit_yaml(text: str, changes: Mapping[str, Value]) -> str:

@@ -23,7 +23,7 @@ from scaler.config.load import Workload
 from scaler.controller import Controller
 from scaler.setup import Setup
 from simulators.world.infrastructure.billing import Billing
-from simulators.world.infrastructure.market import Notices, PoolOffer, ZoneOffer
+from simulators.world.infrastructure.market import InterruptionNotices, PoolOffer, ZoneOffer
 from simulators.world.infrastructure.node_lifecycle import Phase, StartUp
 from simulators.world.infrastructure.pool import FleetPool
 from simulators.world.infrastructure.supply import SupplyTrace
@@ -66,7 +66,7 @@ class Market:
                 market="spot",
                 price_usd_per_hour=SPOT_USD,
                 zones=group,
-                notices=Notices(notice_s=self.notice_s),
+                notices=InterruptionNotices(notice_s=self.notice_s),
                 on_notice="serve",
                 **common,
             )

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from policies.model import Result
-from scaler.config.listen import Tls
+from scaler.config.listen import ServerTls
 from tests.patience import PATIENCE_S
 from tests.servers.aggregated import register, server_name, unregister
 from tests.servers.certificate import make_pair
@@ -39,7 +39,7 @@ class Stage:
     where: KubeNamespace
     engine: Engine
     daemon: Daemon
-    pair: Tls
+    pair: ServerTls
 
     def demand(self, replicas: int) -> None:
         """Let the load need this many replicas."""

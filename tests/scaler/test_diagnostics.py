@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from policies.history.pool_memory import PoolMemories
-from policies.model import Fresh, Part, PoolStatus, Shortfall, WorkloadName
+from policies.model import Fresh, PoolPart, PoolStatus, Shortfall, WorkloadName
 from scaler.cli import main
 from scaler.clock import SystemClock
 from scaler.commands.check import result
@@ -154,7 +154,7 @@ def test_pool_status_is_reported_by_zone_with_its_shortfall() -> None:
     config = load([Path("config/example")])
     (name,) = config.workloads
     pool = next(iter(config.workloads[name].spec.pools))
-    parts = (Part("a", "spot", 2, 1, 1), Part("b", "on_demand", 1))
+    parts = (PoolPart("a", "spot", 2, 1, 1), PoolPart("b", "on_demand", 1))
     status = PoolStatus(
         6,
         3,

@@ -9,7 +9,7 @@ import pytest
 from policies.history.ticks import History
 from policies.model import Tick
 from scaler.clock import SystemClock
-from scaler.clouds.interruptions import INTERRUPTION_LIFETIME_S, Kind, Notice, NoticeBoard, board
+from scaler.clouds.interruptions import INTERRUPTION_LIFETIME_S, InterruptionNotice, Kind, NoticeBoard, board
 from scaler.controller import Controller
 from scaler.setup import Setup
 from scaler.shared_resources import AdapterContext, Resources
@@ -31,7 +31,7 @@ async def test_interruption_notice_starts_a_tick_within_two_seconds() -> None:
     running = asyncio.create_task(controller.run(clock.now()))
     await until(lambda: len(ticks) == 1, PATIENCE_S)
     for machine in ("i-1", "i-2", "i-3"):  # several notices cause one tick
-        servers.pin(Notice(machine, "interruption", clock.now()))
+        servers.pin(InterruptionNotice(machine, "interruption", clock.now()))
     async with patience(2.0):
         while len(ticks) < 2:  # noqa: ASYNC110 - a tick is no event
             await asyncio.sleep(STEP_S)
@@ -46,7 +46,7 @@ async def test_interruption_notice_starts_a_tick_within_two_seconds() -> None:
 def test_interruption_notice_expires() -> None:
     clock = ManualClock()
     board = NoticeBoard(clock)
-    board.pin(Notice("i-1", "interruption", clock.now()))
+    board.pin(InterruptionNotice("i-1", "interruption", clock.now()))
     assert set(board.notices_for(["i-1", "i-2"])) == {"i-1"}
     clock.advance(INTERRUPTION_LIFETIME_S + 1)
     assert board.notices_for(["i-1"]) == {}
@@ -57,12 +57,12 @@ def test_interruption_takes_precedence_over_rebalance_recommendation() -> None:
     board = NoticeBoard(clock)
     kinds: list[Kind] = ["rebalance", "interruption", "rebalance"]
     for kind in kinds:
-        board.pin(Notice("i-1", kind, clock.now()))
+        board.pin(InterruptionNotice("i-1", kind, clock.now()))
     assert board.notices_for(["i-1"])["i-1"].kind == "interruption"
 
 
 def test_unpinned_notice_is_no_longer_returned() -> None:
     board = NoticeBoard(ManualClock())
-    board.pin(Notice("i-1", "interruption", board.clock.now()))
+    board.pin(InterruptionNotice("i-1", "interruption", board.clock.now()))
     board.unpin("i-1")
     assert board.notices_for(["i-1"]) == {}

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from scaler.config.listen import Tls
+from scaler.config.listen import ServerTls
 
 
 def self_signed(directory: Path) -> tuple[ssl.SSLContext, str]:
@@ -40,26 +40,26 @@ def self_signed(directory: Path) -> tuple[ssl.SSLContext, str]:
     return context, str(trusted)
 
 
-def make_pair(folder: Path, name: str) -> Tls:
+def make_pair(folder: Path, name: str) -> ServerTls:
     """Create a certificate for `name` and its key."""
-    pair = Tls(certificate=str(folder / "tls.crt"), key=str(folder / "tls.key"))
+    pair = ServerTls(certificate=str(folder / "tls.crt"), key=str(folder / "tls.key"))
     subject = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name},IP:127.0.0.1"]
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
     subprocess.run([*command, "-out", pair.certificate, "-keyout", pair.key], check=True, capture_output=True)
     return pair
 
 
-def server_context(pair: Tls) -> ssl.SSLContext:
+def server_context(pair: ServerTls) -> ssl.SSLContext:
     """Return the context of a server with this certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pair.certificate, pair.key)
     return context
 
 
-def signed_pair(folder: Path, name: str) -> tuple[Path, Tls]:
+def signed_pair(folder: Path, name: str) -> tuple[Path, ServerTls]:
     """Create an authority and a client's certificate for `name` that it signs; return the authority's file and both."""
     authority, authority_key, request = folder / f"{name}-ca.crt", folder / f"{name}-ca.key", folder / f"{name}.csr"
-    pair = Tls(certificate=str(folder / f"{name}.crt"), key=str(folder / f"{name}.key"))
+    pair = ServerTls(certificate=str(folder / f"{name}.crt"), key=str(folder / f"{name}.key"))
     new = ("openssl", "req", "-newkey", "rsa:2048", "-nodes")
     signing = ("-CA", authority, "-CAkey", authority_key, "-CAcreateserial", "-days", "2")
     for command in (

@@ -19,9 +19,9 @@ from policies.model import (
     Fresh,
     Observation,
     Outcome,
-    Part,
     PolicyName,
     PoolName,
+    PoolPart,
     PoolStatus,
     Reading,
     Recommendation,
@@ -201,7 +201,10 @@ def busy_fleet() -> Dashboard:
 def _busy_turn(turn: int) -> Iterable[Tick]:
     at, last = NOON + turn * INTERVAL_S, turn > 470
     spot = 8 + turn // 40 % 3
-    parts = (Part("us-east-1a", "spot", spot // 2, 0, int(last)), Part("us-east-1b", "spot", spot - spot // 2 - 1, 1))
+    parts = (
+        PoolPart("us-east-1a", "spot", spot // 2, 0, int(last)),
+        PoolPart("us-east-1b", "spot", spot - spot // 2 - 1, 1),
+    )
     lost = PoolStatus(spot, spot - 1, interruption_pending=int(last), interrupted=turn // 60, parts=parts)
     sizes: dict[PoolName, Reading[PoolStatus]] = {SPOT: Fresh(lost, at), ON_DEMAND: Fresh(PoolStatus(3, 3), at)}
     values = {"requests_per_s": 120.0, "prompt_tokens_per_s": 1_234_000.0, "itl_mean_s": 0.0104, "ttft_mean_s": 0.21}

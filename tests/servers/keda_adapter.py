@@ -18,7 +18,7 @@ import grpc
 import grpc.aio
 from aiohttp import web
 
-from scaler.config.listen import Tls
+from scaler.config.listen import ServerTls
 from tests.servers.certificate import server_context
 from tests.servers.keda import externalscaler_pb2 as pb
 from tests.servers.keda import externalscaler_pb2_grpc as pb_grpc
@@ -138,7 +138,7 @@ def _quantity(value: Any) -> str:
 
 @asynccontextmanager
 async def keda_adapter(
-    where: KubeNamespace, scaler_address: str, metadata: dict[str, str], pair: Tls, target: str
+    where: KubeNamespace, scaler_address: str, metadata: dict[str, str], pair: ServerTls, target: str
 ) -> AsyncIterator[tuple[KedaAdapter, int]]:
     """Run it for one ScaledObject; yield it with the port of its external metrics."""
     async with grpc.aio.insecure_channel(scaler_address) as channel:

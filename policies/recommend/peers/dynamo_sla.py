@@ -19,7 +19,7 @@ MAX_CANDIDATES: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
+class IntervalTraffic:
     """Traffic of one interval: started requests, and mean tokens of a prompt and an answer."""
 
     requests_per_s: float
@@ -143,7 +143,7 @@ class DynamoSla(AveragingPolicy):
             return PeerSize(hold, float(proposal), active, reason, kept)
         return PeerSize(float(proposal), float(proposal), active, reason, kept)
 
-    def _traffic(self, tick: PeerTick, memory: DynamoMemory) -> Traffic:
+    def _traffic(self, tick: PeerTick, memory: DynamoMemory) -> IntervalTraffic:
         """Return the traffic of the last interval, with the last known lengths if nothing completed."""
         names = dict(zip(self.needs(), signal_names(self.source, self.needs()), strict=True))
 
@@ -157,8 +157,8 @@ class DynamoSla(AveragingPolicy):
         in_work = series(whole_interval_s, "running", "waiting")
         started = max(0.0, completed + (in_work[-1] - in_work[0]) / self.adjustment_interval_s)
         if completed > 0:
-            return Traffic(started, prompt / completed, output / completed)
-        return Traffic(started, memory.prompt_tokens or 0.0, memory.output_tokens or 0.0)
+            return IntervalTraffic(started, prompt / completed, output / completed)
+        return IntervalTraffic(started, memory.prompt_tokens or 0.0, memory.output_tokens or 0.0)
 
     def capacity_rps(self, prompt_tokens: float, output_tokens: float) -> float | None:
         """Return the largest request rate of one replica within both targets.

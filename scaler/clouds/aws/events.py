@@ -14,7 +14,7 @@ from weakref import WeakSet
 from scaler.clouds.aws import session
 from scaler.clouds.backoff import Backoff
 from scaler.clouds.http_answers import message_of
-from scaler.clouds.interruptions import Kind, Notice, NoticeBoard
+from scaler.clouds.interruptions import InterruptionNotice, Kind, NoticeBoard
 from scaler.clouds.response_validation import validated
 from scaler.clouds.singleflight import running
 from scaler.clouds.timestamps import seconds_of
@@ -127,7 +127,7 @@ class EventQueueReader:
             now, interrupts_at = self._clock.now(), None
             if WARNINGS[kind] == "interruption":
                 interrupts_at = seconds_of(event.get("time"), now) + INTERRUPTED_AFTER_S
-            self._board.pin(Notice(machine, WARNINGS[kind], now, interrupts_at, f"EventBridge: {kind}"))
+            self._board.pin(InterruptionNotice(machine, WARNINGS[kind], now, interrupts_at, f"EventBridge: {kind}"))
 
 
 def parse_event(text: str) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from policies.model import Part, PoolStatus, Shortfall
+from policies.model import PoolPart, PoolStatus, Shortfall
 from scaler.clouds.aws import session
 from scaler.clouds.batching import Batch, batch
 from scaler.clouds.interruptions import InterruptionTracker
@@ -76,9 +76,9 @@ def pool_status(
     )
 
 
-def _part(machine: Ec2Instance, pending: bool) -> Part:
+def _part(machine: Ec2Instance, pending: bool) -> PoolPart:
     ready = machine.units if machine.ready else 0
-    return Part(machine.zone, machine.market, ready, machine.units - ready, machine.units if pending else 0)
+    return PoolPart(machine.zone, machine.market, ready, machine.units - ready, machine.units if pending else 0)
 
 
 def parse_instance(instance: Mapping[str, Any]) -> Ec2Instance | None:

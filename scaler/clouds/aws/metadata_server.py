@@ -15,7 +15,7 @@ import aiohttp
 
 from scaler.clouds.backoff import Backoff
 from scaler.clouds.http_answers import decode_json, http_errors, read_body
-from scaler.clouds.interruptions import Kind, Notice, NoticeBoard
+from scaler.clouds.interruptions import InterruptionNotice, Kind, NoticeBoard
 from scaler.clouds.response_validation import one_line
 from scaler.clouds.singleflight import running
 from scaler.clouds.timestamps import seconds_of
@@ -86,7 +86,7 @@ class AwsMetadataServer:
             self._pin("rebalance", None)
 
     def _pin(self, kind: Kind, takes_at: float | None) -> None:
-        self._board.pin(Notice(self._instance, kind, self._clock.now(), takes_at, "instance metadata"))
+        self._board.pin(InterruptionNotice(self._instance, kind, self._clock.now(), takes_at, "instance metadata"))
 
     async def _get(self, path: str) -> str | None:
         """Return the text at a path; None for a 404, as while nothing is announced."""

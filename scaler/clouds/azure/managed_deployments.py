@@ -66,7 +66,7 @@ class Deployment:
 
 
 @dataclass(frozen=True, slots=True)
-class Clients:
+class DeploymentClients:
     """The clients of a managed deployment. `name` is the pool's name in the queue of its lock."""
 
     context: Context
@@ -84,7 +84,7 @@ class ManagedDeployment(ABC):
     operation_action: str
     """Permission to read the result of a change."""
 
-    def __init__(self, spec: ManagedPool, clients: Clients, what: str) -> None:
+    def __init__(self, spec: ManagedPool, clients: DeploymentClients, what: str) -> None:
         self._path = self._read_key = spec.path
         self._what = what
         self._clock = clients.context.clock

@@ -26,7 +26,7 @@ QUERY: Final = {
 }
 
 
-class InstanceCount:
+class ReadyInstances:
     """The instances of one deployment in one of its ready states."""
 
     def __init__(self, arm: Arm, recent: RecentAnswers, clock: Clock, path: str, ready_states: Collection[str]) -> None:

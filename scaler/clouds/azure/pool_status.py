@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from policies.model import Part, PoolStatus, Shortfall
+from policies.model import PoolPart, PoolStatus, Shortfall
 from scaler.clouds.azure.virtual_machines import Vm
 from scaler.clouds.interruptions import InterruptionTracker, NoticeBoard
 from scaler.clouds.parts import sum_parts
@@ -117,5 +117,5 @@ class PoolView:
         return known if known is not None and known.reason == shortfall.reason else shortfall
 
 
-def _part(vm: Vm, pending: bool) -> Part:
-    return Part(vm.zone, vm.market, int(vm.state == "ready"), int(vm.state == "creating"), int(pending))
+def _part(vm: Vm, pending: bool) -> PoolPart:
+    return PoolPart(vm.zone, vm.market, int(vm.state == "ready"), int(vm.state == "creating"), int(pending))

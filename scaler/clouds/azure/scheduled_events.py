@@ -19,7 +19,7 @@ from scaler.clouds.api_budget import Api
 from scaler.clouds.api_channel import Channel
 from scaler.clouds.azure.errors import validated
 from scaler.clouds.http_answers import http_errors, read_body, read_json
-from scaler.clouds.interruptions import Kind, Notice, NoticeBoard, board
+from scaler.clouds.interruptions import InterruptionNotice, Kind, NoticeBoard, board
 from scaler.clouds.rest import session
 from scaler.clouds.singleflight import running
 from scaler.ports import Clock, Context, PortError, Unavailable
@@ -113,7 +113,7 @@ class ScheduledEventsListener:
         self._scheduled[url] = scheduled
 
 
-def notices(event: object, now: float) -> Iterator[Notice]:
+def notices(event: object, now: float) -> Iterator[InterruptionNotice]:
     """Yield a notice for each machine that an event interrupts.
 
     Deletions by a person or this daemon yield none.
@@ -125,7 +125,9 @@ def notices(event: object, now: float) -> Iterator[Notice]:
     if kind is None or (event_type != "Preempt" and source == "User"):
         return
     for machine in _machines(event):
-        yield Notice(machine, kind, now, _not_before(event.get("NotBefore")), f"scheduled event {event_type}")
+        yield InterruptionNotice(
+            machine, kind, now, _not_before(event.get("NotBefore")), f"scheduled event {event_type}"
+        )
 
 
 def _machines(event: Mapping[str, Any]) -> list[str]:

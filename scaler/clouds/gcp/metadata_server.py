@@ -11,7 +11,7 @@ from typing import Final
 import aiohttp
 
 from scaler.clouds.http_answers import http_errors, read_body
-from scaler.clouds.interruptions import Notice, NoticeBoard
+from scaler.clouds.interruptions import InterruptionNotice, NoticeBoard
 from scaler.clouds.rest import session
 from scaler.ports import Clock, Context, PortError, Unavailable
 
@@ -68,7 +68,9 @@ class GcpMetadataServer:
                 continue
             now = self._clock.now()
             if value in WATCHED_VALUES[key]:
-                self._board.pin(Notice(machine, "interruption", now, now + INTERRUPTED_AFTER_S[key], source=key))
+                self._board.pin(
+                    InterruptionNotice(machine, "interruption", now, now + INTERRUPTED_AFTER_S[key], source=key)
+                )
             query = {"wait_for_change": "true", "last_etag": etag, "timeout_sec": f"{WAIT_S:.0f}"}
 
     async def _request(self, path: str, query: dict[str, str]) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from scaler.clouds.gcp import metadata_server
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.gcp.settings import GcpNotices
 from scaler.clouds.http_answers import message_of
-from scaler.clouds.interruptions import Notice, NoticeBoard, board
+from scaler.clouds.interruptions import InterruptionNotice, NoticeBoard, board
 from scaler.clouds.singleflight import cancel_all
 from scaler.clouds.timestamps import seconds_of
 from scaler.ports import Clock, Context, Permit, PortError
@@ -64,7 +64,7 @@ class GcpNoticeListener:
         now = self._clock.now()
         event_s = seconds_of(entry.get("timestamp"), now)
         machine = name[name.index("projects/") :] if "projects/" in name else name
-        self._board.pin(Notice(machine, "interruption", now, event_s + PREEMPTED_S, source=str(method)))
+        self._board.pin(InterruptionNotice(machine, "interruption", now, event_s + PREEMPTED_S, source=str(method)))
         return True
 
     async def pull(self, subscriber: Subscriber, subscription: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from policies.model import Part, PoolStatus, Shortfall
+from policies.model import PoolPart, PoolStatus, Shortfall
 from scaler.clouds.gcp import session
 from scaler.clouds.gcp.instance_groups import GroupInstance, InstanceGroup
 from scaler.clouds.gcp.notices import GcpNoticeListener
@@ -135,15 +135,17 @@ def pool_details(kind: str, zone: str, market: str) -> Iterator[None]:
         raise type(e)(placement(str(e), kind, zone, market)) from e
 
 
-def _part(machine: GroupInstance, market: str, noticed: bool) -> Part:
+def _part(machine: GroupInstance, market: str, noticed: bool) -> PoolPart:
     pending = not machine.ready and not machine.failed and not _is_leaving(machine)
-    return Part(machine.zone, market, int(machine.ready), int(pending), int(noticed))
+    return PoolPart(machine.zone, market, int(machine.ready), int(pending), int(noticed))
 
 
-def standby_parts(ready: Sequence[GroupInstance], starting: Sequence[GroupInstance], market: str) -> tuple[Part, ...]:
+def standby_parts(
+    ready: Sequence[GroupInstance], starting: Sequence[GroupInstance], market: str
+) -> tuple[PoolPart, ...]:
     """Return the standby machines by zone, `starting` ones as pending."""
-    standby = [Part(m.zone, market, 1) for m in ready]
-    return sum_parts([*standby, *(Part(m.zone, market, 0, 1) for m in starting if not m.failed)])
+    standby = [PoolPart(m.zone, market, 1) for m in ready]
+    return sum_parts([*standby, *(PoolPart(m.zone, market, 0, 1) for m in starting if not m.failed)])
 
 
 def _is_leaving(machine: GroupInstance) -> bool:

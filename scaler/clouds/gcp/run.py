@@ -35,7 +35,7 @@ NOT_PROVISIONED: Final = "MIN_INSTANCES_NOT_PROVISIONED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Collection:
+class RunCollection:
     """A kind of resource: its name, path segment, permissions and Cloud Monitoring label."""
 
     noun: str
@@ -50,14 +50,14 @@ class Collection:
         return (self.read, self.write, time_series.LIST)
 
 
-SERVICES: Final = Collection(
+SERVICES: Final = RunCollection(
     noun="service",
     segment="services",
     read="run.services.get",
     write="run.services.update",
     label="service_name",
 )
-WORKER_POOLS: Final = Collection(
+WORKER_POOLS: Final = RunCollection(
     noun="worker pool",
     segment="workerPools",
     read="run.workerpools.get",
@@ -87,7 +87,7 @@ class Scaling:
 class RunResource:
     """One service or worker pool."""
 
-    def __init__(self, run: session.GcpService, clock: Clock, collection: Collection, name: str) -> None:
+    def __init__(self, run: session.GcpService, clock: Clock, collection: RunCollection, name: str) -> None:
         self._run = run
         self._clock = clock
         self._collection = collection
@@ -119,7 +119,9 @@ class RunResource:
 class InstanceCount:
     """The number of a resource's instances by Cloud Monitoring."""
 
-    def __init__(self, monitoring: Monitoring, clock: Clock, collection: Collection, location: str, name: str) -> None:
+    def __init__(
+        self, monitoring: Monitoring, clock: Clock, collection: RunCollection, location: str, name: str
+    ) -> None:
         self._monitoring = monitoring
         self._clock = clock
         self._name = name
@@ -194,7 +196,7 @@ def _failure(condition: Mapping[str, Any], at: float) -> tuple[GcpFailure | None
 
 
 async def resource(
-    context: Context, project: GcpProject, collection: Collection, location: str, name: str
+    context: Context, project: GcpProject, collection: RunCollection, location: str, name: str
 ) -> tuple[RunResource, InstanceCount]:
     """Return the clients of a resource and of its number of instances. Raises `Misconfigured`."""
     run = await session.service(context, project, "run", location)

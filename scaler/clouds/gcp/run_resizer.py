@@ -9,7 +9,7 @@ from typing import Final
 from policies.model import Fresh, PoolStatus, Shortfall
 from scaler.clouds.foreign_writes import ForeignWriteDetector
 from scaler.clouds.gcp import pool_status, run, session
-from scaler.clouds.gcp.run import MAX_SAMPLE_AGE_S, Collection, Scaling
+from scaler.clouds.gcp.run import MAX_SAMPLE_AGE_S, RunCollection, Scaling
 from scaler.clouds.response_validation import validated
 from scaler.config.kinds.gcp_managed_pools import CloudRunPool
 from scaler.ports import Conflict, Context, Misconfigured, Permit, Unavailable
@@ -22,7 +22,7 @@ MINIMUM: Final = "minInstanceCount"
 class Sized:
     """A resource and the field that is its size. `remedy` is for the other scaling mode."""
 
-    collection: Collection
+    collection: RunCollection
     name: str
     field: str
     remedy: str

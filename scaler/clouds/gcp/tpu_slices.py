@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from policies.model import Part, Shortfall
+from policies.model import PoolPart, Shortfall
 from scaler.clouds.gcp.container import Cluster, NodePool
 from scaler.clouds.gcp.instance_groups import InstanceGroups
 from scaler.clouds.gcp.pool_status import OVERDUE_S, newest
@@ -114,9 +114,9 @@ class Slices:
         self._interruptions.track({s.name: 1 for s in slices if s.ready}, noticed, was_interrupted)
 
 
-def parts(slices: Sequence[Slice], market: str) -> tuple[Part, ...]:
+def parts(slices: Sequence[Slice], market: str) -> tuple[PoolPart, ...]:
     """Return the slices by zone."""
     return sum_parts(
-        Part(s.zone, market, int(s.ready), int(not s.ready and not s.failed), int(s.interruption_pending))
+        PoolPart(s.zone, market, int(s.ready), int(not s.ready and not s.failed), int(s.interruption_pending))
         for s in slices
     )

@@ -17,7 +17,7 @@ FORBIDDEN, NOT_SERVED = 403, 404
 
 
 @dataclass(frozen=True, slots=True)
-class Collection:
+class ListedKind:
     """A kind of object to list, under the first of its API versions that the cluster serves."""
 
     kind: str
@@ -27,11 +27,11 @@ class Collection:
 
 
 COLLECTIONS: Final = (
-    Collection("HorizontalPodAutoscaler", "horizontalpodautoscalers", ("autoscaling/v2", "autoscaling/v1")),
-    Collection("ScaledObject", "scaledobjects", KEDA),
-    Collection("ScaledJob", "scaledjobs", KEDA),
-    Collection("TriggerAuthentication", "triggerauthentications", KEDA),
-    Collection("ClusterTriggerAuthentication", "clustertriggerauthentications", KEDA, namespaced=False),
+    ListedKind("HorizontalPodAutoscaler", "horizontalpodautoscalers", ("autoscaling/v2", "autoscaling/v1")),
+    ListedKind("ScaledObject", "scaledobjects", KEDA),
+    ListedKind("ScaledJob", "scaledjobs", KEDA),
+    ListedKind("TriggerAuthentication", "triggerauthentications", KEDA),
+    ListedKind("ClusterTriggerAuthentication", "clustertriggerauthentications", KEDA, namespaced=False),
 )
 
 
@@ -59,7 +59,7 @@ async def list_autoscalers(context: Context, namespace: str | None) -> ClusterOb
     return found
 
 
-async def _list(cluster: Session, collection: Collection, namespace: str | None, found: ClusterObjects) -> None:
+async def _list(cluster: Session, collection: ListedKind, namespace: str | None, found: ClusterObjects) -> None:
     within = f"namespaces/{namespace}/" if namespace is not None else ""
     what = f"list {collection.plural} in {f'namespace {namespace}' if namespace is not None else 'all namespaces'}"
     for version in collection.versions:

@@ -71,7 +71,7 @@ class CustomObject:
         return next((c for c in self.status.get("conditions") or () if c.get("type") == kind), {})
 
 
-class Objects(Follower):
+class CustomObjects(Follower):
     """Follows all objects of one kind, and sets sizes."""
 
     def __init__(self, session: Session, collection: ObjectCollection) -> None:
@@ -187,6 +187,10 @@ def parse_object(body: Mapping[str, Any], at: float) -> CustomObject:
         )
 
 
-async def objects(context: Context, session: Session, cluster: KubeCluster, collection: ObjectCollection) -> Objects:
+async def objects(
+    context: Context, session: Session, cluster: KubeCluster, collection: ObjectCollection
+) -> CustomObjects:
     """Return the follower of a kind's objects that all workloads share."""
-    return await context.shared(("kube objects", cluster, collection), lambda: aclosing(Objects(session, collection)))
+    return await context.shared(
+        ("kube objects", cluster, collection), lambda: aclosing(CustomObjects(session, collection))
+    )

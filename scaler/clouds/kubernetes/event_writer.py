@@ -18,7 +18,7 @@ from scaler.clouds.kubernetes import session as kube
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.objects import MANAGER, ScalableKind, discover
 from scaler.clouds.kubernetes.session import Body, Session, accepted_body
-from scaler.kubernetes_events import Notice, Regarding
+from scaler.kubernetes_events import Regarding, WorkloadEvent
 from scaler.ports import Context, Misconfigured, PortError
 from scaler.telemetry.log import log
 
@@ -47,7 +47,7 @@ MAX_OBJECTS: Final = 10_000
 
 
 @dataclass(slots=True)
-class Series:
+class EventSeries:
     """An event that was written, and how often its notice has been repeated."""
 
     path: str
@@ -58,7 +58,7 @@ class Series:
 
 
 @dataclass(slots=True)
-class Target:
+class EventTarget:
     """The UID of an object, and the number of events that it may still get."""
 
     tokens: float
@@ -82,9 +82,9 @@ class EventWriter:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._clock = session.clock
-        self._pending: OrderedDict[Notice, int] = OrderedDict()
-        self._series: OrderedDict[Notice, Series] = OrderedDict()
-        self._targets: OrderedDict[Regarding, Target] = OrderedDict()
+        self._pending: OrderedDict[WorkloadEvent, int] = OrderedDict()
+        self._series: OrderedDict[WorkloadEvent, EventSeries] = OrderedDict()
+        self._targets: OrderedDict[Regarding, EventTarget] = OrderedDict()
         self._kinds: dict[tuple[str, str], ScalableKind] = {}
         self._muted_until: dict[str, float] = {}
         self._wake = asyncio.Event()
@@ -94,7 +94,7 @@ class EventWriter:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
-    def put(self, notice: Notice) -> None:
+    def put(self, notice: WorkloadEvent) -> None:
         """Queue a notice. It never waits."""
         self._pending[notice] = self._pending.pop(notice, 0) + 1
         if len(self._pending) > MAX_PENDING:
@@ -110,7 +110,7 @@ class EventWriter:
                 if self._clock.now() >= self._muted_until.get(notice.regarding.namespace, 0.0):
                     await self._write(notice, count)
 
-    async def _write(self, notice: Notice, count: int) -> None:
+    async def _write(self, notice: WorkloadEvent, count: int) -> None:
         namespace = notice.regarding.namespace
         try:
             await self._write_event(notice, count)
@@ -122,7 +122,7 @@ class EventWriter:
                 log.warning("kubernetes events", namespace=namespace, error=str(e), remedy=remedy)
             self._muted_until[namespace] = self._clock.now() + MUTED_S
 
-    async def _write_event(self, notice: Notice, count: int) -> None:
+    async def _write_event(self, notice: WorkloadEvent, count: int) -> None:
         """Create an event, or count the repetition of a recent one. Raises port errors."""
         now = self._clock.now()
         series = self._series.get(notice)
@@ -132,7 +132,7 @@ class EventWriter:
                 return
             if await self._continue(series, now):
                 return
-        target = remembered(self._targets, notice.regarding, Target(BURST, now))
+        target = remembered(self._targets, notice.regarding, EventTarget(BURST, now))
         if not target.take(now):
             return
         if abs(now - target.uid_s) > UID_S:
@@ -144,10 +144,10 @@ class EventWriter:
         what = f"create events in namespace {notice.regarding.namespace}"
         await self._session.call(what, "POST", path, CALL_S, query={"fieldManager": MANAGER}, body=body)
         self._series.pop(notice, None)
-        written = Series(f"{path}/{body['metadata']['name']}", count, now, now)
+        written = EventSeries(f"{path}/{body['metadata']['name']}", count, now, now)
         remembered(self._series, notice, written)
 
-    async def _continue(self, series: Series, now: float) -> bool:
+    async def _continue(self, series: EventSeries, now: float) -> bool:
         """Write the count of a series. Return whether its event still exists."""
         body = {"series": {"count": series.count, "lastObservedTime": micro_time(now)}}
         response = await self._session.request("patch events", "PATCH", series.path, CALL_S, body=body)
@@ -183,7 +183,7 @@ def remembered(entries: OrderedDict[KeyT, T], key: KeyT, default: T) -> T:
     return value
 
 
-def event(notice: Notice, uid: str, now: float) -> Body:
+def event(notice: WorkloadEvent, uid: str, now: float) -> Body:
     """Return the body of a new event."""
     regarding = notice.regarding
     reference = {

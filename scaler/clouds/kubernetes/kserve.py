@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from policies.model import Shortfall
-from scaler.clouds.kubernetes.custom_resources import CustomObject, Objects
+from scaler.clouds.kubernetes.custom_resources import CustomObject, CustomObjects
 from scaler.clouds.kubernetes.objects import Path, ScalableState
 from scaler.clouds.kubernetes.watch import SharedWatch
 from scaler.clouds.response_validation import machine_count, one_line, unavailable_if_malformed
@@ -151,7 +151,7 @@ class ParentSizes:
     Its states are those of the child, with size, version and writer of the parent.
     """
 
-    def __init__(self, parents: Objects, parent: str, fields: tuple[Path, ...], children: SharedWatch) -> None:
+    def __init__(self, parents: CustomObjects, parent: str, fields: tuple[Path, ...], children: SharedWatch) -> None:
         self._parents = parents
         self._parent = parent
         self._fields = fields

@@ -16,7 +16,7 @@ from scaler.clouds.kubernetes.objects import MANAGER, text_field
 from scaler.clouds.kubernetes.session import Body, KubeResponse, Session, accepted_body
 from scaler.clouds.response_validation import list_of, unavailable_if_malformed
 from scaler.config.high_availability import HighAvailability
-from scaler.leases.protocol import Claim, Origin, Record
+from scaler.leases.protocol import Claim, LeaseOrigin, Record
 from scaler.leases.store import Observe, limited_duration_s
 from scaler.ports import Conflict, Context, Permit
 
@@ -69,7 +69,7 @@ class KubernetesLeases:
             "leaseTransitions": claim.record.transitions,
             "renewTime": at.replace("+00:00", "Z"),
         }
-        if claim.origin is not Origin.HELD:
+        if claim.origin is not LeaseOrigin.HELD:
             spec["acquireTime"] = spec["renewTime"]
         metadata: Body = {
             "name": name,

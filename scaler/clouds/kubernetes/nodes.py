@@ -13,7 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
-from scaler.clouds.interruptions import Kind, Notice, NoticeBoard, board
+from scaler.clouds.interruptions import InterruptionNotice, Kind, NoticeBoard, board
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.list_and_watch import Follower, WatchPath
 from scaler.clouds.kubernetes.objects import text_field
@@ -120,7 +120,7 @@ class KubeNodes(Follower):
         self._nodes[node.name] = node
         for name in node.names:
             if node.leaving_reason:
-                self.notices.pin(Notice(name, node.notice_kind, at, source=node.leaving_reason))
+                self.notices.pin(InterruptionNotice(name, node.notice_kind, at, source=node.leaving_reason))
             elif before is not None and before.leaving_reason:
                 self.notices.unpin(name)
 

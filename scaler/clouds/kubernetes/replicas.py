@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from policies.model import Part, Shortfall
+from policies.model import PoolPart, Shortfall
 from scaler.clouds.interruptions import InterruptionTracker
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.events import CAPACITY_FOUND, UNSCHEDULED, KubeEvents, ObjectEvent, events
@@ -25,7 +25,7 @@ from scaler.ports import Clock, Context
 class ReplicaDetails:
     """Details of a pool's replicas."""
 
-    parts: tuple[Part, ...] = ()
+    parts: tuple[PoolPart, ...] = ()
     interruption_pending: int = 0
     interrupted: int = 0
     failed: int = 0
@@ -116,10 +116,10 @@ class ReplicaObserver:
 
     # --- placement and missing capacity
 
-    def _parts(self, pods: list[Pod]) -> tuple[Part, ...]:
+    def _parts(self, pods: list[Pod]) -> tuple[PoolPart, ...]:
         placed = ((pod, self._node(pod)) for pod in pods if not pod.draining)
         return sum_parts(
-            Part(
+            PoolPart(
                 node.zone,
                 node.market,
                 int(pod.ready),

@@ -42,18 +42,18 @@ class PasswordRequired(InterfaceError):  # type: ignore[misc]  # pg8000 has no t
     """The server requests a password, and none is configured."""
 
 
-class Rows(NamedTuple):
+class StatementRows(NamedTuple):
     """The rows of a statement."""
 
     columns: list[str]
     rows: list[list[Any]]
 
     @classmethod
-    def of(cls, result: core.Context) -> Rows:
+    def of(cls, result: core.Context) -> StatementRows:
         return cls([column["name"] for column in result.columns or ()], result.rows or [])
 
 
-class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no types
+class PostgreSqlConnection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no types
     """A connection that requests at most `max_rows` rows, and limits the work of a login."""
 
     def __init__(self, max_rows: int, *args: Any, **options: Any) -> None:
@@ -78,7 +78,7 @@ class Connection(core.CoreConnection):  # type: ignore[misc]  # pg8000 has no ty
         super().handle_AUTHENTICATION_REQUEST(data, context)
 
 
-class Session:
+class PostgreSqlSession:
     """One connection, opened on first use in a thread.
 
     Another thread may `cut` it, which ends the call.
@@ -99,10 +99,10 @@ class Session:
         self._max_rows = max_rows
         self._wire: socket.socket | None = None
         self._is_cut = False
-        self._connection: Connection | None = None
+        self._connection: PostgreSqlConnection | None = None
         self._sockets = ExitStack()
 
-    def connection(self) -> Connection:
+    def connection(self) -> PostgreSqlConnection:
         """Return the open connection. Raises `FAILURES`."""
         if self._connection is None:
             server = self._server
@@ -111,7 +111,7 @@ class Session:
             self._wire = self._sockets.enter_context(opened.dup())  # TLS takes over the first one
             if self._is_cut:
                 raise InterfaceError("the deadline has passed")
-            self._connection = Connection(
+            self._connection = PostgreSqlConnection(
                 self._max_rows,
                 server.username,
                 server.host,
@@ -124,7 +124,7 @@ class Session:
             )
         return self._connection
 
-    def run(self, work: Callable[[Connection], T], *, keep: bool) -> T:
+    def run(self, work: Callable[[PostgreSqlConnection], T], *, keep: bool) -> T:
         """Return the result of `work`.
 
         With `keep`, the connection stays open for the next call. Raises `FAILURES`.
@@ -166,13 +166,15 @@ class Database:
         self.limit_s = limit_s
         self.name = f"PostgreSQL at {server.host}:{server.port}, database {server.database!r}"
 
-    def session(self) -> Session:
+    def session(self) -> PostgreSqlSession:
         """Return a session with the present password. Raises `Misconfigured`."""
         password = self._server.password.read() if self._server.password is not None else None
-        return Session(self._server, password, self._trust, self.limit_s, self._max_rows)
+        return PostgreSqlSession(self._server, password, self._trust, self.limit_s, self._max_rows)
 
-    async def call(self, session: Session, work: Callable[[Connection], T], *, keep: bool = False) -> T:
-        """Return the result of `work`, which runs in a thread; `keep` as in `Session.run`.
+    async def call(
+        self, session: PostgreSqlSession, work: Callable[[PostgreSqlConnection], T], *, keep: bool = False
+    ) -> T:
+        """Return the result of `work`, which runs in a thread; `keep` as in `PostgreSqlSession.run`.
 
         Raises port errors.
         """

@@ -17,11 +17,11 @@ from typing import Any, Final
 
 from scaler.clock import iso_time
 from scaler.clouds.postgresql.connection import open_database
-from scaler.clouds.postgresql.table import Table
+from scaler.clouds.postgresql.table import PostgreSqlTable
 from scaler.clouds.response_validation import unavailable_if_malformed
 from scaler.clouds.singleflight import cancel_all
 from scaler.config.high_availability import HighAvailability
-from scaler.leases.protocol import Claim, Origin, Record
+from scaler.leases.protocol import Claim, LeaseOrigin, Record
 from scaler.leases.store import Observe, limited_duration_s
 from scaler.ports import Conflict, Context, Misconfigured, Permit, PortError
 
@@ -51,14 +51,14 @@ async def open_leases(spec: HighAvailability, context: Context) -> PostgreSqlLea
     if server is None:
         raise Misconfigured("daemon.ha.lease.server is required with kind: postgresql")
     database = await open_database(server, context, "leases", spec.lease.renew_s, MAX_LEASES)
-    table = Table(database, spec.lease.table, COLUMNS)
+    table = PostgreSqlTable(database, spec.lease.table, COLUMNS)
     return await context.shared(("lease store", spec), lambda: aclosing(PostgreSqlLeases(spec, table, context)))
 
 
 class PostgreSqlLeases:
     """The store's port."""
 
-    def __init__(self, spec: HighAvailability, table: Table, context: Context) -> None:
+    def __init__(self, spec: HighAvailability, table: PostgreSqlTable, context: Context) -> None:
         self._all = {"installation": spec.name}
         self._poll_s = POLL_SHARE * spec.lease.renew_s
         self._table = table
@@ -85,7 +85,7 @@ class PostgreSqlLeases:
             "note": record.note,
             "version": record.version,
             "renewed_at": at,
-            **({} if claim.origin is Origin.HELD else {"acquired_at": at}),
+            **({} if claim.origin is LeaseOrigin.HELD else {"acquired_at": at}),
         }
         key = self._all | {"name": name}
         if claim.replaces is None:

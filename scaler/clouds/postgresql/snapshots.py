@@ -8,7 +8,7 @@ from typing import Final
 
 from policies.model import WorkloadName
 from scaler.clouds.postgresql.connection import open_database
-from scaler.clouds.postgresql.table import Table
+from scaler.clouds.postgresql.table import PostgreSqlTable
 from scaler.clouds.response_validation import unavailable_if_malformed
 from scaler.config.snapshots import SnapshotSettings
 from scaler.ports import Context, Misconfigured, Permit
@@ -36,14 +36,16 @@ async def open_snapshots(settings: SnapshotSettings, installation: str, context:
     if server is None:
         raise Misconfigured("daemon.snapshots.server is not set")
     database = await open_database(server, context, "snapshots", CALL_S, MAX_ROWS)
-    rows = await context.shared(("snapshots", server, table), lambda: aclosing(Table(database, table, COLUMNS)))
+    rows = await context.shared(
+        ("snapshots", server, table), lambda: aclosing(PostgreSqlTable(database, table, COLUMNS))
+    )
     return PostgreSqlSnapshots(installation, rows)
 
 
 class PostgreSqlSnapshots:
     """The store's port."""
 
-    def __init__(self, installation: str, table: Table) -> None:
+    def __init__(self, installation: str, table: PostgreSqlTable) -> None:
         self._all = {"installation": installation}
         self._table = table
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from pg8000.converters import literal
 from pg8000.exceptions import DatabaseError, InterfaceError
 
-from scaler.clouds.postgresql.connection import Connection, Database, Session
+from scaler.clouds.postgresql.connection import Database, PostgreSqlConnection, PostgreSqlSession
 from scaler.clouds.response_validation import one_line, unavailable_if_malformed
 from scaler.ports import PortError
 
@@ -32,7 +32,7 @@ Row = Mapping[str, object]
 """Values by column."""
 
 
-class Table:
+class PostgreSqlTable:
     """A table, created by the first write where the user may.
 
     Calls run one after the other, so that the result of an earlier one never arrives after that of a later one. A
@@ -45,7 +45,7 @@ class Table:
         self._database = database
         self._definition = f"CREATE TABLE IF NOT EXISTS {self._name} ({', '.join(columns)})"
         self._turn = asyncio.Lock()
-        self._session: Session | None = None
+        self._session: PostgreSqlSession | None = None
 
     async def privileges(self) -> list[tuple[str, bool]]:
         """Return each needed privilege, on the table or to create it, and whether the user has it.
@@ -140,7 +140,7 @@ class Table:
         return rows
 
 
-def _run(connection: Connection, statement: str, timeout_ms: int) -> list[list[Any]]:
+def _run(connection: PostgreSqlConnection, statement: str, timeout_ms: int) -> list[list[Any]]:
     """Run a statement in a transaction of one message, as poolers require. Raises `FAILURES`.
 
     An accepted commit survives a crash of the server, whatever its default of `synchronous_commit`. With a warning it

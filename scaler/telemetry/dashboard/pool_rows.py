@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from policies.model import Absent, Fresh, Part, PoolName, PoolStatus, Reading, Stale, Tick
+from policies.model import Absent, Fresh, PoolName, PoolPart, PoolStatus, Reading, Stale, Tick
 from policies.model.pool import Pool
 from policies.model.spec import WorkloadSpec
 from scaler.journal.explain import remarks
@@ -45,7 +45,7 @@ def places(reading: Reading[PoolStatus], pool: Pool | None) -> Iterator[dict[str
     if isinstance(reading, Absent) or pool is None:
         return
     s = reading.value
-    whole = Part(pool.zone or "", pool.market, s.ready, s.pending, s.interruption_pending)
+    whole = PoolPart(pool.zone or "", pool.market, s.ready, s.pending, s.interruption_pending)
     for part in s.parts or (whole,):
         replicas = part.ready + part.pending if s.parts else s.desired
         yield {

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from scaler.config.daemon import ServerSpec
 from scaler.ports import Misconfigured
-from scaler.telemetry.http.connections import NAME, Connection
+from scaler.telemetry.http.connections import NAME, HttpConnection
 from scaler.telemetry.http.peers import is_proven
 
 PROBES: Final = frozenset({"/healthz", "/readyz"})
@@ -49,7 +49,7 @@ class AccessControl:
 
     @web.middleware
     async def _check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        with Connection.responding(request):
+        with HttpConnection.responding(request):
             if request.path not in ANY_HOST and not self._is_known_host(request):
                 raise web.HTTPMisdirectedRequest(text="unknown Host header: add the host to daemon.server.hosts\n")
             if request.path not in PROBES and not self._is_authorized(request):

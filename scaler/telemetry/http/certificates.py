@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from scaler.config.listen import Tls
+from scaler.config.listen import ServerTls
 from scaler.ports import Misconfigured
 from scaler.telemetry.health import Health
 from scaler.telemetry.log import log
@@ -30,7 +30,7 @@ class Certificates:
 
     def __init__(
         self,
-        spec: Tls,
+        spec: ServerTls,
         health: Health,
         setting: str = SERVER,
         client_authorities: Callable[[], str] | None = None,

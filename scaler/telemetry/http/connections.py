@@ -50,7 +50,7 @@ def raise_descriptor_limit() -> int:
     return MAX_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
 
 
-class Connection(web.RequestHandler):
+class HttpConnection(web.RequestHandler):
     """An accepted connection.
 
     It is aborted when its headers, its response or the next request take too long.
@@ -77,7 +77,7 @@ class Connection(web.RequestHandler):
     @contextmanager
     def responding(request: web.Request) -> Iterator[None]:
         """Mark the request's connection as busy until its response is complete."""
-        connection = request.protocol if isinstance(request.protocol, Connection) else None
+        connection = request.protocol if isinstance(request.protocol, HttpConnection) else None
         if connection is not None:
             connection.set_busy(busy=True)
         try:
@@ -118,15 +118,15 @@ class Gate:
         self._server = server
         self._limit = limit
         self._tls = tls
-        self._open: dict[Connection, None] = {}  # in the order of their last state change
+        self._open: dict[HttpConnection, None] = {}  # in the order of their last state change
 
-    def touch(self, connection: Connection) -> None:
+    def touch(self, connection: HttpConnection) -> None:
         """Move a connection to the end after a state change."""
         if connection in self._open:
             del self._open[connection]
             self._open[connection] = None
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, connection: HttpConnection) -> None:
         """Remove a closed connection."""
         self._open.pop(connection, None)
 
@@ -143,7 +143,7 @@ class Gate:
                 continue
             if len(self._open) >= self._limit:
                 self._close_oldest()
-            connection = Connection(self, self._server)
+            connection = HttpConnection(self, self._server)
             self._open[connection] = None
             connection.opening = asyncio.create_task(self._begin(connection, accepted))
 
@@ -153,7 +153,7 @@ class Gate:
         if oldest is not None:
             oldest.abort()
 
-    async def _begin(self, connection: Connection, accepted: socket.socket) -> None:
+    async def _begin(self, connection: HttpConnection, accepted: socket.socket) -> None:
         loop, tls = asyncio.get_running_loop(), self._tls()
         try:
             await loop.connect_accepted_socket(

@@ -24,7 +24,7 @@ NEEDS_MORE: Final = frozenset({RuleId.SHORTAGE, RuleId.CEILING, RuleId.ABANDONED
 EXPLAIN: Final = "forescale explain shows why the size is what it is."
 
 
-class Condition(NamedTuple):
+class NoticeTopic(NamedTuple):
     """The topic of a notice. `subject` is the part of the workload: `source engines`."""
 
     workload: WorkloadName
@@ -57,10 +57,10 @@ class NotFound(Enum):
 State: TypeAlias = Finding | NotFound
 
 
-def states(tick: Tick, spec: WorkloadSpec) -> Mapping[Condition, State]:
+def states(tick: Tick, spec: WorkloadSpec) -> Mapping[NoticeTopic, State]:
     """Return the state of each condition that the workload can be in."""
     return {
-        Condition(tick.workload, event, subject): state
+        NoticeTopic(tick.workload, event, subject): state
         for event, subject, state in (
             *_slo(tick),
             *_reads(tick, spec),

@@ -15,7 +15,7 @@ from policies.model import Tick, WorkloadName
 from policies.model.error_budget import MINUTE_S
 from policies.model.spec import WorkloadSpec
 from scaler.config.notices import NoticeEvent
-from scaler.telemetry.notices.conditions import Condition, Finding, NotFound, State, states
+from scaler.telemetry.notices.conditions import Finding, NotFound, NoticeTopic, State, states
 
 AFTER_S: Final[Mapping[NoticeEvent, float]] = {"reads": 2 * MINUTE_S, "budget": 5 * MINUTE_S}
 """Time that a condition must hold before its first notice. The others are sent at once. Seconds."""
@@ -41,7 +41,7 @@ class Occasion(Enum):
 class Notice:
     """A notice to people. `at` and `since` are Unix times."""
 
-    condition: Condition
+    condition: NoticeTopic
     occasion: Occasion
     finding: Finding
     at: float
@@ -64,7 +64,7 @@ class Tracker:
 
     def __init__(self, repeat_s: float) -> None:
         self._repeat_s = repeat_s
-        self._tracked: dict[WorkloadName, dict[Condition, Tracked]] = {}
+        self._tracked: dict[WorkloadName, dict[NoticeTopic, Tracked]] = {}
 
     def observe(self, tick: Tick, spec: WorkloadSpec) -> list[Notice]:
         """Return the notices that a tick causes."""
@@ -82,7 +82,7 @@ class Tracker:
         self._tracked.pop(workload, None)
 
     def _advance(
-        self, all_tracked: dict[Condition, Tracked], condition: Condition, state: State, now: float
+        self, all_tracked: dict[NoticeTopic, Tracked], condition: NoticeTopic, state: State, now: float
     ) -> Notice | None:
         tracked = all_tracked.get(condition)
         if isinstance(state, Finding):

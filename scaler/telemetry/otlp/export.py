@@ -40,7 +40,7 @@ CLOSE_S: Final = 3.0
 """Time that the last spans and metrics get when the daemon stops. Seconds."""
 
 
-class Reporter:
+class ExportReporter:
     """Logs the first failure of a series of exports, and their recovery."""
 
     def __init__(self, signal: str) -> None:
@@ -65,7 +65,7 @@ class ReportedSpanExporter(SpanExporter):
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
-        self._reporter = Reporter("traces")
+        self._reporter = ExportReporter("traces")
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         succeeded = self._reporter.run(lambda: self._exporter.export(spans) is SpanExportResult.SUCCESS)
@@ -93,7 +93,7 @@ class OtlpExport:
         self._provider: TracerProvider | None = None
         self._traces: TickTraces | None = None
         self._exporter: OTLPMetricExporter | None = None
-        self._reporter = Reporter("metrics")
+        self._reporter = ExportReporter("metrics")
         self._interval_s = _interval_s()
         if spec.traces and _is_on("TRACES"):
             self._provider = TracerProvider(resource=self._resource, shutdown_on_exit=False)

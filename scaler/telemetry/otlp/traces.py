@@ -19,7 +19,7 @@ WORKLOAD: Final = "forescale.workload"
 OUTCOME: Final = "forescale.outcome"
 
 
-class Part(NamedTuple):
+class TickPart(NamedTuple):
     """One part of a tick. An empty `error` is success. Unix times."""
 
     name: str
@@ -54,7 +54,7 @@ class TickTraces:
                 span.end(_ns(max(start_s, part.ended_s)))
         root.end(_ns(ended_s))
 
-    def _parts(self, tick: Tick, calls: list[CallTime], ended_s: float) -> Iterator[Part]:
+    def _parts(self, tick: Tick, calls: list[CallTime], ended_s: float) -> Iterator[TickPart]:
         """Yield the reads, the writes and the decision, which ends at the first write."""
         observation, decision = tick.observation, tick.decision
         errors: dict[tuple[str, str], str] = {("source", n): e for n, e in observation.source_errors.items()}
@@ -72,11 +72,11 @@ class TickTraces:
                 if outcome is not None:
                     attributes |= {OUTCOME: outcome.result.value, "forescale.target": outcome.after}
                     attributes["forescale.current"] = outcome.before
-            yield Part(f"{call.operation} {call.kind}", attributes, error, call.began_s, call.ended_s)
+            yield TickPart(f"{call.operation} {call.kind}", attributes, error, call.began_s, call.ended_s)
         decided: dict[str, AttributeValue] = {"forescale.reason": decision.reason}
         if decision.steps:
             decided["forescale.rule"] = decision.steps[-1].rule.value
-        yield Part("decide", decided, "", tick.at, decided_s)
+        yield TickPart("decide", decided, "", tick.at, decided_s)
 
 
 def _attributes(tick: Tick) -> dict[str, AttributeValue]:

@@ -21,7 +21,7 @@ from scaler.telemetry.dashboard.decisions import problem
 from scaler.telemetry.dashboard.status import states
 from scaler.telemetry.dashboard.stored_ticks import StoredTicks
 from scaler.telemetry.dashboard.workload_facts import Facts
-from scaler.telemetry.terminal.messages import Message
+from scaler.telemetry.terminal.messages import LogMessage
 
 BARS: Final = "▁▂▃▄▅▆▇█"
 SPARK_TICKS: Final = 24
@@ -75,7 +75,7 @@ class Frame(NamedTuple):
     names: Sequence[WorkloadName]
     rows: Mapping[WorkloadName, WorkloadRow]
     stalled: Mapping[WorkloadName, str]
-    messages: Sequence[Message]
+    messages: Sequence[LogMessage]
 
     def state(self, name: WorkloadName) -> str:
         if name in self.stalled:
@@ -88,7 +88,7 @@ class Frame(NamedTuple):
         return PROBLEMS.index(state) if state in PROBLEMS else len(PROBLEMS)
 
 
-class Line(NamedTuple):
+class WorkloadLine(NamedTuple):
     """One workload as text: its state, figures and reason."""
 
     name: str
@@ -125,13 +125,13 @@ def draw(frame: Frame, width: int, height: int) -> RenderableType:
     return Group(*parts, *([Text(), *messages] if messages else []))
 
 
-def line_of(name: WorkloadName, frame: Frame) -> Line:
+def line_of(name: WorkloadName, frame: Frame) -> WorkloadLine:
     """Return a workload as text. Unknown values show as `?`: missing is not zero."""
     row, stalled, state = frame.rows.get(name), frame.stalled.get(name), frame.state(name)
     if row is None:
-        return Line(printable(name), state, "", "?", "?", "?", "?", printable(stalled or ""))
+        return WorkloadLine(printable(name), state, "", "?", "?", "?", "?", printable(stalled or ""))
     d = row.tick.decision
-    return Line(
+    return WorkloadLine(
         name=printable(name),
         state=state,
         spark=sparkline(row.demand),
@@ -167,7 +167,7 @@ def _header(frame: Frame) -> Iterator[Text]:
     yield _line(" · ".join(parts), "dim")
 
 
-def _table(lines: Sequence[Line], width: int) -> Table:
+def _table(lines: Sequence[WorkloadLine], width: int) -> Table:
     table = Table(box=None, pad_edge=False, expand=True, padding=(0, 2, 0, 0), header_style="bold")
     name_ratio, name_width = (None, MAX_NAME) if width >= WIDE else (1, None)
     table.add_column("workload", no_wrap=True, overflow="ellipsis", ratio=name_ratio, min_width=8, max_width=name_width)
@@ -204,7 +204,7 @@ def _slo(tick: Tick) -> str:
     return f"{100 * (1.0 - last.late / last.requests):.1f} %" if last.requests > 0 else "?"
 
 
-def _message(message: Message) -> Text:
+def _message(message: LogMessage) -> Text:
     times = f" (x{message.count})" if message.count > 1 else ""
     style = "red" if message.level >= logging.ERROR else "yellow" if message.level >= logging.WARNING else ""
     return _line(f"{message.text}{times}", style)

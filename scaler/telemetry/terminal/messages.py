@@ -21,7 +21,7 @@ CAUSES: Final = ("outcomes", "errors", "error", "remedy")
 
 
 @dataclass(slots=True)
-class Message:
+class LogMessage:
     """The last log line of one event and workload, and the number of such lines."""
 
     level: int
@@ -37,7 +37,7 @@ class Messages(logging.Handler):
         self._whole = formatter_of("live")
         self._brief = formatter(_brief)
         self._lines: deque[str] = deque(maxlen=MAX_LINES)
-        self._messages: dict[Event, Message] = {}
+        self._messages: dict[Event, LogMessage] = {}
         self.kept = 0
         """Number of lines so far."""
 
@@ -53,11 +53,11 @@ class Messages(logging.Handler):
         event = event_of(record)
         before = self._messages.pop(event, None)
         count = 1 if before is None else before.count + 1
-        self._messages[event] = Message(record.levelno, self._brief.format(record), count)
+        self._messages[event] = LogMessage(record.levelno, self._brief.format(record), count)
         if len(self._messages) > MAX_MESSAGES:
             del self._messages[next(iter(self._messages))]
 
-    def last(self, limit: int) -> list[Message]:
+    def last(self, limit: int) -> list[LogMessage]:
         """Return the last messages, the newest last."""
         self.acquire()
         try:

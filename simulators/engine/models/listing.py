@@ -23,7 +23,7 @@ UNKNOWN: Final = "unknown"
 HEADER: Final = ("model", "accelerator", "engine", "prompt/s", "output/s", "error", "source")
 
 
-class Source(NamedTuple):
+class ModelSource(NamedTuple):
     """A kind of source: its short name, its data, and the meaning of the error.
 
     `begins` is the beginning of the provenance of its models.
@@ -36,16 +36,18 @@ class Source(NamedTuple):
 
 
 SOURCES: Final = (
-    Source("runs", "Calibrated from", "fitted to whole runs of an engine", "median of the end-to-end time, held out"),
-    Source("kernels", "aiconfigurator", "fitted to step times from measured kernels", "mean of the step times"),
-    Source("profile", "LLMServingSim", "fitted to step times from profiled layers", "mean of the step times"),
-    Source("prior", "vLLM", "starting point of a calibration", UNKNOWN),
+    ModelSource(
+        "runs", "Calibrated from", "fitted to whole runs of an engine", "median of the end-to-end time, held out"
+    ),
+    ModelSource("kernels", "aiconfigurator", "fitted to step times from measured kernels", "mean of the step times"),
+    ModelSource("profile", "LLMServingSim", "fitted to step times from profiled layers", "mean of the step times"),
+    ModelSource("prior", "vLLM", "starting point of a calibration", UNKNOWN),
 )
 GPU_TIME: Final = "kernels and profile are GPU time alone: real engines took 9 to 34 % longer (forescale calibrate)"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ModelEntry:
     """A service model with its figures. Rates are of one replica at saturation; None is unknown."""
 
     name: str
@@ -55,7 +57,7 @@ class Entry:
     prompt_tokens_per_s: float
     output_tokens_per_s: float
     error: float | None
-    source: Source | None
+    source: ModelSource | None
     model: ServiceModel
 
     def as_dict(self) -> dict[str, Any]:
@@ -63,18 +65,18 @@ class Entry:
         return dataclasses.asdict(self) | {"source": self.source.name if self.source else None}
 
 
-def entries() -> list[Entry]:
+def entries() -> list[ModelEntry]:
     """Return the whole catalogue, sorted by name."""
     return [entry(name) for name in catalogue.names()]
 
 
-def entry(name: str) -> Entry:
+def entry(name: str) -> ModelEntry:
     """Return a model of the catalogue, or of a file. Raises `ConfigError`."""
     model = catalogue.load(name)
     rates = saturation_rates(model)
     parts = catalogue.NAME.match(name) if name in catalogue.names() else None
     error = re.search(r"mean error ([\d.]+)%|\be2e ([\d.]+)%", model.provenance)
-    return Entry(
+    return ModelEntry(
         name=name,
         weights=parts["base"] if parts else None,
         accelerator=_accelerator(parts["gpu"]) if parts else None,
@@ -95,7 +97,7 @@ def _accelerator(gpu: str) -> str:
     return f"{count}x {ACCELERATORS.get(kind, kind.upper().replace('-', ' '))}"
 
 
-def cells(entry: Entry) -> tuple[str, ...]:
+def cells(entry: ModelEntry) -> tuple[str, ...]:
     """Return an entry's cells under `HEADER`."""
     return (
         entry.name,
@@ -108,7 +110,7 @@ def cells(entry: Entry) -> tuple[str, ...]:
     )
 
 
-def error_text(entry: Entry) -> str:
+def error_text(entry: ModelEntry) -> str:
     """Return the error of an entry in percent."""
     return UNKNOWN if entry.error is None else f"{entry.error:.1%}"
 
@@ -124,7 +126,7 @@ def notes() -> Iterator[str]:
     yield f"{GPU_TIME}."
 
 
-def table(rows: Sequence[Entry]) -> Iterator[str]:
+def table(rows: Sequence[ModelEntry]) -> Iterator[str]:
     """Yield the list as a table, with the meanings of its columns."""
     body = [HEADER, *map(cells, rows)]
     widths = [max(len(row[k]) for row in body) for k in range(len(HEADER))]
@@ -138,7 +140,7 @@ def table(rows: Sequence[Entry]) -> Iterator[str]:
     yield "forescale models NAME shows one model with its source and settings."
 
 
-def details(entry: Entry) -> Iterator[str]:
+def details(entry: ModelEntry) -> Iterator[str]:
     """Yield one model's figures, source and settings."""
     model = entry.model
     yield entry.name

@@ -65,7 +65,7 @@ def page(calibration: Calibration) -> str:
     plots = []
     for measure in MEASURES:
         rows = [
-            (name, [html.Part(abs(e[measure]) / largest, f"{e[measure]:+.1%}", "c1")], f"{e[measure]:+.1%}")
+            (name, [html.BarPart(abs(e[measure]) / largest, f"{e[measure]:+.1%}", "c1")], f"{e[measure]:+.1%}")
             for name, e in shown.items()
             if measure in e
         ]

@@ -66,7 +66,7 @@ def _open_requests(run: SimulationRun, buckets: int) -> Ints:
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class PoolLayer:
     """One layer of a pool between two buckets, and its mean utilization `use`."""
 
     pool: PoolName
@@ -98,7 +98,7 @@ def remove(search: PlanSearch, pools: list[Supply]) -> None:
             candidates = candidates[1:]
 
 
-def _subtract(sizes: Sizes, intervals: list[Interval]) -> Sizes:
+def _subtract(sizes: Sizes, intervals: list[PoolLayer]) -> Sizes:
     """Return the plan with one replica less in each of the intervals."""
     fewer = {name: size.copy() for name, size in sizes.items()}
     for interval in intervals:
@@ -106,7 +106,7 @@ def _subtract(sizes: Sizes, intervals: list[Interval]) -> Sizes:
     return fewer
 
 
-def _intervals(sizes: Sizes, pools: list[Supply]) -> Iterator[Interval]:
+def _intervals(sizes: Sizes, pools: list[Supply]) -> Iterator[PoolLayer]:
     """Yield the intervals in which a layer of a pool is on.
 
     They are in pieces of at most an hour. Reserved pools have none.
@@ -121,5 +121,5 @@ def _intervals(sizes: Sizes, pools: list[Supply]) -> Iterator[Interval]:
             for on, off in zip(edges[::2], edges[1::2], strict=True):
                 for begin in range(on, off, PIECE_BUCKETS):
                     end = min(begin + PIECE_BUCKETS, off)
-                    yield Interval(pool.name, begin, end, float(np.round(use[begin:end].mean(), 9)))
+                    yield PoolLayer(pool.name, begin, end, float(np.round(use[begin:end].mean(), 9)))
         below = below + size

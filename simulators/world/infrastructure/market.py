@@ -26,7 +26,7 @@ MAX_PRICE: Final = 100_000.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Notices:
+class InterruptionNotices:
     """Notices that a cloud gives before it interrupts a spot node."""
 
     notice_s: Annotated[
@@ -56,10 +56,10 @@ class Notices:
             )
 
 
-NOTICES: Final[Mapping[Cloud, Notices]] = {
-    "aws": Notices(notice_s=120.0),
-    "gcp": Notices(notice_s=30.0),
-    "azure": Notices(notice_s=30.0),
+NOTICES: Final[Mapping[Cloud, InterruptionNotices]] = {
+    "aws": InterruptionNotices(notice_s=120.0),
+    "gcp": InterruptionNotices(notice_s=30.0),
+    "azure": InterruptionNotices(notice_s=30.0),
 }
 """AWS: two minutes (EC2 User Guide, spot interruption notices). Its rebalance recommendation comes minutes ahead or not
 at all; AWS publishes neither figure, so it is left out unless `rebalance_s` is set. GCP: 30 s, best effort
@@ -216,7 +216,7 @@ class PoolOffer:
         FieldMetadata("Spot nodes that the cloud interrupts when the capacity of a zone falls."),
     ] = "random"
     notices: Annotated[
-        Notices | None,
+        InterruptionNotices | None,
         FieldMetadata("Notices before spot interruptions. Default: null, by `cloud`: AWS 120 s, GCP and Azure 30 s."),
     ] = None
     on_notice: Annotated[
@@ -254,10 +254,10 @@ class PoolOffer:
     ] = None
 
     @property
-    def active_notices(self) -> Notices:
+    def active_notices(self) -> InterruptionNotices:
         """The notices in force."""
         if self.market != "spot":
-            return Notices()
+            return InterruptionNotices()
         return NOTICES[self.cloud] if self.notices is None else self.notices
 
     @property

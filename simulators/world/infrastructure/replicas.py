@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from policies.model import Part
+from policies.model import PoolPart
 from simulators.world.infrastructure.engines import ServingEngines
 from simulators.world.infrastructure.events import EventKind, FleetEvent, NodeEventKind, Timetable
 from simulators.world.infrastructure.inventory import KEY, KEYS, NodeInventory
@@ -71,14 +71,14 @@ class PoolReplicas:
         """Number of ready replicas with an interruption pending."""
         return sum(self.inventory.nodes[number].state is NodeState.READY for number in self.announced)
 
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[PoolPart, ...]:
         """Return the replicas that have a node, by zone. Zones without any are left out."""
         inventory, nodes = self.inventory, self.inventory.nodes
         ready = Counter(nodes[number].zone for number in inventory.members[NodeState.READY])
         pending = Counter(nodes[number].zone for number in inventory.members[NodeState.STARTING])
         announced = Counter(nodes[n].zone for n in self.announced if nodes[n].state is NodeState.READY)
         return tuple(
-            Part(zone.name, self.offer.market, ready[i], pending[i], announced[i])
+            PoolPart(zone.name, self.offer.market, ready[i], pending[i], announced[i])
             for i, zone in enumerate(inventory.zones)
             if ready[i] or pending[i]
         )

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from scaler.registry import did_you_mean
 from simulators.world.traffic.formats import guidellm, json_rows, mooncake, otel, tables, vllm, vllm_log
-from simulators.world.traffic.formats.json_values import Unreadable, json_values
+from simulators.world.traffic.formats.json_values import UnreadableLine, json_values
 from simulators.world.traffic.formats.layouts import LAYOUTS, fitting
 from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.formats.stream import head
@@ -88,7 +88,7 @@ def _json(path: Path, options: ReadOptions) -> RequestTrace:
     first: Any = None
     for place, first in values:
         leading.append((place, first))
-        if not isinstance(first, Unreadable):
+        if not isinstance(first, UnreadableLine):
             break
     keys = set(first) if isinstance(first, Mapping) else set()
     if _is(options, "mooncake", fits="input_length" in keys):

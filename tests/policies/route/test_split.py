@@ -12,7 +12,7 @@ from policies.model.route import BackendTraffic, RouteStatus
 from policies.model.route_spec import Backend, LatencyTerm, Overflow, Provider, Route
 from policies.model.spec import Slo
 from policies.route.demand import demand_of
-from policies.route.ejection import Health
+from policies.route.ejection import BackendHealth
 from tests.policies.route.builders import (
     CHAT,
     DEEPINFRA,
@@ -283,7 +283,7 @@ def test_latency_of_a_pool_and_of_few_requests_ejects_nothing() -> None:
     gateway.tick(8.0, 2, latencies_s={GPUS: 9.0})
     assert gateway.shares() == {GPUS: 0.5, OPENAI: 0.5}
     few = BackendTraffic(4.0, 0.0, 9.0)
-    assert Health().after(few, 15.0, route(), max_latency_s=1.0) == Health()
+    assert BackendHealth().after(few, 15.0, route(), max_latency_s=1.0) == BackendHealth()
 
 
 def test_limit_of_latency_is_that_of_the_slo_by_default() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from policies.model import Part, PoolName
+from policies.model import PoolName, PoolPart
 from scaler.config.kinds.aws_pools import Asg, AsgWarmPool
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, Throttled, Unavailable
 from tests.scaler.clouds.aws_place import A, AwsEnvironment, B, aws_environment, read_status
@@ -122,7 +122,7 @@ async def test_instances_are_launched_in_the_zone_with_capacity(env: AwsEnvironm
     await pool.resize(5, await read_status(pool))
     status = await read_status(pool)
     assert status.desired == 5
-    assert Part(B, "on_demand", 1, 3) in status.parts
+    assert PoolPart(B, "on_demand", 1, 3) in status.parts
 
 
 @pytest.mark.slow

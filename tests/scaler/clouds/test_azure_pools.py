@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from policies.model import Part
+from policies.model import PoolPart
 from scaler.clouds.azure.scheduled_events import notices
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, Throttled, Unavailable
 from tests.patience import PATIENCE_S, patience
@@ -167,7 +167,7 @@ async def test_a_flexible_set_s_spot_mix_has_parts_by_market(env: AzureEnvironme
     its_set.machines[0].priority = its_set.machines[2].priority = "Spot"
     serving(env.cloud, 2, "other", mode="Flexible")
     status = await env.read_status(await env.vmss("mixed"))
-    assert status.parts == (Part("1", "spot", 2), Part("2", "on_demand", 1))
+    assert status.parts == (PoolPart("1", "spot", 2), PoolPart("2", "on_demand", 1))
 
 
 async def test_an_autoscale_setting_is_another_writer(env: AzureEnvironment) -> None:

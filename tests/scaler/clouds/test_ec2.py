@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from policies.model import Part
+from policies.model import PoolPart
 from scaler.clock import SystemClock
-from scaler.clouds.interruptions import Notice, board
+from scaler.clouds.interruptions import InterruptionNotice, board
 from scaler.config.kinds.aws_pools import Asg, Ec2Fleet, Ec2InstantFleet
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, Unavailable
 from tests.scaler.clouds.aws_place import FLEET, A, AwsEnvironment, B, aws_environment, read_status
@@ -42,7 +42,7 @@ def fleet(env: AwsEnvironment, number: int = 1) -> str:
 @pytest.mark.slow
 async def test_a_fleet_s_parts_are_by_zone_and_market(env: AwsEnvironment) -> None:
     pool = await env.open(Ec2Fleet, fleet=fleet(env), market="spot")
-    assert (await read_status(pool)).parts == (Part(A, "spot", 1), Part(B, "spot", 1))
+    assert (await read_status(pool)).parts == (PoolPart(A, "spot", 1), PoolPart(B, "spot", 1))
 
 
 @pytest.mark.slow
@@ -165,7 +165,7 @@ async def test_instances_with_a_pending_interruption_are_removed_first(env: AwsE
     for instance in env.world.standalone:
         instance.up = True
     noticed = env.world.standalone[2].id
-    (await board(env.context)).pin(Notice(noticed, "interruption", SystemClock().now()))
+    (await board(env.context)).pin(InterruptionNotice(noticed, "interruption", SystemClock().now()))
     assert (await read_status(pool)).interruption_pending == 1
     await pool.resize(3, await read_status(pool))
     assert noticed not in {i.id for i in env.world.standalone}

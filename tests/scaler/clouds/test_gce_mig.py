@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from policies.model import Part
+from policies.model import PoolPart
 from scaler.clouds.gcp import instance_groups
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.gcp.settings import GcpReservation
@@ -59,7 +59,7 @@ async def test_an_exhausted_zone_is_reported_with_type_zone_and_market(env: GcpE
     assert status.shortfall.reason.endswith("(nvidia-l4, us-central1-b, spot)")
     assert "does not have enough resources" in status.shortfall.reason
     mig.boot()
-    assert (await read_status(pool)).parts[1] == Part(ZONES[1], "spot", ready=1)
+    assert (await read_status(pool)).parts[1] == PoolPart(ZONES[1], "spot", ready=1)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ class TestStandby:
         mig.boot()
         status = await read_status(waiting)
         assert (status.desired, status.ready) == (3, 3)
-        assert status.parts == (Part(ZONES[0], "on_demand", ready=3),)
+        assert status.parts == (PoolPart(ZONES[0], "on_demand", ready=3),)
         status = await read_status(serving)
         assert (status.desired, status.ready, status.interrupted) == (2, 2, 0)
 
@@ -264,8 +264,8 @@ class TestStandby:
         serving, waiting = await env.pool(spec(env, location=ZONES[0])), await env.pool(self.spec(env))
         await waiting.resize(2, await read_status(waiting))
         status = await read_status(serving)
-        assert (status.pending, status.parts) == (0, (Part(ZONES[0], "spot", ready=2),))
-        assert (await read_status(waiting)).parts == (Part(ZONES[0], "on_demand", ready=0, pending=2),)
+        assert (status.pending, status.parts) == (0, (PoolPart(ZONES[0], "spot", ready=2),))
+        assert (await read_status(waiting)).parts == (PoolPart(ZONES[0], "on_demand", ready=0, pending=2),)
         exhaust(mig, quota=False)
         status = await read_status(waiting)
         assert (status.ready, status.failed, status.pending) == (0, 2, 0)

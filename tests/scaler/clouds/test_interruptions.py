@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from policies.model import Part
-from scaler.clouds.interruptions import INTERRUPTION_LIFETIME_S, InterruptionTracker, Kind, Notice, NoticeBoard
+from policies.model import PoolPart
+from scaler.clouds.interruptions import (
+    INTERRUPTION_LIFETIME_S,
+    InterruptionNotice,
+    InterruptionTracker,
+    Kind,
+    NoticeBoard,
+)
 from scaler.clouds.parts import sum_parts
 from tests.fakes import ManualClock
 
@@ -28,7 +34,7 @@ def tracker(board: NoticeBoard) -> InterruptionTracker:
 
 
 def pin(board: NoticeBoard, machine: str, kind: Kind = "interruption", interrupts_at: float | None = None) -> None:
-    board.pin(Notice(machine, kind, board.clock.now(), interrupts_at))
+    board.pin(InterruptionNotice(machine, kind, board.clock.now(), interrupts_at))
 
 
 def test_noticed_interruption_counts_its_replicas_once(board: NoticeBoard, tracker: InterruptionTracker) -> None:
@@ -89,5 +95,14 @@ def test_cloud_may_report_an_interruption_without_a_notice(board: NoticeBoard, t
 
 
 def test_parts_are_sums_by_zone_and_market() -> None:
-    replicas = [Part("b", "spot", 1), Part("a", "spot", 1, 0, 1), Part("a", "on_demand", 0, 1), Part("a", "spot", 0, 1)]
-    assert sum_parts(replicas) == (Part("a", "on_demand", 0, 1), Part("a", "spot", 1, 1, 1), Part("b", "spot", 1))
+    replicas = [
+        PoolPart("b", "spot", 1),
+        PoolPart("a", "spot", 1, 0, 1),
+        PoolPart("a", "on_demand", 0, 1),
+        PoolPart("a", "spot", 0, 1),
+    ]
+    assert sum_parts(replicas) == (
+        PoolPart("a", "on_demand", 0, 1),
+        PoolPart("a", "spot", 1, 1, 1),
+        PoolPart("b", "spot", 1),
+    )

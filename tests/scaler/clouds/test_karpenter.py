@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from policies.model import Part, PoolName, WorkloadName
+from policies.model import PoolName, PoolPart, WorkloadName
 from scaler.actuators.capacity_buffer import BufferResizer, open_capacity_buffer
 from scaler.actuators.karpenter_node_pool import KarpenterResizer, open_karpenter_node_pool
 from scaler.clouds.kubernetes.cluster import KubeCluster
@@ -63,7 +63,7 @@ async def buffer(fake: FakeKube, context: AdapterContext, tmp_path: Path) -> Buf
 
 async def test_node_pool_reports_its_nodes_by_zone_and_market(pool: KarpenterResizer) -> None:
     status = await settled(pool, lambda s: s.ready == 3)
-    assert (status.desired, status.parts) == (3, (Part("us-a", "spot", 2), Part("us-b", "spot", 1)))
+    assert (status.desired, status.parts) == (3, (PoolPart("us-a", "spot", 2), PoolPart("us-b", "spot", 1)))
 
 
 async def test_launched_node_claim_is_pending_in_its_zone(fake: FakeKube, pool: KarpenterResizer) -> None:
@@ -72,7 +72,7 @@ async def test_launched_node_claim_is_pending_in_its_zone(fake: FakeKube, pool: 
     await fake.put("nodepools", "spot", {"spec": {"replicas": 4}})
     await fake.put("nodeclaims", "spot-3", body)
     status = await settled(pool, lambda s: s.desired == 4 and len(s.parts) == 2)
-    assert (status.ready, status.pending, status.parts[1]) == (3, 1, Part("us-b", "spot", 1, pending=1))
+    assert (status.ready, status.pending, status.parts[1]) == (3, 1, PoolPart("us-b", "spot", 1, pending=1))
 
 
 async def test_node_removed_by_a_scale_in_is_neither_pending_nor_interrupted(
@@ -96,7 +96,7 @@ async def test_on_demand_node_replaced_by_karpenter_is_not_an_interruption(
     fake: FakeKube, pool: KarpenterResizer
 ) -> None:
     await fake.put("nodeclaims", "spot-0", claim("spot", "node-0", "us-a", market="on-demand"))
-    await settled(pool, lambda s: Part("us-a", "on_demand", 1) in s.parts)
+    await settled(pool, lambda s: PoolPart("us-a", "on_demand", 1) in s.parts)
     await fake.put("nodeclaims", "spot-0", LEAVING)
     await settled(pool, lambda s: s.interruption_pending == 1)
     await fake.delete("nodeclaims", "spot-0")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from policies.model import Part, PoolName, WorkloadName
+from policies.model import PoolName, PoolPart, WorkloadName
 from scaler.actuators.kubernetes import KubernetesResizer, open_kubernetes
 from scaler.clock import SystemClock
 from scaler.clouds.kubernetes.cluster import KubeCluster
@@ -56,14 +56,14 @@ async def pool(place: KubeNamespace, context: AdapterContext) -> KubernetesResiz
 async def test_taint_is_a_notice_within_two_seconds_until_it_is_removed(
     place: KubeNamespace, pool: KubernetesResizer, context: AdapterContext
 ) -> None:
-    await settled(pool, lambda s: s.parts == (Part("us-a", "spot", 2),))
+    await settled(pool, lambda s: s.parts == (PoolPart("us-a", "spot", 2),))
     wakeup = asyncio.create_task(context.wakeup.wait())
     taint = {"key": "aws-node-termination-handler/spot-itn", "effect": "NoSchedule"}
     await place.call("PATCH", NODE, {"spec": {"taints": [taint]}})
     async with patience(NOTICE_S):
         await wakeup
         status = await settled(pool, lambda s: s.interruption_pending == 2)
-    assert status.parts == (Part("us-a", "spot", 2, interruption_pending=2),)
+    assert status.parts == (PoolPart("us-a", "spot", 2, interruption_pending=2),)
     await place.call("PATCH", NODE, {"spec": {"taints": None}})
     assert (await settled(pool, lambda s: s.interruption_pending == 0)).interrupted == 0
 

@@ -19,7 +19,7 @@ from scaler.clouds.kubernetes.drain_settings import Drain
 from scaler.clouds.kubernetes.event_writer import open_writer
 from scaler.clouds.kubernetes.session import Session
 from scaler.config.kinds.kubernetes import CapacityBuffer, KarpenterNodePool, Kubernetes
-from scaler.kubernetes_events import Notice, Regarding
+from scaler.kubernetes_events import Regarding, WorkloadEvent
 from scaler.ports import Misconfigured, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import settled
@@ -164,7 +164,9 @@ async def test_shipped_roles_permit_exactly_the_calls(place: RealPlace, opened: 
             await actuator_of_chat.resize(1, await settled(actuator_of_chat, lambda s: s.desired in {2, 4}))
             assert not [permit for permit in await actuator_of_chat.permits() if permit.granted is not True]
         writer = await open_writer(AdapterContext(resources, clock, DEADLINE_S), cluster_of(place))
-        notice = Notice(Regarding("apps/v1", "Deployment", place.namespace, "llm"), "ScaledOut", "2 -> 3 replicas")
+        notice = WorkloadEvent(
+            Regarding("apps/v1", "Deployment", place.namespace, "llm"), "ScaledOut", "2 -> 3 replicas"
+        )
         writer.put(notice)
         await asyncio.sleep(1)
         writer.put(notice)  # the second one continues the series of the first one: a patch

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from policies.model import Part, PoolName, WorkloadName
+from policies.model import PoolName, PoolPart, WorkloadName
 from scaler.actuators.kubernetes import KubernetesResizer, open_kubernetes
-from scaler.clouds.interruptions import Notice, board
+from scaler.clouds.interruptions import InterruptionNotice, board
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.pods import parse
 from scaler.config.kinds.kubernetes import Kubernetes
@@ -89,7 +89,7 @@ async def test_node_notice_marks_its_pods_and_wakes_the_loop(
     async with patience(NOTICE_S):
         await wakeup
         status = await settled(actuator, lambda s: s.interruption_pending == 1)
-    assert status.parts == (Part("us-a", "spot", 1, interruption_pending=1), Part("us-b", "spot", 1))
+    assert status.parts == (PoolPart("us-a", "spot", 1, interruption_pending=1), PoolPart("us-b", "spot", 1))
     assert (status.ready, status.interrupted) == (2, 0)
 
 
@@ -133,7 +133,7 @@ async def test_cloud_notice_for_a_machine_applies_to_its_pods(
 ) -> None:
     await fake.put("nodes", "node-1", node("us-b", machine="i-0abc"))
     actuator = await opened()
-    (await board(context)).pin(Notice("i-0abc", "interruption", clock.now()))
+    (await board(context)).pin(InterruptionNotice("i-0abc", "interruption", clock.now()))
     assert (await settled(actuator, lambda s: s.interruption_pending == 1)).parts[1].interruption_pending == 1
 
 
@@ -175,7 +175,7 @@ async def test_spot_node_deleted_without_notice_counts_as_interrupted(fake: Fake
     await settled(actuator, lambda s: len(s.parts) == 2)
     await fake.delete("nodes", "node-0")
     await fake.delete("pods", "llm-0")
-    assert (await settled(actuator, lambda s: s.interrupted == 1)).parts == (Part("us-b", "spot", 1),)
+    assert (await settled(actuator, lambda s: s.interrupted == 1)).parts == (PoolPart("us-b", "spot", 1),)
 
 
 async def test_removed_on_demand_node_is_not_an_interruption(fake: FakeKube, opened: Opened) -> None:
@@ -187,7 +187,7 @@ async def test_removed_on_demand_node_is_not_an_interruption(fake: FakeKube, ope
     await settled(actuator, lambda s: s.interruption_pending == 1)
     await fake.delete("pods", "llm-0")
     await fake.delete("nodes", "node-0")
-    status = await settled(actuator, lambda s: s.parts == (Part("us-b", "on_demand", 1),))
+    status = await settled(actuator, lambda s: s.parts == (PoolPart("us-b", "on_demand", 1),))
     assert (status.interrupted, status.interruption_pending) == (0, 0)
 
 

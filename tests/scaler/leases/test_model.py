@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import pytest
 
-from scaler.leases.protocol import RELEASED, Claim, Held, Lease, Observed, Origin, Record
+from scaler.leases.protocol import RELEASED, Claim, Held, Lease, LeaseOrigin, Observed, Record
 from scaler.leases.shares import assign
 
 DURATION, WRITE = 2, 1
@@ -87,7 +87,7 @@ def normal(world: World) -> World:
         return r and replace(r, version=small[r.version], transitions=0)
 
     def claim(c: Claim) -> Claim:
-        taken = c.record.transitions if c.origin is not Origin.HELD else 0
+        taken = c.record.transitions if c.origin is not LeaseOrigin.HELD else 0
         return replace(c, record=replace(c.record, transitions=taken), replaces=c.replaces and small[c.replaces])
 
     def daemon(d: Daemon) -> Daemon:

@@ -23,7 +23,7 @@ from scaler.config.high_availability import HighAvailability, LeaseSettings
 from scaler.config.postgresql_server import PostgreSqlServer
 from scaler.config.snapshots import SnapshotSettings
 from scaler.leases.opening import open_store
-from scaler.leases.protocol import Claim, Origin, Record
+from scaler.leases.protocol import Claim, LeaseOrigin, Record
 from scaler.leases.store import LeaseStore
 from scaler.ports import Conflict, Misconfigured, Permit, PortError, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
@@ -63,7 +63,7 @@ async def run(url: str, *statements: str) -> list[Any]:
 
 
 def claim(holder: str, replaces: str | None = None) -> Claim:
-    return Claim(Record(holder, 0, 15.0), replaces, Origin.UNKNOWN, 0.0)
+    return Claim(Record(holder, 0, 15.0), replaces, LeaseOrigin.UNKNOWN, 0.0)
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from policies.model import WorkloadName
 from scaler.commands.shards import lines
 from scaler.config.load import load
-from scaler.leases.protocol import RELEASED, Lease, Origin, Record
+from scaler.leases.protocol import RELEASED, Lease, LeaseOrigin, Record
 from scaler.leases.shard_leases import SETTLE_S, ShardLeases, address_difference, fingerprint_in, note_of
 from scaler.leases.shard_map import ShardMap, shard_map
 from scaler.leases.shares import assign, shard_of
@@ -38,7 +38,7 @@ def test_expiry_counts_from_the_last_observed_change() -> None:
     assert renewed.claim(126.9) is None
     claim = renewed.claim(127.0)
     assert claim is not None
-    assert (claim.record.transitions, claim.replaces, claim.origin) == (5, "11", Origin.UNKNOWN)
+    assert (claim.record.transitions, claim.replaces, claim.origin) == (5, "11", LeaseOrigin.UNKNOWN)
 
 
 def test_validity_counts_from_when_the_renewal_began() -> None:
@@ -77,7 +77,7 @@ def test_release_ends_the_hold_before_its_write_is_sent() -> None:
     assert (released[1].record.holder, released[1].record.transitions) == (RELEASED, 0)
     again = released[0].claim(102.0)  # the release was lost, and the lease is wanted again
     assert again is not None
-    assert again.origin is Origin.UNKNOWN
+    assert again.origin is LeaseOrigin.UNKNOWN
 
 
 def test_other_holders_record_ends_the_hold_and_an_older_record_does_not() -> None:

@@ -17,7 +17,7 @@ from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.config.high_availability import HighAvailability, LeaseSettings
 from scaler.config.postgresql_server import PostgreSqlServer
 from scaler.leases.opening import open_store
-from scaler.leases.protocol import Claim, Origin, Record
+from scaler.leases.protocol import Claim, LeaseOrigin, Record
 from scaler.leases.store import LeaseNames, LeaseStore
 from scaler.ports import Conflict, PortError
 from scaler.shared_resources import Resources
@@ -78,7 +78,7 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
 
 
 def claim(holder: str, replaces: str | None = None, note: str = "") -> Claim:
-    return Claim(Record(holder, 7, 15.0, note=note), replaces, Origin.UNKNOWN, 0.0)
+    return Claim(Record(holder, 7, 15.0, note=note), replaces, LeaseOrigin.UNKNOWN, 0.0)
 
 
 async def test_lease_is_created_replaced_by_its_version_and_deleted(place: Place) -> None:

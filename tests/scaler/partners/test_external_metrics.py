@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from scaler.config.listen import Tls
+from scaler.config.listen import ServerTls
 from scaler.partners.external_metrics import ROOT, ExternalMetrics
 from scaler.partners.front_proxy import PART, FrontProxy
 from scaler.partners.publications import METRIC
@@ -67,7 +67,7 @@ class Server:
         finally:
             await server.close()
 
-    async def get(self, path: str, client: Tls | None) -> tuple[int, Any]:
+    async def get(self, path: str, client: ServerTls | None) -> tuple[int, Any]:
         trusting = ssl.create_default_context(cafile=self.pair.certificate)
         if client is not None:
             trusting.load_cert_chain(client.certificate, client.key)

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from policies.model import Fresh, Part, PoolStatus, Result, RuleId, Shortfall, SignalName, Step, WorkloadName
+from policies.model import Fresh, PoolPart, PoolStatus, Result, RuleId, Shortfall, SignalName, Step, WorkloadName
 from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.dashboard.workload_facts import Facts
 from tests.servers.dashboard import HOSTILE, INTERVAL_S, NOON, Known, rough_hour, serving, spec, tick
@@ -209,7 +209,9 @@ async def test_last_tick_has_value_age_and_state_of_signals_and_pools(client: Cl
 
 async def test_pool_reports_interruptions_failures_and_shortfall(client: Client, dashboard: Dashboard) -> None:
     short = Shortfall(NOON, "no p5 in a", quota=True)
-    status = PoolStatus(6, 3, interruption_pending=1, failed=2, shortfall=short, parts=(Part("a", "spot", 3, 1, 1),))
+    status = PoolStatus(
+        6, 3, interruption_pending=1, failed=2, shortfall=short, parts=(PoolPart("a", "spot", 3, 1, 1),)
+    )
     dashboard.observe(tick(pool=Fresh(status, NOON)))
     now = (await client.json("api/workloads/chat"))["now"]
     (pool,) = now["pools"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from policies.model import Absent, Fresh, Part, PoolName, PoolStatus, Reading
+from policies.model import Absent, Fresh, PoolName, PoolPart, PoolStatus, Reading
 from policies.model.limits import BlastRadius, Budget
 from policies.model.pool import Pool
 from policies.quota.fleet_quota import FleetLimits
@@ -50,7 +50,7 @@ async def test_unknown_size_is_no_market_with_zero_replicas() -> None:
 
 async def test_pool_has_place_price_and_interruptions_of_a_day() -> None:
     dashboard = Dashboard("1.2.3", known())
-    parts = (Part("eu-1a", "spot", 2), Part("eu-1b", "spot", 1, pending=1, interruption_pending=1))
+    parts = (PoolPart("eu-1a", "spot", 2), PoolPart("eu-1b", "spot", 1, pending=1, interruption_pending=1))
     dashboard.observe(tick(turn=0, pools=sizes(PoolStatus(4, 3, interrupted=5))))
     dashboard.observe(tick(turn=1, pools=sizes(PoolStatus(4, 3, interrupted=7, parts=parts))))
     detail = await api(dashboard, "api/workloads/chat")

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from policies.model import WorkloadName
 from scaler.config.load import load as load_config
 from scaler.config.problems import ConfigError
+from scaler.config.scalar_edit import NoPlace
 from simulators.experiments.scenario import Case
 from simulators.tune import policy
 from simulators.tune.baseline import load_baseline
 from simulators.tune.space import Space, space_of
-from simulators.tune.yaml_edit import NoPlace, edit_yaml
+from simulators.tune.yaml_edit import edit_yaml
 from tests.laws import law
 from tests.simulators.tune import small
 

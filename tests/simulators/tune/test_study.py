@@ -14,7 +14,7 @@ from simulators.experiments.run import traffic_of
 from simulators.experiments.scenario import Case, load_workload
 from simulators.tune.importance import importance
 from simulators.tune.space import Space, space_of
-from simulators.tune.storage import LEASE_S, Lease, LostLease, lead_folder, open_storage, without_secret
+from simulators.tune.storage import LEASE_S, LostLease, StudyLease, lead_folder, open_storage, without_secret
 from simulators.tune.study import SAMPLERS, Study, study
 from simulators.tune.study_inputs import RecordedTrace, StudyInputs, study_inputs
 from simulators.tune.trial import TODAY, PruneLimits, TrialJob, TrialOutcome, WindowResult, WrongVersion, run_job
@@ -277,11 +277,11 @@ def study_in_database(folder: Path, space: Space) -> Study:
 
 def test_a_study_in_a_database_has_one_leading_client_at_a_time(tmp_path: Path, space: Space) -> None:
     study_ = study_in_database(tmp_path, space)
-    first, second = Lease(study_.optuna, "mine"), Lease(study_in_database(tmp_path, space).optuna, "other")
+    first, second = StudyLease(study_.optuna, "mine"), StudyLease(study_in_database(tmp_path, space).optuna, "other")
     first.take()
     with pytest.raises(ConfigError, match="is in use by a client on"):
         second.take()
-    Lease(study_.optuna, "mine").take()  # the same folder's client, killed and restarted
+    StudyLease(study_.optuna, "mine").take()  # the same folder's client, killed and restarted
     first.leave()
     second.take()
     with pytest.raises(LostLease, match="repeat the command when that client has ended"):

@@ -15,7 +15,7 @@ from simulators.experiments.run import simulate, traffic_of
 from simulators.reporting.run_data import run_data
 from simulators.reporting.time_bins import Floats
 from simulators.tune.result import TrialCounts, TuneResult
-from simulators.tune.stress import Interval, Stress, held_out_start, stress_of
+from simulators.tune.stress import Stress, TraceInterval, held_out_start, stress_of
 from simulators.tune.study import CompletedTrial
 from simulators.tune.text import head, headline, lines
 from simulators.tune.trial import AFTER, TrialOutcome
@@ -183,7 +183,7 @@ def arrivals(*rates: float, minutes: float = 60.0) -> Floats:
 
 
 def test_stress_is_the_peak_and_the_rise_within_a_lead_time_over_the_mean() -> None:
-    found = stress_of([Interval(arrivals(8, 8, 25, 8, 8, 8, minutes=10), 0.0, 3600.0)], 60.0)
+    found = stress_of([TraceInterval(arrivals(8, 8, 25, 8, 8, 8, minutes=10), 0.0, 3600.0)], 60.0)
     mean = (5 * 8 + 25) / 6
     assert found.peak == pytest.approx(25 / mean - 1, rel=0.02)
     assert found.rise == pytest.approx((25 - 8) / mean, rel=0.02)
@@ -191,7 +191,7 @@ def test_stress_is_the_peak_and_the_rise_within_a_lead_time_over_the_mean() -> N
 
 def test_noise_of_steady_traffic_is_no_stress() -> None:
     steady = np.sort(np.random.default_rng(1).uniform(0.0, 36_000.0, 36_000))
-    found = stress_of([Interval(steady, 0.0, 36_000.0)], 60.0)
+    found = stress_of([TraceInterval(steady, 0.0, 36_000.0)], 60.0)
     assert CALM.tests(found)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from scaler.config.problems import value_text
-from simulators.world.traffic.formats.json_values import Unreadable
+from simulators.world.traffic.formats.json_values import UnreadableLine
 from simulators.world.traffic.formats.layouts import fitting, help_text, layout_of
 from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.formats.tables import Table
@@ -60,7 +60,7 @@ def fill(table: Table, rows: Iterable[tuple[str, Any]]) -> None:
     while chunk := list(islice(remaining, BATCH_ROWS)):
         good = [(place, row) for place, row in chunk if isinstance(row, dict)]
         for place, row in chunk:
-            if isinstance(row, Unreadable):
+            if isinstance(row, UnreadableLine):
                 table.cleaner.bad_row(place, row.rule, row.text)
             elif not isinstance(row, dict):
                 table.cleaner.bad_row(place, "must be a JSON object", value_text(row))

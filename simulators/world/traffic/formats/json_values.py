@@ -19,7 +19,7 @@ SHOWN_BYTES: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class UnreadableLine:
     """A line that is no JSON value, or a value of the wrong shape, with the rule broken."""
 
     text: str
@@ -29,13 +29,13 @@ class Unreadable:
 def json_values(path: Path, options: ReadOptions) -> Iterator[tuple[str, Any]]:
     """Yield each value with its place, such as "line 7"; the place of a document is empty.
 
-    A line that is no JSON gives `Unreadable`. Raises `TraceError` for an incomplete document.
+    A line that is no JSON gives `UnreadableLine`. Raises `TraceError` for an incomplete document.
     """
     with Stream(path, options.progress, forgive_cut=options.skip_bad) as stream:
         lines = numbered_lines(stream, path)
         number, first = next(lines, (1, b""))
         value = _parsed(first)
-        if isinstance(value, Unreadable) and not (first.startswith(b"{") and first.endswith(b"}")):
+        if isinstance(value, UnreadableLine) and not (first.startswith(b"{") and first.endswith(b"}")):
             yield "", _document(path, first, lines)
             return
         yield f"line {number}", value
@@ -64,7 +64,7 @@ def _parsed(line: bytes) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError):
-        return Unreadable(line[:SHOWN_BYTES].decode(errors="replace"), "must be a JSON object")
+        return UnreadableLine(line[:SHOWN_BYTES].decode(errors="replace"), "must be a JSON object")
 
 
 def _document(path: Path, first: bytes, lines: Iterator[tuple[int, bytes]], max_bytes: int = MAX_BYTES) -> Any:

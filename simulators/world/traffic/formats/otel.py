@@ -18,7 +18,7 @@ from typing import Any, Final
 from scaler.config.problems import value_text
 from simulators.world.traffic.formats.cells import printable
 from simulators.world.traffic.formats.json_rows import LIST, fill
-from simulators.world.traffic.formats.json_values import Unreadable
+from simulators.world.traffic.formats.json_values import UnreadableLine
 from simulators.world.traffic.formats.layouts import Layout
 from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.formats.tables import Table
@@ -44,7 +44,7 @@ SpanKey = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TraceSpan:
     """A span of either format, with the attributes in `USED`."""
 
     place: str
@@ -75,7 +75,7 @@ def read(path: Path, values: Iterable[tuple[str, Any]], options: ReadOptions, na
 
     Raises `TraceError` for spans without token counts.
     """
-    requests: list[Span] = []
+    requests: list[TraceSpan] = []
     bad: list[tuple[str, Any]] = []
     parents: dict[SpanKey, tuple[SpanKey, ...]] = {}
     layout = OTLP
@@ -83,7 +83,7 @@ def read(path: Path, values: Iterable[tuple[str, Any]], options: ReadOptions, na
         if isinstance(value, Mapping) and _jaeger_traces(value):
             layout = JAEGER
         for span in _spans(place or "the document", value):
-            if isinstance(span, Unreadable):
+            if isinstance(span, UnreadableLine):
                 bad.append((place, span))
                 continue
             parents[span.key] = span.parents
@@ -103,13 +103,13 @@ def read(path: Path, values: Iterable[tuple[str, Any]], options: ReadOptions, na
     return table.trace(name)
 
 
-def _row(span: Span, layout: Layout) -> dict[str, Any]:
+def _row(span: TraceSpan, layout: Layout) -> dict[str, Any]:
     """Return the cells of a request."""
     found = {names[0]: span.first(names) for names in (PROMPT, OUTPUT, MODEL)}
     return {layout.arrival: span.start, **found}
 
 
-def _innermost(requests: list[Span], parents: Mapping[SpanKey, tuple[SpanKey, ...]]) -> list[Span]:
+def _innermost(requests: list[TraceSpan], parents: Mapping[SpanKey, tuple[SpanKey, ...]]) -> list[TraceSpan]:
     """Return the requests without another request below them."""
     around: set[SpanKey] = set()
     waiting = [parent for span in requests for parent in span.parents]
@@ -121,10 +121,10 @@ def _innermost(requests: list[Span], parents: Mapping[SpanKey, tuple[SpanKey, ..
     return [span for span in requests if span.key not in around]
 
 
-def _spans(place: str, value: Any) -> Iterator[Span | Unreadable]:
+def _spans(place: str, value: Any) -> Iterator[TraceSpan | UnreadableLine]:
     """Yield the spans of a JSON value of either format."""
     if not isinstance(value, Mapping):
-        yield value if isinstance(value, Unreadable) else Unreadable(value_text(value), "must be a JSON object")
+        yield value if isinstance(value, UnreadableLine) else UnreadableLine(value_text(value), "must be a JSON object")
         return
     for resource in _entries(value, RESOURCES):
         for scope in _entries(resource, "scopeSpans"):
@@ -135,14 +135,14 @@ def _spans(place: str, value: Any) -> Iterator[Span | Unreadable]:
             yield _jaeger(place, span) if isinstance(span, Mapping) else _no_span(span)
 
 
-def _no_span(value: Any) -> Unreadable:
-    return Unreadable(value_text(value), "a span must be a JSON object")
+def _no_span(value: Any) -> UnreadableLine:
+    return UnreadableLine(value_text(value), "a span must be a JSON object")
 
 
-def _otlp(place: str, span: Mapping[str, Any]) -> Span:
+def _otlp(place: str, span: Mapping[str, Any]) -> TraceSpan:
     trace_id, span_id, parent = str(span.get("traceId")), str(span.get("spanId")), span.get("parentSpanId")
     status = span.get("status")
-    return Span(
+    return TraceSpan(
         f"{place}, span {printable(span_id)}",
         (trace_id, span_id),
         ((trace_id, str(parent)),) if parent else (),
@@ -159,11 +159,11 @@ def _jaeger_traces(value: Mapping[str, Any]) -> list[Any]:
     return traces if is_jaeger and isinstance(traces, list) else []
 
 
-def _jaeger(place: str, span: Mapping[str, Any]) -> Span:
+def _jaeger(place: str, span: Mapping[str, Any]) -> TraceSpan:
     trace_id, span_id = str(span.get("traceID")), str(span.get("spanID"))
     references = [r for r in _entries(span, "references") if isinstance(r, Mapping)]
     attributes = _attributes(span, "tags")
-    return Span(
+    return TraceSpan(
         f"{place}, span {printable(span_id)}",
         (trace_id, span_id),
         tuple((trace_id, str(r.get("spanID"))) for r in references),

@@ -55,7 +55,7 @@ MAX_DIGITS: Final = 6
 
 
 @dataclass(slots=True)
-class Line:
+class RequestLine:
     """A line about a request: its place and time, and the request's id or path."""
 
     place: str
@@ -67,8 +67,8 @@ class Line:
 class Log:
     """Everything that a log reports about requests."""
 
-    received: list[Line] = field(default_factory=list)
-    access: list[Line] = field(default_factory=list)
+    received: list[RequestLine] = field(default_factory=list)
+    access: list[RequestLine] = field(default_factory=list)
     """Access lines of generating endpoints that succeeded."""
     failed: int = 0
     """Number of the other access lines of generating endpoints."""
@@ -82,7 +82,7 @@ class Log:
         """Add a line."""
         head = text[:PREFIX_CHARACTERS]
         if request := REQUEST.search(head):
-            self.received.append(Line(place, time, request[1]))
+            self.received.append(RequestLine(place, time, request[1]))
             self._add_prompt(request[1], text)
         elif details := DETAILS.search(head):
             self._add_prompt(details[1], text)
@@ -92,7 +92,7 @@ class Log:
             succeeded = access[2].startswith("2")
             self.failed += not succeeded
             if succeeded:
-                self.access.append(Line(place, time, access[1]))
+                self.access.append(RequestLine(place, time, access[1]))
 
     def _add_prompt(self, request: str, text: str) -> None:
         count = _listed(text, "prompt_token_ids: ")

@@ -16,7 +16,7 @@ from scaler.config.secret import Secret
 from scaler.masking import HIDDEN, mask
 from scaler.ports import Misconfigured
 from scaler.telemetry.notices import client
-from scaler.telemetry.notices.conditions import Condition, Finding
+from scaler.telemetry.notices.conditions import Finding, NoticeTopic
 from scaler.telemetry.notices.delivery import MAX_QUEUED, Destination
 from scaler.telemetry.notices.message import Message
 from scaler.telemetry.notices.tracker import Notice, Occasion
@@ -34,7 +34,7 @@ TOKEN = "b1946ac92492d2347c6235b4d2611184"
 
 def notice(workload: str = "chat") -> Notice:
     finding = Finding("SLO violated", "burn rate 20", "Hold back changes.", is_grave=True)
-    return Notice(Condition(WorkloadName(workload), "slo", "SLO"), Occasion.START, finding, NOW, NOW)
+    return Notice(NoticeTopic(WorkloadName(workload), "slo", "SLO"), Occasion.START, finding, NOW, NOW)
 
 
 def destination(monkeypatch: pytest.MonkeyPatch, url: str, problems: list[str] | None = None) -> Destination:

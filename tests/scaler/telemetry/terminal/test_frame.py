@@ -15,7 +15,7 @@ from policies.model import ErrorBudget, Outcome, Result, WorkloadName
 from policies.model.pool import Pool
 from scaler.slo_record import record_of
 from scaler.telemetry.terminal.frame import Frame, WorkloadRow, draw, line_of, next_row, sparkline
-from scaler.telemetry.terminal.messages import Message
+from scaler.telemetry.terminal.messages import LogMessage
 from tests.factories import CHAT_SLO, MAIN, NOW, seen, spec
 from tests.scaler.telemetry.test_run_summary import engines, tick
 from tests.slo import ENGINES
@@ -48,7 +48,7 @@ def frame(
     *,
     names: Sequence[str] = (),
     stalled: Mapping[str, str] | None = None,
-    messages: Sequence[Message] = (),
+    messages: Sequence[LogMessage] = (),
 ) -> Frame:
     return Frame(
         ADDRESS,
@@ -113,7 +113,7 @@ def test_workloads_that_all_fit_are_in_alphabetical_order() -> None:
 @pytest.mark.parametrize("rows", [8, 24])
 def test_frame_fits_the_terminal(columns: int, rows: int) -> None:
     many = {f"a-workload-with-a-long-name-{i}": row(refused="a long reason " * 20) for i in range(40)}
-    messages = [Message(logging.ERROR, "an error " * 40, 3)] * 5
+    messages = [LogMessage(logging.ERROR, "an error " * 40, 3)] * 5
     lines = shown(frame(many, messages=messages), columns, rows)
     assert len(lines) <= rows
     assert max(map(len, lines)) <= columns
@@ -127,7 +127,7 @@ def test_narrow_terminal_shows_the_reasons_below_the_table() -> None:
 
 
 def test_text_from_outside_is_escaped() -> None:
-    messages = [Message(logging.WARNING, "08:00 warning tick chat: \\x1b[2J [red]", 2)]
+    messages = [LogMessage(logging.WARNING, "08:00 warning tick chat: \\x1b[2J [red]", 2)]
     content = frame({HOSTILE: row(refused=HOSTILE)}, stalled={HOSTILE: HOSTILE}, messages=messages)
     text = "\n".join(shown(content, columns=200))
     assert "\x1b" not in text

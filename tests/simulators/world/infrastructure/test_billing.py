@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from simulators.world.infrastructure.billing import Bill, Billing, by_market
-from simulators.world.infrastructure.market import NodeHeadroom, Notices, PoolOffer, ZoneOffer
+from simulators.world.infrastructure.market import InterruptionNotices, NodeHeadroom, PoolOffer, ZoneOffer
 from simulators.world.infrastructure.node_lifecycle import Phase, StartUp
 from simulators.world.infrastructure.pool import FleetPool
 from simulators.world.infrastructure.units import COST_PER_MICRO_USD, micro_usd, to_ps
@@ -73,7 +73,7 @@ def test_a_start_cancelled_by_scale_in_is_billed_as_lost() -> None:
     ],
 )
 def test_an_early_interruption_is_free_where_the_cloud_waives_it(cloud: str, at_s: float, paid: dict[str, int]) -> None:
-    world = World(offer(market="spot", cloud=cloud, notices=Notices(), replace=False), begin=1)
+    world = World(offer(market="spot", cloud=cloud, notices=InterruptionNotices(), replace=False), begin=1)
     world.pool.interrupt(0, to_ps(at_s), 0)
     world.until(5000)
     assert parts_micro_usd(world.bill()) == paid
@@ -166,7 +166,10 @@ def test_bills_are_summed_by_market() -> None:
             {"market": "spot", "headroom": NodeHeadroom(stopped=1), "disk_usd_per_hour": 0.01},
             "headroom stopped must be 0",
         ),
-        ({"notices": Notices(notice_s=120, rebalance_s=60)}, "notices.rebalance_s must be above notice_s, 120"),
+        (
+            {"notices": InterruptionNotices(notice_s=120, rebalance_s=60)},
+            "notices.rebalance_s must be above notice_s, 120",
+        ),
     ],
     ids=["no zone", "a price too fine", "reserved without end", "disk", "stopped spot", "recommendation after notice"],
 )

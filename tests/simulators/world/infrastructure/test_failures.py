@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from policies.model import Fresh, Part, PoolName, PoolStatus, Shortfall, Tick
+from policies.model import Fresh, PoolName, PoolPart, PoolStatus, Shortfall, Tick
 from scaler.config.load import workload_from
 from simulators.experiments import run
 from simulators.world.infrastructure.market import PoolOffer, ZoneOffer
@@ -203,7 +203,7 @@ def test_replicas_are_reported_by_zone_where_the_platform_reports_them() -> None
     world.pool.interrupt(1, to_ps(130), world.now_ps)
     world.until(20)
     parts = world.pool.status(world.now_ps).parts
-    assert parts == (Part("b", "spot", 2, 0), Part("a", "spot", 1, 3, interruption_pending=1))
+    assert parts == (PoolPart("b", "spot", 2, 0), PoolPart("a", "spot", 1, 3, interruption_pending=1))
     assert World(offer(zones=zones), begin=3).pool.status(0).parts == ()
 
 

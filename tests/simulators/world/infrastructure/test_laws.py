@@ -19,7 +19,7 @@ from scaler.config.schema import model_of, record
 from scaler.ports import OutOfCapacity, OutOfQuota
 from simulators.world.infrastructure.billing import Bill
 from simulators.world.infrastructure.invariants import problems
-from simulators.world.infrastructure.market import NodeHeadroom, Notices, PoolOffer, ZoneOffer
+from simulators.world.infrastructure.market import InterruptionNotices, NodeHeadroom, PoolOffer, ZoneOffer
 from simulators.world.infrastructure.node_lifecycle import NodeState, SimulatedNode, StartUp, Tier
 from simulators.world.infrastructure.pending import Failures
 from simulators.world.infrastructure.supply import Outages, SupplyStep
@@ -78,7 +78,9 @@ def offers(draw: st.DrawFn) -> PoolOffer:
         on_shortage=(on_shortage := draw(choice("wait", "refuse", "partial"))),
         failures=draw(failures(on_shortage)),
         reclaim=draw(choice("random", "newest")),
-        notices=draw(choice(None, Notices(), Notices(notice_s=120, rebalance_s=600, missing_share=0.3))),
+        notices=draw(
+            choice(None, InterruptionNotices(), InterruptionNotices(notice_s=120, rebalance_s=600, missing_share=0.3))
+        ),
         on_notice=draw(choice("replace", "serve")),
         on_rebalance=draw(choice("replace", "serve")),
         replace=draw(st.booleans()),

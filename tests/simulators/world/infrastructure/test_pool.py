@@ -8,7 +8,7 @@ import pytest
 
 from policies.model import PoolStatus
 from scaler.ports import OutOfCapacity, OutOfQuota
-from simulators.world.infrastructure.market import NodeHeadroom, Notices, ZoneOffer
+from simulators.world.infrastructure.market import InterruptionNotices, NodeHeadroom, ZoneOffer
 from simulators.world.infrastructure.node_lifecycle import PHASES, NodeState, Phase, StartUp, Tier
 from simulators.world.infrastructure.supply import SupplyStep, constant
 from simulators.world.infrastructure.units import to_ps
@@ -257,13 +257,13 @@ def test_a_node_may_serve_until_its_interruption_without_draining() -> None:
 
 
 def test_an_interruption_notice_may_be_missing() -> None:
-    world = spot((1000, 3), notices=Notices(notice_s=120, missing_share=1.0), replace=False)
+    world = spot((1000, 3), notices=InterruptionNotices(notice_s=120, missing_share=1.0), replace=False)
     world.until(1000)
     assert [kind for _, kind, _, _ in world.events()] == ["interrupted"]
 
 
 def test_a_rebalance_recommendation_may_be_missing() -> None:
-    notices = Notices(notice_s=120, rebalance_s=300, rebalance_missing_share=1.0)
+    notices = InterruptionNotices(notice_s=120, rebalance_s=300, rebalance_missing_share=1.0)
     world = spot((1000, 3), notices=notices, replace=False)
     world.until(1000)
     assert [kind for _, kind, _, _ in world.events()] == ["notice"]
@@ -296,7 +296,7 @@ def test_nodes_are_lost_at_the_rate_of_their_zone() -> None:
 
 
 def test_a_rebalance_recommendation_precedes_the_notice() -> None:
-    world = spot((1000, 3), notices=Notices(notice_s=120, rebalance_s=300), reclaim="newest", replace=False)
+    world = spot((1000, 3), notices=InterruptionNotices(notice_s=120, rebalance_s=300), reclaim="newest", replace=False)
     world.until(1000)
     assert [(at, kind) for at, kind, _, _ in world.events()] == [(700, "rebalance"), (880, "notice")]
 
