@@ -11,8 +11,8 @@ from policies.model import PoolPart
 def sum_parts(replicas: Iterable[PoolPart]) -> tuple[PoolPart, ...]:
     """Return one part per zone and market, sorted by them, with the sums of its replicas.
 
-    Example: `PoolPart("a", "spot", 1, 0, 1)` and `PoolPart("a", "spot", 0, 1)` give `PoolPart("a", "spot", 1, 1, 1)`: one
-    replica that serves and has an interruption notice, and one that is pending.
+    Example: `PoolPart("a", "spot", 1, 0, 1)` and `PoolPart("a", "spot", 0, 1)` give `PoolPart("a", "spot", 1, 1, 1)`:
+    one replica that serves and has an interruption notice, and one that is pending.
     """
     counts: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
     for replica in replicas:
