@@ -224,9 +224,8 @@ class JournalWriter:
 
 def record_line(record: Mapping[str, Any]) -> bytes:
     """Return the line of a record. Raises `ValueError` for a value that JSON cannot represent."""
-    return (
-        ENCODER.encode(record).encode(errors="replace") + b"\n"
-    )  # a server may send an unpaired surrogate, which UTF-8 lacks
+    # A server may send an unpaired surrogate, which UTF-8 lacks.
+    return ENCODER.encode(record).encode(errors="replace") + b"\n"
 
 
 def _next(path: Path) -> Path:
