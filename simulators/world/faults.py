@@ -16,6 +16,7 @@ from policies.model import Absent, Fresh, PoolStatus
 from policies.model.field_metadata import FieldMetadata
 from scaler.ports import Actuator, Clock, Misconfigured, OutOfCapacity, PortError, Source, Unavailable
 from scaler.setup import Setup
+from simulators.world.fault_period import FaultPeriod
 from simulators.world.rng import stream
 
 RNG_STREAM: Final = "weather"
@@ -29,7 +30,7 @@ ERRORS: Final[Mapping[str, Callable[[], PortError]]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class FaultSettings:
+class FaultSettings(FaultPeriod):
     """One kind of fault, in a share of the calls between two times."""
 
     fault: Annotated[
@@ -41,15 +42,9 @@ class FaultSettings:
     ]
     share: Annotated[float, FieldMetadata("Share of calls with this fault. Share.", ge=0, le=1)] = 0.05
     where: Annotated[Literal["sources", "pools", "both"], FieldMetadata("Calls with this fault.")] = "both"
-    since_s: Annotated[float, FieldMetadata("Start of the fault. Seconds.", ge=0)] = 0.0
-    until_s: Annotated[
-        float | None, FieldMetadata("End of the fault. Default: null, the end of the run. Seconds.", gt=0)
-    ] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield each reason why the fault would have no effect, as (key, rule broken)."""
-        if self.until_s is not None and self.until_s <= self.since_s:
-            yield "until_s", f"must be above since_s, {self.since_s:g}"
+        yield from super().problems()
         if self.fault == "out_of_capacity" and self.where == "sources":
             yield "where", "must be pools or both: sources have no capacity"
         if self.fault == "zero" and self.where == "pools":

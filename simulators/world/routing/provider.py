@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal, NamedTuple
 
@@ -13,6 +13,7 @@ from policies.model.field_metadata import FieldMetadata
 from policies.model.route_spec import Provider
 from simulators.engine.models.service import PS_PER_S
 from simulators.engine.tables import Mask, Picoseconds, RequestEnd, Tokens
+from simulators.world.fault_period import FaultPeriod
 
 MINUTE_PS: Final = 60 * PS_PER_S
 TOKENS_PER_PRICE: Final = 1e6
@@ -39,7 +40,7 @@ class Latency:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProviderFault:
+class ProviderFault(FaultPeriod):
     """A period in which a provider is slow, rejects requests, or does not serve them."""
 
     fault: Annotated[
@@ -51,14 +52,6 @@ class ProviderFault:
     ]
     share: Annotated[float, FieldMetadata("Share of the requests with this fault. Share.", ge=0, le=1)] = 1.0
     factor: Annotated[float, FieldMetadata("Multiplier of slow responses. Factor.", ge=1, le=1000)] = 5.0
-    since_s: Annotated[float, FieldMetadata("Start of the fault. Seconds.", ge=0)] = 0.0
-    until_s: Annotated[
-        float | None, FieldMetadata("End of the fault. Default: null, the end of the run. Seconds.", gt=0)
-    ] = None
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        if self.until_s is not None and self.until_s <= self.since_s:
-            yield "until_s", f"must be above since_s, {self.since_s:g}"
 
     def affects(self, arrived_ps: Picoseconds, draws: Floats) -> Mask:
         """Return the requests that have this fault, for uniform draws."""
