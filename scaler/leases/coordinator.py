@@ -16,7 +16,7 @@ from scaler.clock import lease_clock_s
 from scaler.config.high_availability import HighAvailability
 from scaler.config.load import Config, Workload
 from scaler.leases.protocol import Lease, Record
-from scaler.leases.shard_leases import SETTLE_S, ShardLeases
+from scaler.leases.shard_leases import SETTLE_S, ShardLeases, WorkloadFence
 from scaler.leases.shard_map import locks_of, shard_map
 from scaler.leases.share_keeper import Fleet, ShareKeeper
 from scaler.leases.store import LeaseNames, LeaseStore
@@ -378,21 +378,6 @@ class Coordinator:
         if leases.joined_at is not None:
             times.append(leases.joined_at + SETTLE_S)
         return min((t for t in times if t > now), default=now + self.spec.lease.renew_s) - now
-
-
-class WorkloadFence:
-    """The permission of one workload's writes, by the lease of its shard."""
-
-    def __init__(self, leases: ShardLeases, workload: WorkloadName, now: Callable[[], float]) -> None:
-        self._leases = leases
-        self._workload = workload
-        self._now = now
-
-    def epoch(self) -> int | None:
-        return self._leases.epoch(self._workload)
-
-    def refusal(self, epoch: int | None, write_s: float) -> str:
-        return self._leases.refusal(self._workload, epoch, write_s, self._now())
 
 
 def new_identity() -> str:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from policies.model import WorkloadName
@@ -199,3 +199,18 @@ def text_in(note: str, key: str, absent: str = "", malformed: str = "") -> str:
         return str(json.loads(note or "{}").get(key, absent))
     except (ValueError, AttributeError):
         return malformed
+
+
+class WorkloadFence:
+    """The permission of one workload's writes, by the lease of its shard."""
+
+    def __init__(self, leases: ShardLeases, workload: WorkloadName, now: Callable[[], float]) -> None:
+        self._leases = leases
+        self._workload = workload
+        self._now = now
+
+    def epoch(self) -> int | None:
+        return self._leases.epoch(self._workload)
+
+    def refusal(self, epoch: int | None, write_s: float) -> str:
+        return self._leases.refusal(self._workload, epoch, write_s, self._now())

@@ -171,7 +171,12 @@ class EnvoyServer:
         return min(sum(counts.get(name, 0) for name in some) for some in names)
 
     async def is_healthy(self) -> bool:
-        """Return whether every cluster has a healthy endpoint."""
+        """Return whether every cluster has a healthy endpoint, and Envoy has run for a second.
+
+        It reports its uptime in whole seconds: a route's first read within the first one looks older than Envoy.
+        """
+        if (await self._admin("server_info"))["uptime_current_epoch"] == "0s":
+            return False
         clusters = (await self._admin("clusters?format=json"))["cluster_statuses"]
         failed = "failed_active_health_check"
         healthy = [[not h["health_status"].get(failed) for h in c.get("host_statuses", ())] for c in clusters]

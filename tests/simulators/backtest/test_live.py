@@ -14,6 +14,8 @@ from tests.servers.daemon import daemon, until
 from tests.test_architecture import ROOT
 
 pytestmark = pytest.mark.slow
+TICKS = 160
+"""Ticks of both workloads: about 20 minutes of the simulated cloud each."""
 
 
 async def test_report_of_a_running_daemon_excludes_shadow_ticks(
@@ -26,10 +28,10 @@ async def test_report_of_a_running_daemon_excludes_shadow_ticks(
         (config / file.name).write_text(text)
     journal = tmp_path / "journal"
     shadow = str(config / "chat.yaml")
-    args = (str(config), "--shadow", shadow, "--for", "14", "--listen", "127.0.0.1:0")
+    args = (str(config), "--shadow", shadow, "--listen", "127.0.0.1:0")
     async with daemon(*args, journal=journal, cwd=tmp_path) as d:
-        await until(lambda: len(d.ticks()) > 10, 30, d)
-        await asyncio.wait_for(d.process.wait(), PATIENCE_S)
+        await until(lambda: len(d.ticks()) > TICKS, PATIENCE_S, d)
+        await d.stop()
         tick_count = len([t for t in d.ticks() if t.workload == "chat"])
     await asyncio.to_thread(main, ["report", str(journal), "--json", "-"])
     workloads = json.loads(capsys.readouterr().out)["workloads"]
