@@ -73,9 +73,9 @@ class ModelFiles(JSONFileLoader):
 
 
 def _compact(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of a model with empty documentation, which the SDK extends for some shapes of S3.
+    """Return an object of a model with empty documentation.
 
-    A member may be named documentation too, and is no text.
+    The SDK extends that of some shapes of S3. A member may be named documentation too, and is no text.
     """
     return {k: ("" if k == "documentation" else intern(v)) if isinstance(v, str) else v for k, v in pairs}
 
