@@ -13,7 +13,7 @@ from policies.model.route import BackendTraffic
 from scaler.clouds import http_client
 from scaler.clouds.engines.exposition import counter_growth
 from scaler.clouds.engines.metrics_page import Labels, Page, Series
-from scaler.clouds.engines.page_set import MAX_TARGETS, PageSet, ScrapeTarget
+from scaler.clouds.engines.page_set import PageSet, ScrapeTarget, open_pages
 from scaler.config.kinds.envoy import DURATION
 from scaler.config.kinds.gateway_routes import ClusterRoute, GatewayMetrics
 from scaler.ports import Context, Misconfigured
@@ -126,7 +126,4 @@ async def gateway_traffic(context: Context, route: ClusterRoute) -> GatewayTraff
     metrics = route.traffic
     if metrics is None:
         return None
-    server = metrics.service or metrics.urls
-    session = await http_client.session(context, server, metrics.access.ca_file, connections=MAX_TARGETS)
-    pages = http_client.Pages(session, metrics.access, context.clock, http_client.DEADLINE_SHARE * context.deadline_s)
-    return GatewayTraffic(route, metrics, pages)
+    return GatewayTraffic(route, metrics, await open_pages(context, metrics))

@@ -11,7 +11,7 @@ from policies.model.route import BackendTraffic
 from scaler.clouds import http_client
 from scaler.clouds.engines.exposition import counter_growth
 from scaler.clouds.engines.metrics_page import Page, Series
-from scaler.clouds.engines.page_set import MAX_TARGETS, PageSet
+from scaler.clouds.engines.page_set import PageSet, open_pages
 from scaler.config.kinds.litellm import LiteLlm, LiteLlmMetrics
 from scaler.ports import Context
 from scaler.routes.gateway_traffic import MeasuredTraffic
@@ -97,7 +97,4 @@ async def litellm_traffic(context: Context, spec: LiteLlm) -> LiteLlmTraffic | N
     metrics = spec.traffic
     if metrics is None:
         return None
-    server = metrics.service or metrics.urls
-    session = await http_client.session(context, server, metrics.access.ca_file, connections=MAX_TARGETS)
-    pages = http_client.Pages(session, metrics.access, context.clock, http_client.DEADLINE_SHARE * context.deadline_s)
-    return LiteLlmTraffic(spec, metrics, pages)
+    return LiteLlmTraffic(spec, metrics, await open_pages(context, metrics))

@@ -17,7 +17,7 @@ from policies.model import Absent, Fresh
 from scaler.clouds import http_client
 from scaler.clouds.engines.exposition import gauge_value, rate_or_latency, series_of
 from scaler.clouds.engines.metrics_page import Page, Series
-from scaler.clouds.engines.page_set import MAX_TARGETS, PageSet, Resolve, ScrapeTarget, resolve_addresses
+from scaler.clouds.engines.page_set import PageSet, Resolve, ScrapeTarget, open_pages, resolve_addresses
 from scaler.clouds.engines.presets import Recipe, missing_slo, recipes, with_missing
 from scaler.clouds.response_validation import validated
 from scaler.config.kinds.engines import Scrape
@@ -28,10 +28,7 @@ from scaler.sources.sanitize import sanitize
 
 async def open_scrape(spec: Scrape, context: Context) -> ScrapeSource:
     """Open the source. Raises `Misconfigured`."""
-    server = spec.service or spec.urls
-    session = await http_client.session(context, server, spec.access.ca_file, connections=MAX_TARGETS)
-    pages = http_client.Pages(session, spec.access, context.clock, http_client.DEADLINE_SHARE * context.deadline_s)
-    return ScrapeSource(spec, pages, context.slo_limits_s)
+    return ScrapeSource(spec, await open_pages(context, spec), context.slo_limits_s)
 
 
 class ScrapeSource:

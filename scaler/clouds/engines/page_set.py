@@ -12,7 +12,8 @@ from yarl import URL
 
 from scaler.clouds import http_client
 from scaler.clouds.engines.metrics_page import Page, read_page
-from scaler.ports import Misconfigured, PortError, Unavailable
+from scaler.clouds.http_access import Access
+from scaler.ports import Context, Misconfigured, PortError, Unavailable
 
 MAX_TARGETS: Final = 500
 """Maximum pages of one set: they take a second of parsing per tick. For more, let Prometheus scrape."""
@@ -50,6 +51,20 @@ class PageAddresses(Protocol):
     def urls(self) -> tuple[str, ...]: ...
     @property
     def service(self) -> str | None: ...
+
+
+class AccessiblePages(PageAddresses, Protocol):
+    """Addresses of pages, and the credentials for them."""
+
+    @property
+    def access(self) -> Access: ...
+
+
+async def open_pages(context: Context, settings: AccessiblePages) -> http_client.Pages:
+    """Return the reader of single pages of a set. Raises `Misconfigured`."""
+    access, server = settings.access, settings.service or settings.urls
+    session = await http_client.session(context, server, access.ca_file, connections=MAX_TARGETS)
+    return http_client.Pages(session, access, context.clock, http_client.DEADLINE_SHARE * context.deadline_s)
 
 
 class PageSet:
