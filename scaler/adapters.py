@@ -118,5 +118,6 @@ async def open_adapters(
             wakeup=context.wakeup,
             fence=fence,
             faults=resources.faults,
+            admission=resources.admission,
             routes={name: await open_route(route, context, workload.name, name) for name, route in routes.items()},
         )

@@ -123,6 +123,8 @@ class Controller:
             self.idle = True
             early = await self._sleep(self._due_s)
             self.idle = False
+            if self._setup.admission is not None:
+                await self._setup.admission.wait()
             await self._run_tick(self._clock.now() if early else self._due_s)
             self._apply_clock_step()
             if early and self._clock.now() < self._due_s:
@@ -224,11 +226,9 @@ class Controller:
             self.history.shift(step_s)
             if self.slo_record is not None:
                 self.slo_record.shift(step_s)
-            self._due_s, self._began_s, self._ended_s = (
-                self._due_s + step_s,
-                self._began_s + step_s,
-                self._ended_s + step_s,
-            )
+            self._due_s += step_s
+            self._began_s += step_s
+            self._ended_s += step_s
             self._wait_until = {port: until + step_s for port, until in self._wait_until.items()}
         if self._setup.ledger is not None:
             self._setup.ledger.shift(stepped_s)

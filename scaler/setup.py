@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from policies.model import PoolName, SignalName
 from policies.model.names import RouteName
 from scaler.adapter_faults import Faults
+from scaler.admission import TickAdmission
 from scaler.config.load import Workload
 from scaler.leases.fence import Fence
 from scaler.ports import Actuator, Publishing, RouteActuator, Source
@@ -35,6 +36,8 @@ class Setup:
     """The permission of writes by the lease of the workload's shard; None without high availability."""
     faults: Faults | None = None
     """The handler of adapters' unexpected exceptions; None lets them pass, as in a simulation."""
+    admission: TickAdmission | None = None
+    """The order in which due ticks start while the event loop is busy; None starts them at once."""
 
     routes: Mapping[RouteName, RouteActuator] = field(default_factory=dict)
 

@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Self, TypeVar, cast
 
 from scaler.adapter_faults import Faults
+from scaler.admission import TickAdmission
 from scaler.clouds.api_budget import Calls
 from scaler.ports import Clock
 from scaler.supervised_tasks import Tasks
@@ -29,6 +30,7 @@ class Resources:
         self._opening: defaultdict[object, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.calls = Calls()
         self.faults = Faults()
+        self.admission = TickAdmission()
         self.tasks = Tasks()
 
     async def __aenter__(self) -> Self:
