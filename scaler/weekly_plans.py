@@ -1,6 +1,7 @@
-"""Makes the plans of provisioned throughput each week, by `forescale plan` on the daemon's journal.
+"""Makes plans of provisioned throughput each week, from the daemon's journal.
 
-A plan needs the simulator's packages and reads weeks of the journal, so it is a process of its own and delays no tick.
+A plan is made by `forescale plan`, which needs the simulator's packages and reads weeks of the journal. So it
+is a process of its own, and delays no tick.
 Each plan of a week is three files, such as ``plans/chat-2026-W49.txt``, ``.json`` and ``.html``. The text is written
 last: while it is missing, the plan of that week is due, also after a restart.
 """
@@ -35,7 +36,10 @@ class WeeklyPlans:
         self._clock = clock
 
     def start(self, tasks: Tasks) -> asyncio.Task[None]:
-        """Begin to make plans: those of this week that are missing at once, the next ones on Mondays (UTC)."""
+        """Begin to make plans.
+
+        Those of this week that are missing are made at once, the next ones on Mondays (UTC).
+        """
         return tasks.start(TASK, self.run)
 
     async def run(self) -> None:

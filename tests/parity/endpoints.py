@@ -100,8 +100,8 @@ class DeployedModelRig(EndpointRig):
         self._model = model
 
     async def open(self, context: AdapterContext) -> Actuator:
-        name, place = self._model.id, {"location": "us-central1", "endpoint": "123"}
-        spec = VertexEndpoint(project=self._cloud.project(), deployed_model=name, **place)
+        name, project = self._model.id, self._cloud.project()
+        spec = VertexEndpoint(project=project, location="us-central1", endpoint="123", deployed_model=name)
         return await open_pool(spec, context, WORKLOAD, PoolName(name))
 
     @property

@@ -52,7 +52,7 @@ class DeployedModel:
 
 
 class Endpoint:
-    """One endpoint, shared by all pools of its deployed models. Their writes take turns in `queue`."""
+    """One endpoint of all pools of its deployed models, whose writes take turns in `queue`."""
 
     def __init__(self, reads: session.GcpService, submissions: session.GcpService, context: Context, path: str) -> None:
         self._reads = reads
