@@ -14,7 +14,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from scaler.config.daemon import DaemonSpec, JournalSpec
+from scaler.config.load import Config
 from scaler.config.weekly_plans import WeeklyPlan
+from scaler.extras import missing_packages
 from scaler.weekly_plans import RETRY_S, WeeklyPlans, next_monday, week_of, weekly_plans
 from tests.fakes import ManualClock
 from tests.patience import patience
@@ -116,3 +118,4 @@ def test_plans_need_a_journal_and_names() -> None:
     spec = DaemonSpec(plans={"a/b": plan}, journal=JournalSpec(directory=None))
     assert [key for key, _ in spec.problems()] == ["plans", "plans"]
     assert weekly_plans(spec, ManualClock()) is None
+    assert missing_packages(Config(DaemonSpec(plans={"chat": plan}), {})) == {"sim": []}
