@@ -4,6 +4,9 @@ Load rises: two managed pools grow through one lock, which refuses the pool that
 late, and machines take the rest. Load falls: the machines stay for their minimum billed time. What a failed update
 leaves differs by cloud, and the world has that physics: SageMaker rolls back and holds the lock meanwhile; Vertex AI
 keeps the size, and the replicas without a machine fail; Azure OpenAI returns to the old size at once.
+
+Pools whose ready replicas come from a metric minutes late, by design, have no equal in the world and are left out:
+online deployments of Azure ML, and Cloud Run.
 """
 
 from __future__ import annotations
