@@ -22,6 +22,7 @@ from scaler.signal_handlers import loop_signals
 from scaler.telemetry.http.access import AccessControl
 from scaler.telemetry.http.peers import Peers, own_url
 from scaler.telemetry.http.server import application, serve
+from scaler.weekly_plans import weekly_plans
 
 
 async def run(options: RunOptions) -> None:
@@ -96,11 +97,14 @@ async def _run(app: App, reloader: Reloader, for_s: float | None) -> None:
         app.start(controller)
     if app.coordinator is not None:
         app.coordinator.start(app.tasks)
-    reloading = app.tasks.start(RELOAD_TASK, reloader.follow)
+    following = [app.tasks.start(RELOAD_TASK, reloader.follow)]
+    if (plans := weekly_plans(app.config.daemon, app.clock)) is not None:
+        following.append(plans.start(app.tasks))
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(for_s):
             await app.stopping.wait()
-    reloading.cancel()
-    await asyncio.gather(reloading, return_exceptions=True)
+    for task in following:
+        task.cancel()
+    await asyncio.gather(*following, return_exceptions=True)
     if app.coordinator is not None:
         await app.coordinator.close()  # before the HTTP server ends, which waits for its responses

@@ -41,6 +41,7 @@ def _daemon_extras(spec: DaemonSpec) -> set[str]:
         "kubernetes": spec.kubernetes_workloads is not None,
         "notices": bool(spec.notices.destinations),
         "otel": spec.opentelemetry is not None,
+        SIMULATOR: bool(spec.plans),
     }
     servers = {extra for server, extra in PARTNERS.items() if getattr(spec.partners, server) is not None}
     return servers | leases | snapshots | {extra for extra, is_needed in needed.items() if is_needed}

@@ -52,6 +52,7 @@ class PtuDeployment(ManagedDeployment):
 
     write_action = WRITE
     operation_action = READ_OPERATION
+    holds_lock = True
 
     def __init__(self, spec: AzureOpenAiPtu, clients: DeploymentClients) -> None:
         super().__init__(spec, clients, f"Azure OpenAI deployment {spec.resource}/{spec.deployment}")

@@ -27,14 +27,16 @@ async def open_vertex_endpoint(
 ) -> VertexEndpointResizer:
     """Open a model deployed to a Vertex AI endpoint. Raises `Misconfigured`."""
     endpoint = await vertex.endpoint(context, spec.project, spec.location, spec.endpoint)
-    return VertexEndpointResizer(spec, context, endpoint)
+    return VertexEndpointResizer(spec, context, endpoint, f"{workload}/{pool}")
 
 
 class VertexEndpointResizer:
-    """The actuator's port."""
+    """The actuator's port. `pool` names it in the queue of its endpoint."""
 
-    def __init__(self, spec: VertexEndpoint, context: Context, endpoint: Endpoint) -> None:
+    def __init__(self, spec: VertexEndpoint, context: Context, endpoint: Endpoint, pool: str) -> None:
         self._spec = spec
+        self._pool = pool
+        self._asked = False
         self._context = context
         self._endpoint = endpoint
         self._operation = endpoint.follower(spec.deployed_model)
@@ -49,6 +51,9 @@ class VertexEndpointResizer:
     async def status(self) -> Fresh[PoolStatus]:
         await self._read_back()
         await self._endpoint.poll()
+        if not self._asked:
+            self._endpoint.queue.withdraw(self._pool)
+        self._asked = False
         was_adopting, self._is_adopting = self._is_adopting, self._endpoint.operations.is_adopting
         model = await self._model()
         if model.ready is None:
@@ -77,7 +82,8 @@ class VertexEndpointResizer:
 
     @validated("GCP")
     async def resize(self, replicas: int, observed: PoolStatus) -> None:
-        async with self._endpoint.lock:
+        self._asked = True
+        async with self._endpoint.queue.turn(self._pool):
             await self._read_back()
             earlier = await self._endpoint.check_free()
             model = await self._model(urgent=True)

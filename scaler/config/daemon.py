@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Literal
 
 from policies.model.field_metadata import FieldMetadata, Pattern
+from policies.model.names import NAME
 from policies.quota.fleet_quota import FleetLimits
 from scaler.config.cluster_workloads import KubernetesWorkloads
 from scaler.config.high_availability import HighAvailability
@@ -17,6 +18,7 @@ from scaler.config.notices import NoticesSpec
 from scaler.config.partners import Partners
 from scaler.config.secret import Secret
 from scaler.config.snapshots import SnapshotSettings
+from scaler.config.weekly_plans import WeeklyPlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +221,19 @@ class DaemonSpec:
         ),
     ] = None
 
+    plans: Annotated[
+        Mapping[str, WeeklyPlan],
+        FieldMetadata(
+            "Plans of provisioned throughput that the daemon makes each week from its journal, by name. They need the"
+            " extra sim. Default: none."
+        ),
+    ] = field(default_factory=dict)
+
     def problems(self) -> Iterator[tuple[str, str]]:
+        for name in self.plans:
+            if not re.match(NAME.regex, name):
+                yield "plans", f"{name!r} is not a name: use {NAME.words}"
+        if self.plans and self.journal.directory is None:
+            yield "plans", "require a journal; set journal.directory"
         if self.listen is not None and (rule := listen_problem(self.listen)):
             yield "listen", rule

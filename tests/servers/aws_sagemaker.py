@@ -50,12 +50,16 @@ class Sized:
 
 @dataclass(eq=False)
 class Endpoint:
-    """An endpoint. Growth takes `start_s`, None: until `finish`; `rollback_s` is the time of a rollback."""
+    """An endpoint. Growth takes `start_s`, None: until `finish`; `rollback_s` is the time of a rollback.
+
+    A variant that shrinks has its size at once, except where updates are `held` until `finish`.
+    """
 
     name: str
     variants: list[Sized]
     start_s: float | None = None
     rollback_s: float = 0.0
+    held: bool = False
     allows_zero: bool = False
     state: str = "InService"
     reason: str = ""
@@ -135,6 +139,8 @@ class SageMaker:
             if now - endpoint.began >= endpoint.rollback_s:
                 variant.desired = variant.before
                 endpoint.state, endpoint.updating = "InService", None
+        elif endpoint.held:
+            return
         elif variant.desired <= variant.current or _is_over(endpoint.began, endpoint.start_s, now):
             finish(endpoint)
 

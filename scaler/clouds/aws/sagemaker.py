@@ -109,7 +109,7 @@ class SageMakerResizer(AwsActuator):
             (await self._queue(described.endpoint)).withdraw(self._name)
         self._asked = False
         self._follow(described)
-        desired = described.desired
+        desired = self._desired(described)
         shortfall = self._failed
         if self._mode == "floor":
             desired = max(desired, require_target(self._key, target, 0).minimum)
@@ -123,6 +123,12 @@ class SageMakerResizer(AwsActuator):
             desired, described.ready, other_writer=rival or other_writer, failed=failed, shortfall=shortfall
         )
         return Fresh(status, at)
+
+    def _desired(self, described: Described) -> int:
+        """Return the last requested size, or the one to which SageMaker returns after it failed."""
+        request = self._request
+        is_own_rollback = described.state == "RollingBack" and request is not None and request.accepted
+        return request.before if request is not None and is_own_rollback else described.desired
 
     def _rival(self, described: Described, target: ScalableTarget | None) -> str:
         """Return the other autoscaler to which the pool is left; empty without one."""
@@ -153,6 +159,7 @@ class SageMakerResizer(AwsActuator):
         before, replicas = request.before, request.replicas
         if described.state == "RollingBack":
             text = f"rolls back from {replicas} to {before} replicas{_because(described.reason)}"
+            self._writes.expect(before)
             self._fail(text, before, replicas)
         if described.state in BUSY:
             request.seen = True
@@ -185,10 +192,11 @@ class SageMakerResizer(AwsActuator):
         queue = await self._queue(await self._locked(replicas))
         async with queue.turn(self._name):
             described = await self._describe(urgent=True)
-            self._writes.check(described.desired, observed.desired)
-            if described.desired != replicas:
+            present = self._desired(described)
+            self._writes.check(present, observed.desired)
+            if present != replicas:
                 await self._require_writable(described)
-                await self._request_size(described.desired, replicas)
+                await self._request_size(present, replicas)
 
     async def _request_size(self, present: int, replicas: int) -> None:
         self._writes.request(present, [replicas])

@@ -83,6 +83,8 @@ class ManagedDeployment(ABC):
     """Permission to change the deployment."""
     operation_action: str
     """Permission to read the result of a change."""
+    holds_lock: bool = False
+    """Whether a change of this deployment blocks those of the other ones that share its lock."""
 
     def __init__(self, spec: ManagedPool, clients: DeploymentClients, what: str) -> None:
         self._path = self._read_key = spec.path
@@ -160,9 +162,11 @@ class ManagedDeployment(ABC):
         self._asked = True
         if self._is_busy and replicas == observed.desired:
             return
-        if self._is_busy:  # its own operation holds up no other pool, so it takes no place in the queue
+        if self._is_busy and not self.holds_lock:  # it holds up no other pool, so it takes no place in the queue
             raise self._busy("its last change is still in progress")
         async with self._queue.turn(self._name):
+            if self._is_busy:
+                raise self._busy("its last change is still in progress")
             deployment = await self._read(urgent=True)
             self._writes.check(deployment.capacity, observed.desired)
             if deployment.capacity == replicas:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from scaler.clouds.gcp import session
 from scaler.clouds.gcp.operations import OperationFollower
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.gcp.vertex_operations import EndpointOperations
+from scaler.clouds.lock_queue import LockQueue
 from scaler.clouds.response_validation import list_of, machine_count, one_line
 from scaler.clouds.rest import Body
 from scaler.clouds.singleflight import Singleflight
@@ -52,7 +52,7 @@ class DeployedModel:
 
 
 class Endpoint:
-    """One endpoint, shared by all pools of its deployed models. `lock` serializes their writes."""
+    """One endpoint of all pools of its deployed models, whose writes take turns in `queue`."""
 
     def __init__(self, reads: session.GcpService, submissions: session.GcpService, context: Context, path: str) -> None:
         self._reads = reads
@@ -62,7 +62,7 @@ class Endpoint:
         self._flights = Singleflight()
         self._followers: dict[str, OperationFollower] = {}
         self.operations = EndpointOperations(reads, context.clock, path)
-        self.lock = asyncio.Lock()
+        self.queue = LockQueue(context.clock, f"Vertex AI endpoint {self.name}")
 
     async def aclose(self) -> None:
         await self._flights.aclose()

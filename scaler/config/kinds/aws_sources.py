@@ -96,7 +96,24 @@ class CloudWatchMetric:
 
 
 SAGEMAKER: Final = "AWS/SageMaker"
+
+
+def _bedrock(metric: str, stat: str, divide_by: float) -> CloudWatchMetric:
+    return CloudWatchMetric(namespace="AWS/Bedrock", metric=metric, stat=stat, divide_by=divide_by)
+
+
 PRESETS: Final[Mapping[str, Mapping[str, CloudWatchMetric]]] = {
+    "bedrock": {
+        "requests_per_s": _bedrock("Invocations", "Sum", 60.0),
+        "throttles_per_s": _bedrock("InvocationThrottles", "Sum", 60.0),
+        "prompt_tokens_per_s": _bedrock("InputTokenCount", "Sum", 60.0),
+        "generation_tokens_per_s": _bedrock("OutputTokenCount", "Sum", 60.0),
+        "quota_tokens_per_s": _bedrock("EstimatedTPMQuotaUsage", "Sum", 60.0),
+        "ttft_mean_s": _bedrock("TimeToFirstToken", "Average", 1000.0),
+        "ttft_p95_s": _bedrock("TimeToFirstToken", "p95", 1000.0),
+        "e2e_mean_s": _bedrock("InvocationLatency", "Average", 1000.0),
+        "e2e_p95_s": _bedrock("InvocationLatency", "p95", 1000.0),
+    },
     "sagemaker_inference_component": {
         "concurrent_requests_per_replica": CloudWatchMetric(
             namespace=SAGEMAKER, metric="ConcurrentRequestsPerCopy", period_s=10
@@ -111,8 +128,10 @@ PRESETS: Final[Mapping[str, Mapping[str, CloudWatchMetric]]] = {
         )
     },
 }
-"""Metrics by preset. SageMaker sends concurrent requests every 10 s, and documents no zero for any of them."""
+"""Metrics by preset. SageMaker sends concurrent requests every 10 s; Bedrock sends all of them every minute, a count as
+its sum, a latency in milliseconds. AWS documents no zero for any of them."""
 DIMENSIONS: Final = {
+    "bedrock": ("ModelId",),
     "sagemaker_inference_component": ("InferenceComponentName",),
     "sagemaker_variant": ("EndpointName", "VariantName"),
 }
@@ -124,14 +143,14 @@ class CloudWatch:
     """Metrics in Amazon CloudWatch."""
 
     preset: Annotated[
-        Literal["sagemaker_inference_component", "sagemaker_variant"] | None,
+        Literal["bedrock", "sagemaker_inference_component", "sagemaker_variant"] | None,
         FieldMetadata("Set of metrics to read. Default: null, only those in metrics.", example="sagemaker_variant"),
     ] = None
     match: Annotated[
         Mapping[str, str] | None,
         FieldMetadata(
-            "Dimensions of the preset's metrics: EndpointName and VariantName, or InferenceComponentName. Default:"
-            " null, without a preset.",
+            "Dimensions of the preset's metrics: EndpointName and VariantName, InferenceComponentName, or Bedrock's"
+            " ModelId. Default: null, without a preset.",
             example={"EndpointName": "llama", "VariantName": "main"},
         ),
     ] = None

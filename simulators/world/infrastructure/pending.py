@@ -26,8 +26,9 @@ class Failures:
         Literal["retry", "stay", "roll_back", "restore"],
         FieldMetadata(
             "Reaction to a failed replica. retry: try again every retry_s (EC2 and Compute Engine groups). stay: keep"
-            " it failed until the next scale-out (AKS, scale sets). roll_back: reduce the size (EKS). restore: return"
-            " to the size before the update, without the replicas that found a node (SageMaker, Vertex AI)."
+            " it failed until the next scale-out (AKS, scale sets, Vertex AI). roll_back: reduce the size (EKS)."
+            " restore: return to the size before the update, without the replicas that found a node (SageMaker, Azure"
+            " OpenAI)."
         ),
     ] = "retry"
     retry_s: Annotated[float, FieldMetadata("Interval between retries. Seconds.", gt=0, le=86400)] = 60.0

@@ -80,6 +80,11 @@ class FleetPool:
         return self._replicas.waiting.failed
 
     @property
+    def is_updating(self) -> bool:
+        """Whether an update of its size is in progress, or its roll-back."""
+        return self._updates is not None and self._updates.before is not None
+
+    @property
     def events(self) -> Sequence[FleetEvent]:
         """Node events that the controller did not request, in order of time."""
         return self._replicas.events

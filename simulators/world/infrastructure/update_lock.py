@@ -7,7 +7,7 @@ Until then, every other size of a and b is refused with `Conflict`.
 from __future__ import annotations
 
 from scaler.ports import Conflict
-from simulators.world.infrastructure.node_lifecycle import NodeState
+from simulators.world.infrastructure.node_lifecycle import NodeState, Phase
 from simulators.world.infrastructure.replicas import PoolReplicas
 from simulators.world.infrastructure.updates import Updates
 from simulators.world.rng import Draws, normals
@@ -42,7 +42,7 @@ class PoolUpdates:
     def begin(self, before: int, now_ps: int) -> None:
         """Begin an update from the size `before`."""
         self._lock.holder, self.before = self, before
-        self._hold(now_ps)
+        self._hold(self._updates.duration, now_ps)
 
     def restore(self, now_ps: int) -> None:
         """Return to the size before the update in progress, which failed.
@@ -52,7 +52,7 @@ class PoolUpdates:
         if self.before is not None and self._replicas.desired > self.before:
             self._replicas.scale_in(self._replicas.desired - self.before)
         if self.before is not None:
-            self._hold(now_ps)
+            self._hold(self._updates.rollback or self._updates.duration, now_ps)
 
     def settle(self, now_ps: int) -> bool:
         """End an update whose time is over and whose replicas serve.
@@ -64,7 +64,7 @@ class PoolUpdates:
             self.before = self._lock.holder = None
         return self.before is None
 
-    def _hold(self, now_ps: int) -> None:
+    def _hold(self, time: Phase, now_ps: int) -> None:
         (normal,) = self._draws.row(self._begun)
         self._begun += 1
-        self._until_ps = now_ps + self._updates.duration.ps(normal)
+        self._until_ps = now_ps + time.ps(normal)

@@ -22,6 +22,14 @@ class Updates:
             example={"median_s": 60, "sigma": 0.2},
         ),
     ]
+    rollback: Annotated[
+        Phase | None,
+        FieldMetadata(
+            "Time for which the lock is held after an update failed. Default: null, `duration`, as a SageMaker"
+            " endpoint that rolls back. A median of 0 releases it at once, as on Azure. Seconds.",
+            example={"median_s": 0},
+        ),
+    ] = None
     lock: Annotated[
         str | None,
         FieldMetadata(

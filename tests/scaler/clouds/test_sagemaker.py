@@ -154,7 +154,8 @@ async def test_return_to_the_old_count_is_a_failed_resize(env: AwsEnvironment, c
     finish(chat)
     rolling = await read_status(pool)
     assert rolling.shortfall is not None
-    assert (rolling.ready, rolling.pending, rolling.failed) == (2, 0, 3)
+    assert (rolling.desired, rolling.ready, rolling.failed, rolling.other_writer) == (2, 2, 0, None)
+    assert "is RollingBack" in str(await resize(pool, 3)), "the old size is no other writer's"
     assert f"SageMaker variant chat/a rolls back from 5 to 2 replicas: {CAPACITY}" in rolling.shortfall.reason
     chat.rollback_s = 0.0
     back = await read_status(pool)

@@ -215,6 +215,25 @@ async def test_sagemaker_preset_reads_each_metric_in_its_own_resolution(env: Sou
 
 
 @pytest.mark.slow
+async def test_bedrock_preset_reads_rates_per_second_and_latencies_in_seconds(env: SourceEnvironment) -> None:
+    arn = "arn:aws:bedrock:us-east-1:123456789012:provisioned-model/0123456789ab"
+    spec = CloudWatch(preset="bedrock", match={"ModelId": arn}, account=env.account)
+    source = await open_source(spec, AdapterContext(env.resources, env.clock, DEADLINE_S))
+    for name, value in {"Invocations": 120, "EstimatedTPMQuotaUsage": 90_000, "TimeToFirstToken": 450}.items():
+        env.server.put(name, 1_799_999_940, value)
+    readings = await source.sample()
+    values = {quantity: r.value for quantity, r in readings.items() if isinstance(r, Fresh)}
+    assert values == {
+        "requests_per_s": 2.0,
+        "quota_tokens_per_s": 1500.0,
+        "ttft_mean_s": pytest.approx(0.45),
+        "ttft_p95_s": pytest.approx(0.45),
+    }
+    assert isinstance(readings["throttles_per_s"], Absent), "AWS documents no zero"
+    assert {m.dimensions["ModelId"] for m in spec.all_metrics().values()} == {arn}
+
+
+@pytest.mark.slow
 async def test_count_of_events_is_zero_only_where_declared_and_complete(env: SourceEnvironment) -> None:
     env.server.statuses["broken"] = "InternalError"
     events = {name: metric(name, stat="Sum", if_absent="zero") for name in ("failures", "broken")}

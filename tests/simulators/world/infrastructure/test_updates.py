@@ -101,6 +101,18 @@ def test_a_failed_update_returns_to_the_old_size_and_is_reported() -> None:
     world.bill()
 
 
+def test_a_failed_update_whose_roll_back_takes_no_time_releases_the_lock_at_once() -> None:
+    updates = Updates(duration=Phase(median_s=60.0), rollback=Phase(median_s=0.0))
+    world = World(managed(zones={"z": ZoneOffer(capacity=3)}, updates=updates, failures=RESTORE), begin=2)
+    world.resize(5)
+    world.until(119)
+    assert refused(world, 3)
+    world.until(120)
+    assert (world.sizes(), world.pool.is_updating) == ((2, 2), False)
+    assert not refused(world, 3)
+    assert world.pool.is_updating
+
+
 def test_a_replacement_that_finds_no_node_reduces_the_size_by_itself_only() -> None:
     world = World(managed(zones={"z": ZoneOffer(capacity=3)}, failures=RESTORE), begin=2)
     world.resize(3)
