@@ -152,7 +152,8 @@ class EnvoyRoute:
         """Return the requests to each backend, those rejected, and the seconds since the last read.
 
         There are none before the second read, and after a start of Envoy since the last one, which its uptime or a
-        smaller counter shows: its counters begin anew, and a count of 0 would be false. Raises `Misconfigured` where Envoy lacks a cluster or the prefix of statistics.
+        smaller counter shows: its counters begin anew, and a count of 0 would be false. Raises `Misconfigured` where
+        Envoy lacks a cluster or the prefix of statistics.
         """
         rejected = f"http.{_stat_name(self._spec.stat_prefix)}.{REJECTED}"
         if rejected not in counters:
