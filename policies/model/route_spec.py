@@ -14,6 +14,8 @@ from policies.model.route import WEIGHT_TOTAL
 
 LatencyTerm = Literal["ttft_s", "e2e_s"]
 """The limit of the SLO that a gateway's measured latency is compared with."""
+Preference = Literal["cost", "latency", "locality"]
+"""The order in which backends get requests."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +138,22 @@ class Route:
         ),
     ] = False
     overflow: Annotated[Overflow, FieldMetadata("Limits of what goes to providers.")] = field(default_factory=Overflow)
+    prefer: Annotated[
+        Preference,
+        FieldMetadata(
+            "Order in which backends get requests. The default, cost, shares requests among pools in proportion to"
+            " their ready capacity, and fills providers by price. latency fills providers by their measured latency."
+            " locality fills pools, and then providers, from the nearest to the farthest from region."
+        ),
+    ] = "cost"
+    region: Annotated[
+        str | None,
+        FieldMetadata(
+            "Region of the gateway, for prefer: locality. Backends in this region are the nearest, then those in the"
+            " same area, which is the part of the name before the first hyphen: eu for eu-west-1. Default: null. Set it"
+            " with prefer: locality only."
+        ),
+    ] = None
     zero_replicas: Annotated[
         Literal["hold", "overflow", "reject"],
         FieldMetadata(
@@ -192,8 +210,9 @@ class Route:
     return_s: Annotated[
         float,
         FieldMetadata(
-            "Take requests back from providers only after the pools could carry them for this time. The default of 30"
-            " is two ticks at the default interval. Raise it if weights go up and down. Seconds.",
+            "Take requests back from providers only after the pools could carry them for this time, and from farther"
+            " pools after nearer ones could. The default of 30 is two ticks at the default interval. Raise it if"
+            " weights go up and down. Seconds.",
             ge=0,
             le=3600,
         ),
@@ -278,6 +297,12 @@ class Route:
             yield "backends", "must name at least one pool"
         if len(set(pools)) < len(pools):
             yield "backends", "must not name a pool twice"
-        has_provider = any(backend.provider is not None for backend in self.backends.values())
-        if has_provider and self.allow_external and self.overflow.max_usd_per_hour is None:
+        providers = sum(backend.provider is not None for backend in self.backends.values())
+        if providers and self.allow_external and self.overflow.max_usd_per_hour is None:
             yield "overflow", "needs max_usd_per_hour with allow_external: true, so that the cost has a limit"
+        if self.prefer == "latency" and providers < 2:
+            yield "prefer", "has no effect with fewer than two providers, which latency orders; remove it"
+        if self.prefer == "locality" and self.region is None:
+            yield "region", "must be set with prefer: locality; name the region of the gateway"
+        if self.prefer != "locality" and self.region is not None:
+            yield "region", "has no effect without prefer: locality; set that too, or remove region"

@@ -1,4 +1,4 @@
-"""Shares of providers: the cheapest first, within budgets and rate limits."""
+"""Shares of providers: the preferred ones first, within budgets and rate limits."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ProviderOffer:
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """The providers that may take requests, the cheapest first.
+    """The providers that may take requests, the preferred ones first.
 
     `requests_per_s` is the rate of requests to the whole route.
     """
@@ -104,27 +104,42 @@ def _ratio(amount: float, per_unit: float) -> float:
 
 
 def market_of(
-    route: Route, requests_per_s: float, tokens: Mapping[str, float], health: Mapping[BackendName, BackendHealth]
+    route: Route,
+    requests_per_s: float,
+    tokens: Mapping[str, float],
+    health: Mapping[BackendName, BackendHealth],
+    ranks: Mapping[BackendName, int],
 ) -> Market:
-    """Return the providers that may take requests now.
+    """Return the providers that may take requests now, by rank, and of one rank by price.
 
     None may without permission, budget and known cost.
     """
-    offers = sorted(_offers(route, tokens, health), key=lambda offer: offer.usd_per_request)
+    offers = sorted(_offers(route, tokens, health), key=lambda o: (ranks.get(o.name, 0), o.usd_per_request))
     return Market(route.overflow, requests_per_s, tuple(offers))
 
 
 def _offers(
     route: Route, tokens: Mapping[str, float], health: Mapping[BackendName, BackendHealth]
 ) -> Iterator[ProviderOffer]:
-    if not may_overflow(route) or not tokens.keys() >= {INPUT_TOKENS, OUTPUT_TOKENS}:
+    if not may_overflow(route):
         return
-    prompt, generated = tokens[INPUT_TOKENS], tokens[OUTPUT_TOKENS]
-    for name, provider in providers_of(route):
-        usd = provider.usd_per_million_input_tokens * prompt + provider.usd_per_million_output_tokens * generated
+    providers = dict(providers_of(route))
+    for name, usd in usd_per_request(route, tokens).items():
         factor, is_late = health[name].factor(route), bool(health[name].late)
         if factor > 0.0 or is_late:
-            yield ProviderOffer(name, provider, usd / 1e6, prompt + generated, factor, is_late)
+            per_request = tokens[INPUT_TOKENS] + tokens[OUTPUT_TOKENS]
+            yield ProviderOffer(name, providers[name], usd, per_request, factor, is_late)
+
+
+def usd_per_request(route: Route, tokens: Mapping[str, float]) -> dict[BackendName, float]:
+    """Return the price of a request to each provider; empty while its tokens are not known."""
+    if not tokens.keys() >= {INPUT_TOKENS, OUTPUT_TOKENS}:
+        return {}
+    prompt, generated = tokens[INPUT_TOKENS], tokens[OUTPUT_TOKENS]
+    return {
+        name: (p.usd_per_million_input_tokens * prompt + p.usd_per_million_output_tokens * generated) / 1e6
+        for name, p in providers_of(route)
+    }
 
 
 def providers_of(route: Route) -> Iterable[tuple[BackendName, Provider]]:

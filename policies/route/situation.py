@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,12 +16,24 @@ from policies.model.route_spec import Route
 from policies.model.spec import WorkloadSpec
 from policies.route.demand import RouteDemand, demand_of, tokens_of
 from policies.route.ejection import BackendHealth
-from policies.route.providers import Market, market_of, providers_of
+from policies.route.preference import Distance, distance_of, latency_ranks
+from policies.route.providers import Market, market_of, providers_of, usd_per_request
 
 DEMAND, RISE = "demand", "demand_rise"
 """Keys of a route's memory: the demand in the last tick, and its rise since the one before. Replica equivalents."""
 RISE_NOISE: Final = 1.5
 """Minimum of a rise over two ticks that goes on, as a multiple of the noise of a count: 3 standard deviations."""
+LASTING_DEMAND: Final = "lasting_demand"
+"""Key of a route's memory: the demand without the noise of single ticks. Replica equivalents."""
+LASTING_S: Final = 60.0
+"""Time constant of the lasting demand. Seconds."""
+STEP_NOISE: Final = 2.5
+"""Minimum of a step of the lasting demand, as a multiple of the noise of a count: 5 standard deviations."""
+
+
+def rank_key(provider: BackendName) -> str:
+    """Return the key of a route's memory with the rank of a provider."""
+    return f"{provider}.rank"
 
 
 @dataclass(frozen=True)
@@ -95,12 +108,51 @@ class Situation:
         return 0.0 if demand is None or before is None else demand - before
 
     @cached_property
+    def lasting_demand(self) -> float | None:
+        """The expected demand without the noise of single ticks; None where it is not known.
+
+        In replica equivalents. It is a moving average that follows a step at once. Example: with a noise of 10 %, 4.0
+        so far and 4.4 now are 4.0 + 15 / 60 * 0.4 = 4.1 after 15 s. A step to 6.0 is 2.0, which exceeds
+        2.5 * 10 % * sqrt(4.0 * 6.0) = 1.2.
+        """
+        expected, before = self.expected_demand, self.memory.get(LASTING_DEMAND)
+        if expected is None or before is None or expected != self.demand.replicas:
+            return expected
+        if abs(expected - before) > STEP_NOISE * self.demand.noise * math.sqrt(before * expected):
+            return expected
+        return before + min(1.0, self.elapsed_s / LASTING_S) * (expected - before)
+
+    @cached_property
     def tokens(self) -> Mapping[str, float]:
         return tokens_of(self.route, self.spec, self.observation, self.memory, self.elapsed_s)
 
     @cached_property
     def market(self) -> Market:
-        return market_of(self.route, self.demand.requests_per_s or 0.0, self.tokens, self.health)
+        return market_of(self.route, self.demand.requests_per_s or 0.0, self.tokens, self.health, self.ranks)
+
+    @cached_property
+    def ranks(self) -> Mapping[BackendName, int]:
+        """The rank of each provider, the preferred one first. Empty where only prices count."""
+        if self.route.prefer == "locality":
+            return {name: self.distance(name) for name in self.providers}
+        if self.route.prefer == "cost":
+            return {}
+        before = {name: int(self.memory[key]) for name in self.providers if (key := rank_key(name)) in self.memory}
+        usd = usd_per_request(self.route, self.tokens)
+        latencies_s = {name: self.health[name].latency_s for name in usd}
+        return latency_ranks(usd, latencies_s, self.max_latency_s or math.inf, before) if usd else before
+
+    def region(self, name: BackendName) -> str | None:
+        """Return the region of a backend; None where it is not known."""
+        pool, provider = self.pools.get(name), self.route.backends[name].provider
+        place = provider if pool is None else self.spec.pools[pool]
+        region: str | None = None if place is None else place.region
+        return region
+
+    def distance(self, name: BackendName) -> Distance:
+        """Return the distance of a backend. Without prefer: locality, all are near."""
+        home = self.route.region if self.route.prefer == "locality" else None
+        return Distance.NEAR if home is None else distance_of(home, self.region(name))
 
     @property
     def unread_pools(self) -> str:
@@ -145,6 +197,14 @@ class Situation:
         Where all pools are ejected, every ready one counts.
         """
         return self.usable or self.ready
+
+    @cached_property
+    def by_distance(self) -> Mapping[Distance, Mapping[BackendName, float]]:
+        """The capacity by distance, the nearest first. Distances without any are left out."""
+        capacities: dict[Distance, dict[BackendName, float]] = {}
+        for name in sorted(self.capacity, key=self.distance):
+            capacities.setdefault(self.distance(name), {})[name] = self.capacity[name]
+        return capacities
 
     @cached_property
     def applied(self) -> Mapping[BackendName, float]:

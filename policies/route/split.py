@@ -13,14 +13,14 @@ from policies.model.route import RouteDecision, share_of
 from policies.model.spec import WorkloadSpec
 from policies.route.drain import drain_memory
 from policies.route.ejection import BackendHealth
+from policies.route.hysteresis import held_share
+from policies.route.pools import pool_shares
 from policies.route.providers import FILL, may_overflow
-from policies.route.situation import DEMAND, RISE, Situation, situation_of
+from policies.route.situation import DEMAND, LASTING_DEMAND, RISE, Situation, rank_key, situation_of
 from policies.route.words import because, kept_reason
 
 HELD_S = "held_s"
 """Key of a route's memory: time since the last change of the weights. Seconds."""
-RETURN_S, RETURN_SHARE = "return_s", "return_share"
-"""Keys of a route's memory: how long providers have had too large a share, and the largest that was needed since."""
 
 
 def split_routes(
@@ -41,9 +41,8 @@ def _split(
         return _kept(situation, problem, _memory(situation, {}))
     if not situation.ready:
         return _without_replicas(situation, history)
-    external, memory = _external(situation)
-    shares = _shares(situation, external)
     must = _must_change(situation)
+    shares, memory = _shares(situation, is_free=bool(must))
     if not must and not _is_worth_a_change(situation, shares):
         return _kept(situation, kept_reason(situation), _memory(situation, memory))
     held_s = situation.memory.get(HELD_S, math.inf) + situation.elapsed_s
@@ -96,39 +95,28 @@ def needed_share(situation: Situation) -> float:
     return sum(situation.market.shares(min(excess, situation.route.overflow.max_share)).values())
 
 
-def _external(situation: Situation) -> tuple[float, dict[str, float]]:
+def _external(situation: Situation, *, is_free: bool) -> tuple[float, dict[str, float]]:
     """Return the share of providers, with the memory of its hysteresis.
 
-    It grows at once where more is needed than noise explains. It falls to the largest share that was needed within
-    `return_s`. Where the present split must change, the needed share applies.
+    Where the present split must change, the needed share applies.
     """
-    route, applied, needed = situation.route, situation.external, needed_share(situation)
-    if _must_change(situation):
-        return needed, {}
-    noise = situation.demand.noise * (1.0 - needed)
-    if needed - applied >= max(route.min_change, noise):
-        return needed, {}
-    if not (applied - needed >= route.min_change or needed == 0.0 < applied):
-        return applied, {}
-    waited_s = situation.memory.get(RETURN_S, 0.0) + (situation.elapsed_s if RETURN_S in situation.memory else 0.0)
-    largest = max(needed, situation.memory.get(RETURN_SHARE, 0.0))
-    if waited_s >= route.return_s:
-        return largest, {}
-    return applied, {RETURN_S: waited_s, RETURN_SHARE: largest}
+    needed, min_fall = needed_share(situation), situation.route.min_change
+    return (needed, {}) if is_free else held_share(situation, situation.external, needed, min_fall)
 
 
 # --- the split
 
 
-def _shares(situation: Situation, external: float) -> dict[BackendName, float]:
-    """Return the share of each backend.
+def _shares(situation: Situation, *, is_free: bool) -> tuple[dict[BackendName, float], dict[str, float]]:
+    """Return the share of each backend, with the memory of the hysteresis.
 
-    Providers are filled by price, and pools share in proportion to their ready capacity. A share of providers that
-    stays may fill their limits as the rate of requests changes.
+    A share of providers that stays may fill their limits as the rate of requests changes. `is_free` is whether the
+    present split must change.
     """
+    external, memory = _external(situation, is_free=is_free)
     outside = situation.market.shares(external, fill=1.0 if external == situation.external else FILL)
-    total, left = sum(situation.capacity.values()), 1.0 - sum(outside.values())
-    return outside | {name: left * capacity / total for name, capacity in situation.capacity.items()}
+    pools, held = pool_shares(situation, 1.0 - sum(outside.values()), is_free=is_free)
+    return outside | pools, memory | held
 
 
 def _must_change(situation: Situation) -> str:
@@ -269,4 +257,12 @@ def _memory(situation: Situation, changed: Mapping[str, float]) -> dict[str, flo
     replicas = situation.demand.replicas
     demand = {} if replicas is None else {DEMAND: replicas, RISE: situation.rise}
     health = {key: value for name, h in situation.health.items() for key, value in h.memory(name).items()}
-    return {**situation.tokens, **demand, **health, **drain_memory(situation), **held, **changed}
+    return {**situation.tokens, **demand, **_order(situation), **health, **drain_memory(situation), **held, **changed}
+
+
+def _order(situation: Situation) -> dict[str, float]:
+    """Return what a preference remembers: the lasting demand, or the order of the providers."""
+    if situation.route.prefer == "latency":
+        return {rank_key(name): float(rank) for name, rank in situation.ranks.items()}
+    lasting = situation.lasting_demand if situation.route.prefer == "locality" else None
+    return {} if lasting is None else {LASTING_DEMAND: lasting}

@@ -109,6 +109,16 @@ def residency(spec: WorkloadSpec) -> Iterator[Finding]:
             yield (*place, "region"), f"must be in regions, which allows only {allowed}", hint
 
 
+def localities(spec: WorkloadSpec) -> Iterator[Finding]:
+    """Yield the routes that prefer near backends, none of which has a region."""
+    for name, route in spec.routes.items():
+        pools = [spec.pools[b.pool] for b in route.backends.values() if b.pool in spec.pools]
+        providers = [b.provider for b in route.backends.values() if b.provider is not None]
+        if route.prefer == "locality" and not any(place.region for place in (*pools, *providers)):
+            rule = "has no effect: no pool and no provider of the route has a region"
+            yield ("routes", name, "prefer"), rule, "set region of its pools and providers, or remove prefer"
+
+
 def rate_windows(spec: WorkloadSpec) -> Iterator[Finding]:
     """Yield the policies whose `rate_window_s` differs from the window of their source's rates."""
     for name, policy in spec.policies.items():

@@ -187,6 +187,7 @@ def file_rules(spec: WorkloadSpec) -> Iterator[derived.Finding]:
     yield from checks.named_pools(spec)
     yield from checks.routed_pools(spec)
     yield from checks.residency(spec)
+    yield from checks.localities(spec)
 
 
 def without_secrets(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -105,7 +105,10 @@ class EnvoyRoute:
         return {name: weight for name, weight in named.items() if weight > 0}
 
     async def _uptime_s(self) -> float:
-        """Return the time since Envoy's start, rounded down. Seconds."""
+        """Return the time since Envoy's start, in whole seconds and up to one too many.
+
+        Envoy counts the seconds of the clock that began since.
+        """
         url = URL(self._spec.admin_url) / "server_info"
         _, info = await self._pages.get(str(url), url)
         return float(str(info["uptime_current_epoch"]).removesuffix("s"))
@@ -148,8 +151,9 @@ class EnvoyRoute:
     ) -> tuple[dict[BackendName, BackendTraffic], float, float]:
         """Return the requests to each backend, those rejected, and the seconds since the last read.
 
-        There are none before the second read, and after a start of Envoy since the last one: its counters begin anew,
-        and a count of 0 would be false. Raises `Misconfigured` where Envoy lacks a cluster or the prefix of statistics.
+        There are none before the second read, and after a start of Envoy since the last one, which its uptime or a
+        smaller counter shows: its counters begin anew, and a count of 0 would be false. Raises `Misconfigured` where
+        Envoy lacks a cluster or the prefix of statistics.
         """
         rejected = f"http.{_stat_name(self._spec.stat_prefix)}.{REJECTED}"
         if rejected not in counters:
@@ -163,9 +167,9 @@ class EnvoyRoute:
         before, self._counters = self._counters, counters
         times_before, self._times = self._times, times
         over_s, self._counted_at = now - self._counted_at, now
-        if not before or not 0.0 < over_s <= uptime_s:
-            return {}, 0.0, 0.0
         added = {name: value - before.get(name, 0.0) for name, value in counters.items()}
+        if not before or not 0.0 < over_s <= uptime_s or min(added.values()) < 0.0:
+            return {}, 0.0, 0.0
         late_share = self._spec.max_error_share
         traffic = {
             name: traffic_of(

@@ -82,14 +82,14 @@ class Alb(AwsRoute):
     ] = 300.0
 
     @property
-    def region(self) -> str:
+    def rule_region(self) -> str:
         """The region of the rule."""
         return self.rule.split(":")[3]
 
     @property
     def own_account(self) -> AwsAccount:
         """The account with the region of the rule."""
-        return replace(self.account, region=self.region)
+        return replace(self.account, region=self.rule_region)
 
     def target_group(self, backend: BackendName) -> str:
         """Return the name of a backend's target group."""
@@ -100,10 +100,10 @@ class Alb(AwsRoute):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()
-        if self.account.region not in {None, self.region}:
+        if self.account.region not in {None, self.rule_region}:
             yield (
                 "account",
-                f"has the region {self.account.region}, and the rule is in {self.region}; remove the region",
+                f"has the region {self.account.region}, and the rule is in {self.rule_region}; remove the region",
             )
         for name in self.target_groups:
             if name not in self.backends:
@@ -171,6 +171,8 @@ class Dns(AwsRoute):
             if backend.provider is not None:
                 remedy = "a client's TLS and key do not fit it, and DNS counts no requests; use alb or envoy"
                 yield "backends", f"must not have the provider {name!r}: {remedy}"
+        if self.prefer == "locality":
+            yield "prefer", "must not be locality: DNS counts no requests, and the clients of a name are everywhere"
         for name in self.records:
             if name not in self.backends:
                 yield "records", f"names backend {name!r}, which is not in backends"

@@ -112,10 +112,14 @@ class ClusterRoute(Route):
         yield from super().problems()
         if self.zero_replicas == "reject":
             yield "zero_replicas", f"must be hold or overflow: {self.object_kind}s cannot answer 503 with Retry-After"
+        if self.traffic is None and self.prefer == "locality":
+            yield "traffic", "must be set with prefer: locality, so that the demand is measured"
         if self.traffic is not None:
             yield from unknown_backends("traffic", self.traffic.clusters, self.backends)
             if len({self.traffic.cluster(name) for name in self.backends}) < len(self.backends):
                 yield "traffic", "must not give two backends the same cluster"
+            if self.prefer == "latency" and self.traffic.shared_cluster:
+                yield "prefer", "must not be latency with traffic.shared_cluster, which hides the latency of a backend"
 
 
 def unknown_backends(

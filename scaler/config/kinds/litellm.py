@@ -108,3 +108,5 @@ class LiteLlm(Route):
         has_provider = any(backend.provider is not None for backend in self.backends.values())
         if has_provider and self.allow_external and self.traffic is None:
             yield "traffic", "must be set with allow_external: true, so that the demand is measured"
+        if self.prefer == "locality" and self.traffic is None:
+            yield "traffic", "must be set with prefer: locality, so that the demand is measured"

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from policies.model import PoolName
 from policies.model.names import BackendName
+from policies.model.pool import Pool
 from policies.model.route import WEIGHT_TOTAL, RouteStatus
-from policies.model.route_spec import Overflow, Provider, Route
-from tests.policies.route.builders import CHAT, DEEPINFRA, GPUS, OPENAI, Gateway, route, workload
+from policies.model.route_spec import Backend, Overflow, Preference, Provider, Route
+from tests.policies.route.builders import CHAT, CHEAP, DEEPINFRA, GPUS, OPENAI, Gateway, route, workload
 
 RATES = st.floats(0.0, 500.0)
 REPLICAS = st.integers(0, 40)
@@ -139,3 +141,48 @@ def test_without_demand_no_weight_moves(chat: Route, weights: dict[BackendName, 
     gateway = Gateway(workload(chat), status=RouteStatus(weights))
     for ready in replicas:
         assert gateway.tick(None, ready).routes[CHAT].weights == weights
+
+
+BACKENDS = [BackendName(name) for name in ("near", "area", "far", OPENAI, DEEPINFRA)]
+PLACES = st.lists(st.sampled_from(["eu-west-1", "eu-central-1", "us-east-1", None]), min_size=5, max_size=5)
+SHARES = st.lists(st.integers(0, 100), min_size=5, max_size=5).filter(any)
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(["cost", "latency", "locality"]),
+    PLACES,
+    SHARES,
+    st.lists(st.none() | RATES, min_size=1, max_size=4),
+    st.lists(REPLICAS, min_size=3, max_size=3).filter(any),
+    st.lists(LATENCIES, min_size=2, max_size=2),
+)
+def test_every_preference_gives_all_requests_to_backends_that_can_serve(
+    prefer: Preference,
+    regions: list[str | None],
+    shares: list[int],
+    rates: list[float | None],
+    replicas: list[int],
+    latencies_s: list[float],
+) -> None:
+    pools: dict[str, Pool] = {name: Pool(region=region) for name, region in zip(BACKENDS[:3], regions[:3], strict=True)}
+    providers = {
+        name: dataclasses.replace(CHEAP, region=region) for name, region in zip(BACKENDS[3:], regions[3:], strict=True)
+    }
+    backends = {name: Backend(pool=PoolName(name)) for name in pools}
+    backends |= {name: Backend(provider=provider) for name, provider in providers.items()}
+    region = "eu-west-1" if prefer == "locality" else None
+    gateway = Gateway(workload(route({}, backends=backends, prefer=prefer, region=region), pools=pools))
+    total = sum(shares)
+    weights = [share * WEIGHT_TOTAL // total for share in shares]
+    weights[shares.index(max(shares))] += WEIGHT_TOTAL - sum(weights)
+    gateway.status = RouteStatus({name: weight for name, weight in zip(BACKENDS, weights, strict=True) if weight})
+    ready: dict[str, int] = dict(zip(pools, replicas, strict=True))
+    for rate in rates:
+        split = gateway.tick(rate, ready, latencies_s=dict(zip(BACKENDS[3:], latencies_s, strict=True))).routes[CHAT]
+        assert sum(split.weights.values()) == WEIGHT_TOTAL
+        assert min(split.weights.values()) >= 0
+        unready = {name for name, weight in split.weights.items() if weight and ready.get(name) == 0}
+        assert split.is_kept or not unready
+        assert rate is None or not unready

@@ -77,6 +77,7 @@ def test_wrong_listener_rule_is_refused(tmp_path: Path, old: str, new: str, prob
         ("name: chat.example.com", "name: chat", 'routes.chat.name = "chat": must be a name without a wildcard'),
         ("kind: dns", "kind: dns\n    record_type: TXT", 'routes.chat.record_type = "TXT": must be one of A, AAAA, CNAME'),
         ("kind: dns", "kind: dns\n    zero_replicas: reject", 'routes.chat.zero_replicas = "reject": must be hold or overflow: weights cannot answer 503'),
+        ("kind: dns", "kind: dns\n    prefer: locality\n    region: eu-west-1", 'routes.chat.prefer = "locality": must not be locality: DNS counts no requests'),
         ("kind: dns", "kind: dns\n    records: {gpu: us-east-1}", "routes.chat.records: names backend 'gpu', which is not in backends"),
         ("kind: dns", "kind: dns\n    records: {gpus: west}", "routes.chat.records: must not give two backends the same record"),
         ("west: {pool: west}", f"openai: {PROVIDER}", "routes.chat.backends: must not have the provider 'openai': a client's TLS and key do not fit it, and DNS counts no requests; use alb or envoy"),

@@ -55,6 +55,11 @@ def problems(tmp_path: Path, old: str, new: str) -> list[str]:
         (("file: /routes/chat.json", "file: chat.json"), "must be an absolute path of a file"),
         (("file: /", "clusters: {gpu: vllm}\n    file: /"), "routes.chat.clusters: names backend 'gpu', which is not in backends"),
         (("file: /", "clusters: {gpus: openai}\n    file: /"), "routes.chat.clusters: must not give two backends the same cluster"),
+        (("file: /", "prefer: distance\n    file: /"), 'routes.chat.prefer = "distance": must be one of cost, latency, locality'),
+        (("file: /", "prefer: locality\n    file: /"), "routes.chat.region: must be set with prefer: locality; name the region of the gateway"),
+        (("file: /", "region: eu-west-1\n    file: /"), "routes.chat.region = \"eu-west-1\": has no effect without prefer: locality; set that too, or remove region"),
+        (("file: /", "prefer: locality\n    region: eu-west-1\n    file: /"), "routes.chat.prefer = \"locality\": has no effect: no pool and no provider of the route has a region (set region of its pools and providers, or remove prefer)"),
+        (("file: /", "prefer: latency\n    file: /"), "routes.chat.prefer = \"latency\": has no effect with fewer than two providers, which latency orders; remove it"),
     ],
 )  # fmt: skip
 def test_wrong_route_is_refused(tmp_path: Path, change: tuple[str, str], problem: str) -> None:
@@ -145,6 +150,8 @@ TRAFFIC = "traffic: {urls: ['http://envoy:19001/stats/prometheus']}"
         ("traffic: {urls: ['http://envoy:1/s'], clusters: {gpu: a}}", "chat.traffic: names backend 'gpu', which is not"),
         ("traffic: {urls: ['http://envoy:1/s'], clusters: {gpus: openai}}", "chat.traffic: must not give two backends the same"),
         ("traffic: {urls: ['http://envoy:1/s'], clusters: {gpus: a}, shared_cluster: b}", "chat.traffic.shared_cluster = \"b\": and clusters"),
+        ("prefer: locality\n    region: eu-west-1", "chat.traffic: must be set with prefer: locality, so that the demand is measured"),
+        ("prefer: latency\n    traffic: {urls: ['http://envoy:1/s'], shared_cluster: b}", "chat.prefer = \"latency\": must not be latency with traffic.shared_cluster"),
         ("traffic: {}", "chat.traffic.urls: and service exclude each other: set exactly one"),
         (f"rule: llama\n    rule_index: 1\n    {TRAFFIC}", "chat.rule = \"llama\": and rule_index exclude each other"),
     ],

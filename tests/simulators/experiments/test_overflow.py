@@ -1,4 +1,4 @@
-"""Scenarios whose workload sends requests to token APIs: results, tables, and errors in the configuration."""
+"""Scenarios whose workload has a route: results, tables, preference, and errors in the configuration."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import yaml
 from policies.model import Fresh, PoolName, Tick
 from policies.model.names import BackendName, RouteName
 from scaler.config.problems import ConfigError
+from simulators.engine.models.service import PS_PER_S
 from simulators.experiments.contenders.contenders import contenders
 from simulators.experiments.oracle.apply_plan import apply_plan
 from simulators.experiments.oracle.sizes import BUCKET_S
@@ -113,6 +114,56 @@ def test_pool_that_is_resized_to_zero_is_drained_first(tmp_path: Path) -> None:
     assert not any(weights[emptied:])
     assert run.world.lost_requests == 0
     assert summarize(run).attainment["all"] > 0.99
+
+
+EAST_CARRIES_PER_S = 20.0
+"""The requests per second that the two replicas of east carry."""
+
+
+def served_east(folder: Path, preference: dict[str, Any]) -> tuple[SimulationRun, list[float], float]:
+    """Run two regions of two replicas each in 10, then 30, then 10 requests/s, with a gateway in us-east-1.
+
+    Returns the run, the share of east before, in and after the burst, and the mean time to first token. Seconds.
+    """
+    deployed = yaml.safe_load((SCENARIOS / "workloads/region-outage.yaml").read_text(encoding="utf-8"))
+    regions = {"east": "us-east-1", "west": "us-west-2"}
+    size = {"min_replicas": 2, "max_replicas": 2}
+    route = deployed["routes"]["chat"] | preference
+    route |= {"backends": {n: {"pool": n} for n in regions}, "requests_per_replica_per_s": EAST_CARRIES_PER_S / 2}
+    changes = {
+        "policies": {"size": {"kind": "static", "replicas": 4}},
+        "pools": {n: deployed["pools"][n] | size | {"region": region} for n, region in regions.items()},
+        "routes": {"chat": {key: value for key, value in route.items() if key not in {"allow_external", "overflow"}}},
+    }
+    burst = {
+        "kind": "flash_crowd",
+        "base_rps": 10,
+        "duration_s": 1200,
+        "at_s": 400,
+        "factor": 3,
+        "hold_s": 300,
+        "fall_s": 60,
+    }
+    run = simulated(load(two_regions(folder, changes, providers={}, traffic=burst)))
+    requests, pool = run.world.arrived_requests, run.world.kernel.read().pool
+    arrived_s, is_east = requests.arrived_ps / PS_PER_S, pool[requests.replica] == 0
+    windows = (arrived_s > 100) & (arrived_s < 400), (arrived_s > 500) & (arrived_s < 700), arrived_s > 1100
+    ttft_s = (requests.first_token_ps - requests.arrived_ps)[requests.is_finished] / PS_PER_S
+    return run, [float(is_east[window].mean()) for window in windows], float(ttft_s.mean())
+
+
+@pytest.mark.slow
+def test_locality_keeps_requests_near_except_in_a_burst(tmp_path: Path) -> None:
+    """Far requests need 60 ms more, which half of them are spared in quiet load."""
+    run, shares, ttft_s = served_east(tmp_path, {"prefer": "locality", "region": "us-east-1"})
+    assert (shares[0], shares[2]) == (1.0, 1.0)
+    assert shares[1] == pytest.approx(EAST_CARRIES_PER_S / 30.0, abs=0.1)
+    changes = summarize(run).route_changes
+    assert changes <= 6, "the first split, the first return, each step of the burst, and its return"
+    by_cost, equal_shares, by_cost_ttft_s = served_east(tmp_path, {})
+    assert equal_shares == pytest.approx([0.5] * 3, abs=0.04)
+    assert ttft_s < by_cost_ttft_s - 0.01
+    assert summarize(run).attainment["all"] >= summarize(by_cost).attainment["all"] - 0.001
 
 
 def test_plan_without_splits_uses_the_replicas_of_all_pools(tmp_path: Path) -> None:
