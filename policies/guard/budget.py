@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from policies.model import PoolName, Quota
     from policies.model.pool import Pool
+    from policies.model.spec import WorkloadSpec
     from policies.recommend.context import RuleContext
 
 EPSILON: Final = 1e-9
@@ -34,6 +35,14 @@ def gpus(pool: Pool) -> float:
 def usd_per_hour(pool: Pool) -> float:
     """Return what a replica adds to the bill: nothing where it is reserved, and so paid anyway."""
     return 0.0 if pool.market == "reserved" else pool.price_usd_per_hour or 0.0
+
+
+def reserved_usd_per_hour(spec: WorkloadSpec) -> float:
+    """Return what the workload's routes may spend on providers.
+
+    The fleet's limit reserves all of it, so that no other workload's growth can exceed the limit together with it.
+    """
+    return sum(route.max_external_usd_per_hour for route in spec.routes.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +82,13 @@ def caps(context: RuleContext) -> Iterator[Cap]:
         yield Cap(RuleId.BUDGET, budget.usd_per_hour, usd_per_hour, f"budget.usd_per_hour is {budget.usd_per_hour:g}")
     if grant is not None:
         yield from _granted(grant.gpus, gpus)
-        yield from _granted(grant.usd_per_hour, usd_per_hour)
+        yield from _granted(grant.usd_per_hour, usd_per_hour, reserved_usd_per_hour(context.spec))
 
 
-def _granted(quota: Quota | None, unit: Callable[[Pool], float]) -> Iterator[Cap]:
+def _granted(quota: Quota | None, unit: Callable[[Pool], float], reserved: float = 0.0) -> Iterator[Cap]:
     if quota is not None:
-        yield Cap(RuleId.FLEET, quota.most, unit, quota.reason)
+        reason = f"{quota.reason}, {reserved:g} of it by its routes" if reserved else quota.reason
+        yield Cap(RuleId.FLEET, max(0.0, quota.most - reserved), unit, reason)
 
 
 def cap_need(size: int, context: RuleContext) -> Step | None:

@@ -286,6 +286,12 @@ class Route:
         """Return the objects that this route writes; every kind defines its own."""
         raise NotImplementedError(f"{type(self).__name__} states no target")
 
+    @property
+    def max_external_usd_per_hour(self) -> float:
+        """The maximum cost of the requests to providers; 0 where none may get any."""
+        is_used = self.allow_external and any(backend.provider is not None for backend in self.backends.values())
+        return (self.overflow.max_usd_per_hour or 0.0) if is_used else 0.0
+
     def problems(self) -> Iterator[tuple[str, str]]:
         if not self.backends:
             yield "backends", "must name at least one backend"

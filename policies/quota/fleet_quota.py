@@ -48,8 +48,9 @@ class FleetLimits:
     max_usd_per_hour: Annotated[
         float | None,
         FieldMetadata(
-            "Maximum price of all replicas except those of reserved pools; null: no limit. Every other pool then"
-            " needs price_usd_per_hour. USD per hour.",
+            "Maximum price of all replicas except those of reserved pools, and of what routes may spend on providers"
+            " (overflow.max_usd_per_hour, which is reserved whether used or not); null: no limit. Every other pool"
+            " then needs price_usd_per_hour. USD per hour.",
             ge=0,
         ),
     ] = None

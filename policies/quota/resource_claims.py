@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.guard.budget import EPSILON, gpus, usd_per_hour
+from policies.guard.budget import EPSILON, gpus, reserved_usd_per_hour, usd_per_hour
 from policies.model import Decision, PoolName, RuleId, WorkloadName
 from policies.model.pool import Pool
 from policies.model.spec import WorkloadSpec
@@ -30,6 +30,10 @@ class Amount(NamedTuple):
     need: float
     per_replica: float
     unread: float = 0.0
+
+    def plus(self, reserved: float) -> Amount:
+        """Return the amount with a part that is always held."""
+        return self._replace(held=self.held + reserved, minimum=self.minimum + reserved, need=self.need + reserved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ def claim(
     `sizes` are its pools' sizes; None where one was never read, so that it counts as its maximum, within its budget,
     and needs its minimum: no other workload grows into the maximum, and none shrinks for it. `needed` is in replicas;
     None where it is not known, so that it needs what it holds. `read` are the sizes of the pools that could be read in
-    this tick; None where all could.
+    this tick; None where all could. What routes may spend on providers counts as held.
     """
     current = spec.max_replicas if sizes is None else sum(sizes.values())
     replicas = current if needed is None else math.ceil(needed - EPSILON)
@@ -65,7 +69,7 @@ def claim(
         spec.priority,
         current,
         _with_unread(spec, read, gpu_amount, gpus),
-        _with_unread(spec, read, usd_amount, usd_per_hour),
+        _with_unread(spec, read, usd_amount, usd_per_hour).plus(reserved_usd_per_hour(spec)),
         unread=sizes is None,
     )
 

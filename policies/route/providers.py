@@ -149,4 +149,4 @@ def providers_of(route: Route) -> Iterable[tuple[BackendName, Provider]]:
 
 def may_overflow(route: Route) -> bool:
     """Return whether a provider may take requests at all."""
-    return route.allow_external and bool(route.overflow.max_usd_per_hour) and bool(providers_of(route))
+    return route.max_external_usd_per_hour > 0.0

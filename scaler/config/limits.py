@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from policies.guard.budget import gpus, usd_per_hour
+from policies.guard.budget import gpus, reserved_usd_per_hour, usd_per_hour
 from policies.history.ticks import MAX_ROWS
 from policies.model.spec import WorkloadSpec
 from policies.quota import resource_claims
@@ -54,14 +54,16 @@ def limits(spec: WorkloadSpec) -> Iterator[Finding]:
 def fleet_limits(fleet: FleetLimits, specs: Iterable[WorkloadSpec]) -> Iterator[Finding]:
     """Yield the problems between the fleet's limits and the workloads."""
     specs = list(specs)
-    for key, maximum, unit in (
-        ("max_gpus", fleet.max_gpus, gpus),
-        ("max_usd_per_hour", fleet.max_usd_per_hour, usd_per_hour),
+    reserved = sum(map(reserved_usd_per_hour, specs))
+    for key, maximum, unit, routes in (
+        ("max_gpus", fleet.max_gpus, gpus, 0.0),
+        ("max_usd_per_hour", fleet.max_usd_per_hour, usd_per_hour, reserved),
     ):
-        minimum = sum(resource_claims.minimum_claim(spec, unit) for spec in specs)
+        minimum = routes + sum(resource_claims.minimum_claim(spec, unit) for spec in specs)
         if maximum is not None and minimum > maximum:
-            rule = f"must be at least {minimum:g}, the need of all workloads' min_replicas"
-            yield ("daemon", "fleet", key), rule, "raise it, or lower their min_replicas"
+            budgets, remedy = (" and overflow budgets", ", or these budgets") if routes else ("", "")
+            rule = f"must be at least {minimum:g}, the need of all workloads' min_replicas{budgets}"
+            yield ("daemon", "fleet", key), rule, f"raise it, or lower their min_replicas{remedy}"
     if fleet.max_usd_per_hour is not None:
         for spec in specs:
             for name in unpriced(spec):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,17 @@ import pytest
 from policies.history.ticks import History
 from policies.model import PoolName, WorkloadName
 from policies.model.limits import BlastRadius, Budget, Override
+from policies.model.names import RouteName
 from policies.model.pool import Pool
+from policies.model.route_spec import Overflow
 from policies.model.spec import WorkloadSpec
 from policies.pipeline import decide
 from policies.quota.fleet_quota import FleetLimits, fair_share, grant
 from policies.quota.resource_claims import ResourceClaim, ResourceClaims, claim, need
+from policies.recommend.peers.static import Static
 from policies.recommend.threshold import QueueDepth
 from tests.factories import queue, seen, spec
+from tests.policies.route.builders import route
 
 ME = WorkloadName("me")
 
@@ -162,3 +167,23 @@ def test_cost_of_a_claim_excludes_reserved_pools() -> None:
     }
     result = claim(spec(pools=pools), {PoolName("owned"): 3, PoolName("spot"): 2}, None)
     assert (result.usd_per_hour.held, result.gpus.held, result.replicas) == (4.0, 11.0, 5)
+
+
+def test_fleet_limit_reserves_what_routes_may_spend_on_providers() -> None:
+    pools = {"main": Pool(price_usd_per_hour=2.0)}
+    routes = {RouteName("chat"): route(overflow=Overflow(max_usd_per_hour=20.0))}
+    chat = spec({"size": Static(replicas=12)}, pools, routes=routes, max_replicas=20)
+    mine, fleet = claim(chat, {PoolName("main"): 4}, 12.0), FleetLimits(max_usd_per_hour=50.0)
+    assert mine.usd_per_hour[:3] == (28.0, 22.0, 44.0)
+
+    other = claim(spec(pools=pools), {PoolName("main"): 5}, 5.0)
+    granted = grant(fleet, ME, ResourceClaims({ME: mine, WorkloadName("other"): other}))
+    decision = decide(chat, History(), dataclasses.replace(seen({}, desired=4), grant=granted))
+
+    assert decision.target == 10, "50 USD/h less 10 of the other and 20 of the route"
+    assert any("20 of it by its routes" in step.reason for step in decision.steps)
+
+
+def test_a_route_that_may_use_no_provider_reserves_nothing() -> None:
+    closed = spec(routes={RouteName("chat"): route(allow_external=False)})
+    assert claim(closed, {PoolName("main"): 2}, None).usd_per_hour.held == 0.0

@@ -83,6 +83,27 @@ def test_fleet_limits_need_prices_and_fit_all_minimums(tmp_path: Path) -> None:
     }
 
 
+def test_fleet_limit_must_cover_overflow_budgets(tmp_path: Path) -> None:
+    route = """\
+routes:
+  chat:
+    kind: envoy
+    file: /tmp/chat.json
+    admin_url: http://127.0.0.1:9901
+    allow_external: true
+    requests_per_replica_per_s: 2
+    overflow: {max_usd_per_hour: 20}
+    backends:
+      gpus: {pool: gpus}
+      openai: {provider: {usd_per_million_input_tokens: 1, usd_per_million_output_tokens: 4}}
+"""
+    chat = workload(route, ", price_usd_per_hour: 2")
+    assert problems_of(tmp_path, "daemon: {fleet: {max_usd_per_hour: 22}}\n", chat) == []
+    (problem,) = problems_of(tmp_path, "daemon: {fleet: {max_usd_per_hour: 21}}\n", chat)
+    assert problem.path == "daemon.fleet.max_usd_per_hour"
+    assert problem.rule == "must be at least 22, the need of all workloads' min_replicas and overflow budgets"
+
+
 def test_reserved_pools_need_no_price(tmp_path: Path) -> None:
     reserved = workload("budget: {usd_per_hour: 5}", ", market: reserved")
     assert problems_of(tmp_path, "daemon: {fleet: {max_usd_per_hour: 5}}\n", reserved) == []
