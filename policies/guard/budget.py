@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from policies.model import PoolName, Quota
+    from policies.model.names import RouteName
     from policies.model.pool import Pool
+    from policies.model.route_spec import Route
     from policies.model.spec import WorkloadSpec
     from policies.recommend.context import RuleContext
 
@@ -42,7 +44,8 @@ def reserved_usd_per_hour(spec: WorkloadSpec) -> float:
 
     The fleet's limit reserves all of it, so that no other workload's growth can exceed the limit together with it.
     """
-    return sum(route.max_external_usd_per_hour for route in spec.routes.values())
+    routes: Mapping[RouteName, Route] = spec.routes
+    return sum(route.max_external_usd_per_hour for route in routes.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def claim(
     `sizes` are its pools' sizes; None where one was never read, so that it counts as its maximum, within its budget,
     and needs its minimum: no other workload grows into the maximum, and none shrinks for it. `needed` is in replicas;
     None where it is not known, so that it needs what it holds. `read` are the sizes of the pools that could be read in
-    this tick; None where all could. What routes may spend on providers counts as held.
+    this tick; None where all could. The budget of routes for providers counts as held.
     """
     current = spec.max_replicas if sizes is None else sum(sizes.values())
     replicas = current if needed is None else math.ceil(needed - EPSILON)
