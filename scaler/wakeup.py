@@ -24,7 +24,10 @@ class Wakeup:
         self._requested = True
 
     async def interrupts(self, sleep: Awaitable[None]) -> bool:
-        """Wait for `sleep`, or until `GATHER_S` after the first request. Return whether a request ended it."""
+        """Wait for `sleep`, at most until a request. Return whether a request ended it.
+
+        It ends `GATHER_S` after the first request.
+        """
         try:
             async with asyncio.timeout(GATHER_S if self._requested else None) as self._sleep:
                 await sleep

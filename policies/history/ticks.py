@@ -121,7 +121,7 @@ class History:
                 self._rows = np.vstack((self._rows, np.full(self._rows.shape[1], NAN)))
 
     def _make_room(self) -> None:
-        """Move the rows to the start of another array, with an eighth of their number free after them.
+        """Move the rows to another array, with an eighth of their number free after them.
 
         Example: 240 rows move to an array of 240 + 30 + 16 = 286, and again 46 ticks later.
         """

@@ -52,7 +52,10 @@ class Workload:
 
     @property
     def document(self) -> dict[str, Any]:
-        """The document with all defaults. It is decoded at each call, since the text takes a tenth of the memory."""
+        """The document with all defaults.
+
+        It is decoded at each call, since its text takes less than half of the memory.
+        """
         document: dict[str, Any] = json.loads(self.text)
         return document
 

@@ -124,7 +124,10 @@ class PrometheusSource:
 
     @property
     def _preset(self) -> Mapping[str, str]:
-        """The queries of the preset. They are built at the first call: a source that shares a query needs none."""
+        """The queries of the preset.
+
+        They are built at the first call: a source that shares a query needs none.
+        """
         if self._preset_queries is None:
             match, window_s = self._spec.match, self._window_s
             self._preset_queries = preset_queries(self._recipes, match, window_s, sees_scrapes=self._sees_scrapes)
