@@ -135,19 +135,11 @@ class Controller:
 
     async def _sleep(self, due_s: float) -> bool:
         """Sleep until `due_s` or a wakeup. Return whether a wakeup ended it."""
-        wakeup = self._setup.wakeup
-        if wakeup is None:
-            await self._clock.sleep_until(due_s)
-            return False
-        woken, slept = asyncio.create_task(wakeup.wait()), asyncio.create_task(self._clock.sleep_until(due_s))
-        try:
-            await asyncio.wait((woken, slept), return_when=asyncio.FIRST_COMPLETED)
-            if slept.done():
-                slept.result()
-            return woken.done()
-        finally:
-            woken.cancel()
-            slept.cancel()
+        wakeup, sleep = self._setup.wakeup, self._clock.sleep_until(due_s)
+        if wakeup is not None:
+            return await wakeup.interrupts(sleep)
+        await sleep
+        return False
 
     async def _run_tick(self, due_s: float) -> None:
         """Run a tick.
@@ -329,7 +321,8 @@ class Controller:
         workload, ledger = self._setup.workload, self._setup.ledger
         if ledger is None:
             return observation, decide(workload.spec, self.history, observation)
-        observation = dataclasses.replace(observation, grant=ledger.grant(workload.name, observation))
+        if (grant := ledger.grant(workload.name, observation)) is not None:
+            observation = dataclasses.replace(observation, grant=grant)
         decision = decide(workload.spec, self.history, observation)
         ledger.reserve(workload.name, decision)
         return observation, decision

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 
 from scaler.adapters import name_in_errors
 from scaler.app import App, RunOptions, prepared
@@ -32,6 +33,7 @@ async def run(options: RunOptions) -> None:
     """
     running = snapshot(options.paths)  # before `load`: the first comparison then detects a change during the load
     config = load(options.paths)
+    gc.collect()  # the next full collection is due once a quarter more objects exist than at the last one
     options.on_load(config.daemon)
     async with prepared(config, options) as app:
         watcher = Watcher(options.paths, config.daemon.config_poll_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -49,7 +50,9 @@ class Setup:
 
     def __post_init__(self) -> None:
         signals = {
-            name: tuple((SignalName(f"{name}.{q}"), q, max_age_s) for q, max_age_s in source.quantities().items())
+            name: tuple(
+                (SignalName(sys.intern(f"{name}.{q}")), q, max_age_s) for q, max_age_s in source.quantities().items()
+            )
             for name, source in self.workload.spec.sources.items()
         }
         object.__setattr__(self, "signals", signals)

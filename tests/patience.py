@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from scaler.wakeup import Wakeup
+
 PATIENCE_S = 240.0
 """Limit of every wait for what comes on a machine of any load; a longer one is a defect. Seconds."""
 STEP_S = 0.01
@@ -30,3 +32,8 @@ async def patience(seconds: float) -> AsyncIterator[None]:
             yield
         finally:
             counting.cancel()
+
+
+async def requested(wakeup: Wakeup) -> None:
+    """Wait until an adapter has requested a tick."""
+    assert await wakeup.interrupts(asyncio.sleep(PATIENCE_S))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 
 class AddedReplicas:
     """Replicas added to one pool and not removed since, oldest first.
@@ -14,7 +12,7 @@ class AddedReplicas:
     """
 
     def __init__(self) -> None:
-        self._added: deque[tuple[float, int]] = deque()
+        self._added: list[tuple[float, int]] = []
         self._size: int | None = None
 
     def note(self, at: float, desired: int, requested: int) -> None:
@@ -43,12 +41,14 @@ class AddedReplicas:
         return next((at + min_billed_s - now for at, _ in self._added if now - at < min_billed_s), 0.0)
 
     def shift(self, step_s: float) -> None:
-        self._added = deque((at + step_s, replicas) for at, replicas in self._added)
+        self._added = [(at + step_s, replicas) for at, replicas in self._added]
 
     def _remove(self, count: int, *, newest: bool) -> None:
+        end = -1 if newest else 0
         while count > 0 and self._added:
-            at, replicas = self._added.pop() if newest else self._added.popleft()
+            at, replicas = self._added[end]
             if replicas > count:
-                left = at, replicas - count
-                self._added.append(left) if newest else self._added.appendleft(left)
+                self._added[end] = at, replicas - count
+            else:
+                del self._added[end]
             count -= replicas

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from array import array
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
@@ -46,8 +46,8 @@ class LeadTimes:
     """
 
     def __init__(self) -> None:
-        self._pending: deque[PendingReplica] = deque(maxlen=MAX_PENDING)
-        self._measured: deque[float] = deque(maxlen=MAX_LEAD_TIMES)
+        self._pending: list[PendingReplica] = []
+        self._measured = array("d")
         self._ready: int | None = None
         self._quantiles: dict[float, float] = {}
 
@@ -58,16 +58,13 @@ class LeadTimes:
         """
         arrived = 0 if self._ready is None else min(len(self._pending), max(0, ready - self._ready + lost))
         self._ready = ready
-        for _ in range(arrived):
-            replica = self._pending.popleft()
+        for replica in self._pending[:arrived]:
             if not (replica.replaces_lost or replica.waited) and at - replica.at <= LONGEST_S:
                 self._measured.append(at - replica.at)
                 self._quantiles.clear()
+        del self._pending[:arrived], self._measured[:-MAX_LEAD_TIMES]
         pending = min(MAX_PENDING, max(0, target - ready))
-        if pending == len(self._pending):
-            return arrived
-        while len(self._pending) > pending:
-            self._pending.pop()
+        del self._pending[pending:]
         new = range(pending - len(self._pending))
         self._pending.extend(PendingReplica(at, replaces_lost=lost > n) for n in new)
         return arrived
@@ -81,14 +78,14 @@ class LeadTimes:
         if self._pending and len(self._pending) > applied:
             entries = enumerate(self._pending)
             limited = (r if n < applied else replace(r, at=max(r.at, oldest)) for n, r in entries)
-            self._pending = deque(limited, MAX_PENDING)
+            self._pending = list(limited)
 
     def mark_shortage(self) -> None:
         """Mark the pending replicas as waiting for capacity, because the pool has none now."""
-        self._pending = deque((replace(r, waited=True) for r in self._pending), MAX_PENDING)
+        self._pending = [replace(r, waited=True) for r in self._pending]
 
     def shift(self, step_s: float) -> None:
-        self._pending = deque((replace(r, at=r.at + step_s) for r in self._pending), MAX_PENDING)
+        self._pending = [replace(r, at=r.at + step_s) for r in self._pending]
 
     def quantile_s(self, q: float) -> float | None:
         """Return the `q` quantile (0 to 1) of the measured lead times; None before the first."""

@@ -37,6 +37,8 @@ AT, DEMAND, CAPPED_NEED, MAY_SCALE_IN, ACTIVE, CURRENT, TARGET, READY, DESIRED, 
 """`desired` and `ready_replicas` count the replicas of all pools, headroom tiers included, whatever their capacity."""
 MAX_ROWS: Final = 4096
 """Maximum number of rows: 17 hours at the default interval of 15 s, two at Knative's of 2 s."""
+MIN_FREE_ROWS: Final = 16
+"""Minimum number of free rows after the rows were moved."""
 
 
 class History:
@@ -54,7 +56,7 @@ class History:
         self.zero_suspicion = ZeroSuspicion()
         self.routes: dict[RouteName, RouteDecision] = {}
         """The last split of each route."""
-        self._rows: NDArray[np.float64] = np.empty((len(COLUMNS), 64))
+        self._rows: NDArray[np.float64] = np.empty((len(COLUMNS), MIN_FREE_ROWS))
         self._retained: dict[SignalName, int] = {}
         self._memory: dict[PolicyName, Mapping[str, float]] = {}
         self._forecasts: dict[PolicyName, QuantileForecast] = {}
@@ -119,16 +121,14 @@ class History:
                 self._rows = np.vstack((self._rows, np.full(self._rows.shape[1], NAN)))
 
     def _make_room(self) -> None:
-        """Move the rows to the start of the array; double it where they fill more than half of it."""
+        """Move the rows to another array, with an eighth of their number free after them.
+
+        Example: 240 rows move to an array of 240 + 30 + 16 = 286, and again 46 ticks later.
+        """
         rows = len(self)
-        retained = self._rows[:, self._start : self._end]
-        if 2 * rows > self._rows.shape[1]:
-            grown = np.empty((len(self._rows), 2 * self._rows.shape[1]))
-            grown[:, :rows] = retained
-            self._rows = grown
-        else:
-            self._rows[:, :rows] = retained.copy()
-        self._start, self._end = 0, rows
+        moved = np.empty((len(self._rows), rows + rows // 8 + MIN_FREE_ROWS))
+        moved[:, :rows] = self._rows[:, self._start : self._end]
+        self._rows, self._start, self._end = moved, 0, rows
 
     def shift(self, step_s: float) -> None:
         """Shift all times by `step_s` after a jump of the wall clock, so that ages stay the same."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left
-from collections import deque
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -94,7 +93,7 @@ class SourceActivity:
 
     at: array[float] = field(default_factory=lambda: array("d"))
     work: array[float] = field(default_factory=lambda: array("d"))
-    false_zeros: deque[FalseZeroRun] = field(default_factory=deque)
+    false_zeros: list[FalseZeroRun] = field(default_factory=list)
     zeros_since: float | None = None
     zero_ticks: int = 0
 
@@ -113,12 +112,12 @@ class SourceActivity:
         old = bisect_left(self.at, at - MEMORY_S)
         del self.at[:old], self.work[:old]
         while self.false_zeros and self.false_zeros[0].at < at - MEMORY_S:
-            self.false_zeros.popleft()
+            del self.false_zeros[0]
 
     def shift(self, step_s: float) -> None:
         """Move all recorded times by `step_s`, as the wall clock moved."""
         self.at = array("d", (at + step_s for at in self.at))
-        self.false_zeros = deque(FalseZeroRun(run.at + step_s, run.ticks, run.duration_s) for run in self.false_zeros)
+        self.false_zeros = [FalseZeroRun(run.at + step_s, run.ticks, run.duration_s) for run in self.false_zeros]
         self.zeros_since = None if self.zeros_since is None else self.zeros_since + step_s
 
     def suspicion(self, at: float, limits: SuspicionLimits, *, rates: bool) -> str:

@@ -43,12 +43,21 @@ Rules: TypeAlias = Callable[[WorkloadSpec], Iterable[derived.Finding]]
 class Workload:
     """A configured workload.
 
-    It has its record, its document with all defaults, and the document's fingerprint.
+    It has its record, its document with all defaults as JSON, and the document's fingerprint.
     """
 
     spec: WorkloadSpec
-    document: Mapping[str, Any]
+    text: str = dataclasses.field(repr=False)
     fingerprint: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The document with all defaults.
+
+        It is decoded at each call, since its text takes less than half of the memory.
+        """
+        document: dict[str, Any] = json.loads(self.text)
+        return document
 
     @property
     def name(self) -> WorkloadName:
@@ -272,8 +281,9 @@ def _workload(document: Document, problems: list[Problem], rules: Rules = file_r
         problems += _located(document, findings)
         return None
     resolved = model.model_dump(mode="json")
-    text = json.dumps(without_secrets(resolved), sort_keys=True, separators=(",", ":"))
-    return Workload(spec, resolved, hashlib.sha256(text.encode()).hexdigest()[:12])
+    shown = json.dumps(without_secrets(resolved), sort_keys=True, separators=(",", ":"))
+    fingerprint = hashlib.sha256(shown.encode()).hexdigest()[:12]
+    return Workload(spec, json.dumps(resolved, separators=(",", ":")), fingerprint)
 
 
 def _validate(

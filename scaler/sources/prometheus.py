@@ -85,13 +85,12 @@ class PrometheusSource:
         self._deadline_s = context.deadline_s
         self._slo_limits_s = context.slo_limits_s
         self._clock = context.clock
-        self._recipes = recipes = spec.recipes()
+        self._recipes = spec.recipes()
+        self._sees_scrapes = RATE_WINDOW in preset_quantities(spec)
         self._set_window(UNSEEN_WINDOW_S if spec.window_s is None else spec.window_s)
         self._configured = {f"value:{q}": text for q, text in spec.queries.items()}
         self._configured |= {f"time:{q}": text for q, text in spec.timestamp_queries.items()}
         self._result_kinds: dict[str, str] = {}
-        self._selectors = {q: MetricSelector(r.series, {**spec.match, **r.labels}) for q, r in recipes.items()}
-        self._selectors |= {q: MetricSelector(metric_names(text)) for q, text in spec.queries.items()}
 
     @validated("Prometheus")
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
@@ -101,8 +100,8 @@ class PrometheusSource:
         except TimeoutError as e:
             raise Unavailable(f"Prometheus at {self._api.url}: no response in time") from e
         window = self._window_reading(parts.get(SCRAPES))
-        readings = {q: self._reading(q, parts) for q in self._selectors}
-        missing = {q: self._selectors[q] for q, reading in readings.items() if reading is None}
+        readings = {q: self._reading(q, parts) for q in (*self._recipes, *self._spec.queries)}
+        missing = {q: self._selector(q) for q, reading in readings.items() if reading is None}
         reasons = await self._missing_series.reasons(missing, limit.when())
         complete = {q: Absent(reasons[q]) if reading is None else reading for q, reading in readings.items()}
         errors = [r.reason for r in complete.values() if isinstance(r, Absent) and r.reason.startswith(MISCONFIGURED)]
@@ -118,18 +117,35 @@ class PrometheusSource:
         return await PrometheusPast(self._api, since, until, step_s).read(self._spec, quantities)
 
     def _set_window(self, window_s: float) -> None:
-        """Set the window of rates, and the queries that contain it."""
+        """Set the window of rates, and what contains it."""
         self._window_s = window_s
-        sees_scrapes = RATE_WINDOW in preset_quantities(self._spec)
-        self._preset = preset_queries(self._recipes, self._spec.match, window_s, sees_scrapes=sees_scrapes)
+        self._preset_queries: Mapping[str, str] | None = None
         self._selected = None if self._shared is None else selected_by(self._spec, window_s)
+
+    @property
+    def _preset(self) -> Mapping[str, str]:
+        """The queries of the preset.
+
+        They are built at the first call: a source that shares a query needs none.
+        """
+        if self._preset_queries is None:
+            match, window_s = self._spec.match, self._window_s
+            self._preset_queries = preset_queries(self._recipes, match, window_s, sees_scrapes=self._sees_scrapes)
+        return self._preset_queries
+
+    def _selector(self, quantity: str) -> MetricSelector:
+        """Return the metrics that a quantity is read from."""
+        recipe = self._recipes.get(quantity)
+        if recipe is None:
+            return MetricSelector(metric_names(self._spec.queries[quantity]))
+        return MetricSelector(recipe.series, {**self._spec.match, **recipe.labels})
 
     def _window_reading(self, scrapes: QueryPart | None) -> dict[str, Fresh[float] | Absent]:
         """Return the window of this tick's rates, and let that of the next tick follow the scrapes.
 
         Example: 18 to 23 samples in 300 s are scrapes every 15 s, and the window is 60 s.
         """
-        if SCRAPES not in self._preset:
+        if not self._sees_scrapes:
             return {}
         reading: dict[str, Fresh[float] | Absent] = {RATE_WINDOW: Fresh(self._window_s, self._clock.now())}
         count = sanitize(SCRAPES, scrapes[0].value, scrapes[0].at) if isinstance(scrapes, tuple) and scrapes else None

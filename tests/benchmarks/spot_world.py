@@ -250,7 +250,7 @@ def run(
     Ticks fall between the changes of the traces: a change is observed half an interval later, as on average.
     """
     actuators = {name: Actuator(world, name) for name in workload.pools}
-    setup = Setup(Workload(workload, {}, "spot"), dict(workload.sources), actuators, ports_may_wait=False)
+    setup = Setup(Workload(workload, "{}", "spot"), dict(workload.sources), actuators, ports_may_wait=False)
     controller = Controller(setup, world, History(HOUR_S), record)
 
     async def drive() -> None:

@@ -13,7 +13,7 @@ from scaler.clouds.interruptions import INTERRUPTION_LIFETIME_S, InterruptionNot
 from scaler.controller import Controller
 from scaler.setup import Setup
 from scaler.shared_resources import AdapterContext, Resources
-from scaler.wakeup import GATHER_S
+from scaler.wakeup import GATHER_S, Wakeup
 from tests.fakes import FakeActuator, FakeSource, ManualClock
 from tests.patience import PATIENCE_S, STEP_S, patience
 from tests.scaler.test_controller import MAIN, workload
@@ -41,6 +41,14 @@ async def test_interruption_notice_starts_a_tick_within_two_seconds() -> None:
     controller.stop()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_request_before_a_sleep_ends_that_sleep_alone() -> None:
+    wakeup = Wakeup()
+    wakeup.request()
+    wakeup.request()
+    assert await wakeup.interrupts(asyncio.sleep(PATIENCE_S))
+    assert not await wakeup.interrupts(asyncio.sleep(0))
 
 
 def test_interruption_notice_expires() -> None:

@@ -16,7 +16,7 @@ from policies.signals.plausibility import SHARES
 FIXED: Final = ("demand", "target", "ready", "blind", "usd_per_hour")
 MAX_SIGNALS: Final = 32
 """Maximum number of signals stored per workload: more than a source has, and a bound for a faulty one."""
-INITIAL_ROWS: Final = 32
+INITIAL_ROWS: Final = 8
 DIGITS: Final = 4
 """Decimal places in a response: a share has a hundredth of a percent."""
 QUEUE: Final = frozenset({"visible", "in_flight", "delayed", "groups_in_flight", "lag"})
@@ -52,7 +52,7 @@ class Columns:
         if self._end and tick.at <= self._at[(self._end - 1) % len(self._at)]:
             return
         if self._end == len(self._at) < limit:
-            self._grow(min(2 * self._end, limit))
+            self._grow(min(self._end + self._end // 4 + INITIAL_ROWS, limit))
         readings = tick.observation.readings
         if not readings.keys() <= self.signals.keys():
             self._widen(readings)

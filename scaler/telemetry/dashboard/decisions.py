@@ -5,7 +5,6 @@ It renders them by the sections of `explain`.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -40,7 +39,7 @@ class Decisions:
     __slots__ = ("_open", "last", "runs")
 
     def __init__(self) -> None:
-        self.runs: deque[DecisionRun] = deque()
+        self.runs: list[DecisionRun] = []
         self.last: Tick | None = None
         self._open = False
 
@@ -56,8 +55,7 @@ class Decisions:
             newest.times, newest.tick = newest.times + 1, tick
         else:
             self.runs.append(DecisionRun(tick_kind, key, tick.at, 1, tick))
-            while len(self.runs) > limit:
-                self.runs.popleft()
+            del self.runs[:-limit]
         self._open = True
 
     def read(self, since: float | None) -> list[dict[str, Any]]:

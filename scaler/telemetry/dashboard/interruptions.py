@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
@@ -39,16 +38,17 @@ class Interruptions:
         """Time of the first tick. No interruption before it is known."""
         self._at = 0.0
         self._counters: dict[PoolName, int] = {}
-        self._stored: deque[tuple[float, PoolName, int]] = deque(maxlen=MAX_STORED)
+        self._stored: list[tuple[float, PoolName, int]] = []
 
     def add(self, tick: Tick) -> None:
         """Add the interruptions since the last tick."""
         if tick.clock_step_s and self.since is not None:
             self.since += tick.clock_step_s
-            self._stored = deque(((at + tick.clock_step_s, p, n) for at, p, n in self._stored), MAX_STORED)
+            self._stored = [(at + tick.clock_step_s, p, n) for at, p, n in self._stored]
         self.since = tick.at if self.since is None else self.since
         self._at = tick.at
         self._stored += ((tick.at, pool, n) for pool, n in new_interruptions(tick, self._counters))
+        del self._stored[:-MAX_STORED]
 
     def count(self, pool: PoolName | None = None, within_s: float = DAY_S) -> int:
         """Return the replicas that were interrupted within the time, in one pool or in all."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from policies.history.ticks import AT, CAPPED_NEED, MAY_SCALE_IN, TARGET, History
+from policies.history.ticks import AT, CAPPED_NEED, MAY_SCALE_IN, MIN_FREE_ROWS, TARGET, History
 from policies.model import Absent, Decision, Evidence, Fresh, PolicyName, Reading, Recommendation, SignalName
 from tests.factories import seen, stale, tick_of
 
@@ -53,6 +53,14 @@ def test_history_keeps_at_most_max_rows() -> None:
     for i in range(1000):
         append_tick(history, float(i), target=i)
     assert history.column(TARGET).tolist() == list(range(900, 1000))
+
+
+def test_array_of_a_history_has_an_eighth_of_free_rows() -> None:
+    history = History(span_s=600)  # 41 rows at 15 s
+    for i in range(200):
+        append_tick(history, 15.0 * i, target=i)
+        assert history._rows.shape[1] <= 41 + 41 // 8 + MIN_FREE_ROWS + 1
+    assert history.column(TARGET).tolist() == [float(i) for i in range(159, 200)]
 
 
 def test_history_ignores_a_row_that_is_not_after_the_last() -> None:

@@ -17,7 +17,7 @@ from scaler.clouds.aws.notices import open_notices
 from scaler.clouds.interruptions import NoticeBoard
 from scaler.config.kinds.aws_pools import Asg
 from tests.contracts.actuator import settled
-from tests.patience import patience
+from tests.patience import patience, requested
 from tests.scaler.clouds.aws_place import A, AwsEnvironment, aws_environment, read_status
 from tests.servers.aws import KEYS, isolate
 from tests.servers.aws_events import REBALANCE, WARNING, event_queue, put_event, warn
@@ -69,7 +69,7 @@ async def test_interruption_warning_is_recorded_and_requests_a_tick(
     env: AwsEnvironment, queue: str, kind: str, expected_kind: str
 ) -> None:
     board = await board_of(env, queue)
-    wakeup = asyncio.create_task(env.context.wakeup.wait())
+    wakeup = asyncio.create_task(requested(env.context.wakeup))
     await warn(env.cloud, "i-1", kind)
     async with patience(NOTICE_S):
         await wakeup
@@ -98,7 +98,7 @@ async def test_noticed_instance_gone_before_the_next_read_is_interrupted(env: Aw
     pool = await pool_of(env, queue)
     first = env.world.groups["llm"].instances[0].id
     await read_status(pool)
-    wakeup = asyncio.create_task(env.context.wakeup.wait())
+    wakeup = asyncio.create_task(requested(env.context.wakeup))
     await warn(env.cloud, first)
     async with patience(NOTICE_S):
         await wakeup
@@ -120,7 +120,7 @@ async def test_scaling_group_event_requests_a_tick_and_is_not_a_notice(
     env: AwsEnvironment, queue: str, kind: str
 ) -> None:
     board = await board_of(env, queue)
-    wakeup = asyncio.create_task(env.context.wakeup.wait())
+    wakeup = asyncio.create_task(requested(env.context.wakeup))
     await put_event(env.cloud, "aws.autoscaling", kind, {"EC2InstanceId": "i-1", "AutoScalingGroupName": "llm"})
     async with patience(NOTICE_S):
         await wakeup

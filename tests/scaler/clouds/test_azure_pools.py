@@ -12,7 +12,7 @@ import pytest
 from policies.model import PoolPart
 from scaler.clouds.azure.scheduled_events import notices
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, Throttled, Unavailable
-from tests.patience import PATIENCE_S, patience
+from tests.patience import PATIENCE_S, patience, requested
 from tests.scaler.clouds.azure_place import AzureEnvironment, agent_pool, azure_environment, serving
 from tests.servers.azure_compute import ROOT, Machine, reserve
 from tests.servers.azure_managed import StandbyPool
@@ -210,7 +210,7 @@ async def test_relay_on_each_machine_reports_events_within_two_seconds(env: Azur
     await env.read_status(pool)
     env.events.announce("Preempt", its_set.machine_name(its_set.machines[1]).upper())
     async with patience(2.0):
-        await env.context.wakeup.wait()
+        await requested(env.context.wakeup)
     assert (await env.read_status(pool)).interruption_pending == 1
     assert set(env.events.requests) == {"h100000000", "h100000001"}
 

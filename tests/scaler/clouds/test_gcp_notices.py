@@ -15,7 +15,7 @@ from scaler.clouds.gcp.settings import GcpNotices
 from scaler.config.kinds.gcp_pools import GceMig
 from scaler.ports import Permitted
 from tests.contracts.gcp import SINK, preempted
-from tests.patience import patience
+from tests.patience import patience, requested
 from tests.scaler.clouds.gcp_place import ZONES, GcpEnvironment, gcp_environment, read_status
 from tests.servers.gcp import PROJECT
 from tests.servers.gcp_compute import Mig
@@ -46,7 +46,7 @@ def entry(mig: Mig, method: str, machine: int = 0) -> bytes:
 async def tick_requested(env: GcpEnvironment) -> bool:
     try:
         async with patience(2.0):
-            await env.context.wakeup.wait()
+            await requested(env.context.wakeup)
     except TimeoutError:
         return False
     return True

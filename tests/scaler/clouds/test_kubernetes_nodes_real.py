@@ -16,7 +16,7 @@ from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import NOTICE_S, settled
 from tests.factories import DEADLINE_S
-from tests.patience import PATIENCE_S, patience
+from tests.patience import PATIENCE_S, patience, requested
 from tests.servers.control_plane import why_not
 from tests.servers.kube_real import KubeNamespace, kube_namespace
 
@@ -57,7 +57,7 @@ async def test_taint_is_a_notice_within_two_seconds_until_it_is_removed(
     place: KubeNamespace, pool: KubernetesResizer, context: AdapterContext
 ) -> None:
     await settled(pool, lambda s: s.parts == (PoolPart("us-a", "spot", 2),))
-    wakeup = asyncio.create_task(context.wakeup.wait())
+    wakeup = asyncio.create_task(requested(context.wakeup))
     taint = {"key": "aws-node-termination-handler/spot-itn", "effect": "NoSchedule"}
     await place.call("PATCH", NODE, {"spec": {"taints": [taint]}})
     async with patience(NOTICE_S):

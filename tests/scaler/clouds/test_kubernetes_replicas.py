@@ -21,7 +21,7 @@ from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import NOTICE_S, settled
 from tests.factories import DEADLINE_S
 from tests.fakes import ManualClock
-from tests.patience import patience
+from tests.patience import patience, requested
 from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
 from tests.servers.kube_objects import event, node, put_deployment, ready_pod, waiting_pod
 
@@ -84,7 +84,7 @@ async def test_node_notice_marks_its_pods_and_wakes_the_loop(
 ) -> None:
     actuator = await opened()
     await settled(actuator, lambda s: len(s.parts) == 2)
-    wakeup = asyncio.create_task(context.wakeup.wait())
+    wakeup = asyncio.create_task(requested(context.wakeup))
     await fake.put("nodes", "node-0", body)
     async with patience(NOTICE_S):
         await wakeup
