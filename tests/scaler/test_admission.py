@@ -61,6 +61,15 @@ async def test_a_loop_that_is_always_busy_delays_a_tick_by_ten_rounds() -> None:
     assert rounds == 2 * MAX_BUSY_ROUNDS
 
 
+async def test_a_cancelled_tick_holds_up_no_other() -> None:
+    admission = TickAdmission(lambda: 0.0)
+    first, second = asyncio.create_task(admission.wait()), asyncio.create_task(admission.wait())
+    await asyncio.sleep(0.0)
+    first.cancel()
+    await asyncio.wait_for(second, 30.0)
+    await asyncio.wait_for(admission.wait(), 30.0)
+
+
 async def test_ticks_that_wait_for_a_server_delay_no_other() -> None:
     work = Work()
     admission, answered = TickAdmission(lambda: work.now_s), asyncio.Event()
