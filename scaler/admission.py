@@ -1,8 +1,8 @@
 """Admission of ticks: a daemon with more work than its core can do is late, not blind.
 
 Without it, all due ticks run at the same time. Each then takes longer than the deadlines of its reads, and no decision
-has its evidence. Measured with 6,000 workloads in four daemons on two cores, which can run 4,800: no tick with full
-evidence without it, and 93 % with it.
+has its evidence. Measured with 6,000 workloads in four daemons on two cores, which can run 4,800: 5 % of the ticks
+had full evidence without it, and 92 % with it.
 """
 
 from __future__ import annotations
