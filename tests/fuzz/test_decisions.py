@@ -21,7 +21,7 @@ from tests.fuzz.workers import Verdict, describe_failures, judged
 from tests.laws import QUICK
 
 CHUNKS = 10
-CHUNK = 10 if QUICK else 50
+CHUNK = 10 if QUICK else 30
 
 
 @pytest.mark.slow
