@@ -287,10 +287,14 @@ class Route:
         raise NotImplementedError(f"{type(self).__name__} states no target")
 
     @property
+    def providers(self) -> Mapping[BackendName, Provider]:
+        """The backends that are providers."""
+        return {name: backend.provider for name, backend in self.backends.items() if backend.provider is not None}
+
+    @property
     def max_external_usd_per_hour(self) -> float:
         """The maximum cost of the requests to providers; 0 where none may get any."""
-        is_used = self.allow_external and any(backend.provider is not None for backend in self.backends.values())
-        return (self.overflow.max_usd_per_hour or 0.0) if is_used else 0.0
+        return (self.overflow.max_usd_per_hour or 0.0) if self.allow_external and self.providers else 0.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if not self.backends:
@@ -303,10 +307,9 @@ class Route:
             yield "backends", "must name at least one pool"
         if len(set(pools)) < len(pools):
             yield "backends", "must not name a pool twice"
-        providers = sum(backend.provider is not None for backend in self.backends.values())
-        if providers and self.allow_external and self.overflow.max_usd_per_hour is None:
+        if self.providers and self.allow_external and self.overflow.max_usd_per_hour is None:
             yield "overflow", "needs max_usd_per_hour with allow_external: true, so that the cost has a limit"
-        if self.prefer == "latency" and providers < 2:
+        if self.prefer == "latency" and len(self.providers) < 2:
             yield "prefer", "has no effect with fewer than two providers, which latency orders; remove it"
         if self.prefer == "locality" and self.region is None:
             yield "region", "must be set with prefer: locality; name the region of the gateway"

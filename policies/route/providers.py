@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -123,7 +123,7 @@ def _offers(
 ) -> Iterator[ProviderOffer]:
     if not may_overflow(route):
         return
-    providers = dict(providers_of(route))
+    providers = route.providers
     for name, usd in usd_per_request(route, tokens).items():
         factor, is_late = health[name].factor(route), bool(health[name].late)
         if factor > 0.0 or is_late:
@@ -138,13 +138,8 @@ def usd_per_request(route: Route, tokens: Mapping[str, float]) -> dict[BackendNa
     prompt, generated = tokens[INPUT_TOKENS], tokens[OUTPUT_TOKENS]
     return {
         name: (p.usd_per_million_input_tokens * prompt + p.usd_per_million_output_tokens * generated) / 1e6
-        for name, p in providers_of(route)
+        for name, p in route.providers.items()
     }
-
-
-def providers_of(route: Route) -> Iterable[tuple[BackendName, Provider]]:
-    """Return the providers of a route by name."""
-    return [(name, b.provider) for name, b in route.backends.items() if b.provider is not None]
 
 
 def may_overflow(route: Route) -> bool:

@@ -17,7 +17,7 @@ from policies.model.spec import WorkloadSpec
 from policies.route.demand import RouteDemand, demand_of, tokens_of
 from policies.route.ejection import BackendHealth
 from policies.route.preference import Distance, distance_of, latency_ranks
-from policies.route.providers import Market, market_of, providers_of, usd_per_request
+from policies.route.providers import Market, market_of, usd_per_request
 
 DEMAND, RISE = "demand", "demand_rise"
 """Keys of a route's memory: the demand in the last tick, and its rise since the one before. Replica equivalents."""
@@ -59,7 +59,7 @@ class Situation:
 
     @cached_property
     def providers(self) -> frozenset[BackendName]:
-        return frozenset(name for name, _ in providers_of(self.route))
+        return frozenset(self.route.providers)
 
     @cached_property
     def health(self) -> Mapping[BackendName, BackendHealth]:

@@ -14,7 +14,6 @@ from policies.model.spec import WorkloadSpec
 from policies.recommend.evaluate import Evaluated, largest
 from policies.recommend.need_bounds import max_need
 from policies.route.demand import demand_of
-from policies.route.providers import providers_of
 
 
 def with_routed_demand(
@@ -72,4 +71,4 @@ def _recommendation(
 
 
 def _external(route: Route, status: RouteStatus) -> float:
-    return sum(status.share(name) for name, _ in providers_of(route))
+    return sum(status.share(name) for name in route.providers)

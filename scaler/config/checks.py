@@ -97,9 +97,8 @@ def residency(spec: WorkloadSpec) -> Iterator[Finding]:
     """Yield the pools and providers in regions where prompts must not be processed."""
     places: dict[Place, str | None] = {("pools", name): pool.region for name, pool in spec.pools.items()}
     for name, route in spec.routes.items():
-        for backend, settings in route.backends.items():
-            if settings.provider is not None and route.allow_external:
-                places["routes", name, "backends", backend, "provider"] = settings.provider.region
+        for backend, provider in route.providers.items() if route.allow_external else ():
+            places["routes", name, "backends", backend, "provider"] = provider.region
     allowed = ", ".join(spec.regions)
     for place, region in places.items() if spec.regions else ():
         if region is None:
@@ -113,8 +112,7 @@ def localities(spec: WorkloadSpec) -> Iterator[Finding]:
     """Yield the routes that prefer near backends, none of which has a region."""
     for name, route in spec.routes.items():
         pools = [spec.pools[b.pool] for b in route.backends.values() if b.pool in spec.pools]
-        providers = [b.provider for b in route.backends.values() if b.provider is not None]
-        if route.prefer == "locality" and not any(place.region for place in (*pools, *providers)):
+        if route.prefer == "locality" and not any(place.region for place in (*pools, *route.providers.values())):
             rule = "has no effect: no pool and no provider of the route has a region"
             yield ("routes", name, "prefer"), rule, "set region of its pools and providers, or remove prefer"
 

@@ -56,8 +56,7 @@ class GatewayTraffic:
         self._is_shared = shared is not None
         self._backends = {shared: BackendName(shared)} if shared else {metrics.cluster(n): n for n in route.backends}
         self._late_share = route.max_error_share
-        has_provider = any(backend.provider is not None for backend in route.backends.values())
-        buckets = {BUCKETS} if has_provider and not shared else set()
+        buckets = {BUCKETS} if route.providers and not shared else set()
         self._pages = PageChanges(PageSet(metrics, pages, METRICS | buckets, "gateway"))
 
     async def read(self) -> MeasuredTraffic:

@@ -198,8 +198,8 @@ def unsupported_routes(
     if routes and has_queue:
         yield ("routes",), "splits requests, but the scenario's queue holds them", "remove the queue or the routes"
     for name, route in routes.items():
-        for backend, settings in route.backends.items():
-            if settings.provider is not None and backend not in known:
+        for backend in route.providers:
+            if backend not in known:
                 rule = f"{backend} is not a provider of the scenario"
                 hint = f"add {backend} to providers of the scenario, with its prices"
                 yield ("routes", name, "backends", backend), rule, hint

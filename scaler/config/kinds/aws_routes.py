@@ -167,10 +167,9 @@ class Dns(AwsRoute):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()
-        for name, backend in self.backends.items():
-            if backend.provider is not None:
-                remedy = "a client's TLS and key do not fit it, and DNS counts no requests; use alb or envoy"
-                yield "backends", f"must not have the provider {name!r}: {remedy}"
+        for name in self.providers:
+            remedy = "a client's TLS and key do not fit it, and DNS counts no requests; use alb or envoy"
+            yield "backends", f"must not have the provider {name!r}: {remedy}"
         if self.prefer == "locality":
             yield "prefer", "must not be locality: DNS counts no requests, and the clients of a name are everywhere"
         for name in self.records:

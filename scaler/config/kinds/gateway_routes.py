@@ -172,8 +172,7 @@ class GatewayRoute(ClusterRoute):
         yield from unknown_backends("refs", self.refs, self.backends)
         if len({self.ref(name) for name in self.backends}) < len(self.backends):
             yield "refs", "must not give two backends the same backendRef"
-        has_provider = any(backend.provider is not None for backend in self.backends.values())
-        if has_provider and self.allow_external and self.traffic is None:
+        if self.providers and self.allow_external and self.traffic is None:
             yield "traffic", "must be set with allow_external: true, so that the demand is measured"
 
 

@@ -58,6 +58,5 @@ class KServeGroup(ClusterRoute):
                 yield "members", f"has the name {member!r} for {backend}; a name must be {OBJECT_NAME.words}"
         if len({self.member(name) for name in self.backends}) < len(self.backends):
             yield "members", "must not give two backends the same LLMInferenceService"
-        for name, settings in self.backends.items():
-            if settings.provider is not None:
-                yield "backends", f"must be pools: {name!r} is a provider, and a group has LLMInferenceServices only"
+        for name in self.providers:
+            yield "backends", f"must be pools: {name!r} is a provider, and a group has LLMInferenceServices only"

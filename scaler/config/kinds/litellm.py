@@ -105,8 +105,7 @@ class LiteLlm(Route):
         yield from unknown_backends("deployments", self.deployments, self.backends)
         if len({self.deployment(name) for name in self.backends}) < len(self.backends):
             yield "deployments", "must not give two backends the same deployment"
-        has_provider = any(backend.provider is not None for backend in self.backends.values())
-        if has_provider and self.allow_external and self.traffic is None:
+        if self.providers and self.allow_external and self.traffic is None:
             yield "traffic", "must be set with allow_external: true, so that the demand is measured"
         if self.prefer == "locality" and self.traffic is None:
             yield "traffic", "must be set with prefer: locality, so that the demand is measured"
