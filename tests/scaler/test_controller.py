@@ -13,11 +13,15 @@ import pytest
 from policies.history.ticks import History
 from policies.model import Absent, Fresh, PoolName, PoolStatus, Result, SignalName, Stale, Tick
 from scaler.adapter_faults import Faults
+from scaler.adapters import open_adapters
+from scaler.admission import TickAdmission
+from scaler.clock import SystemClock
 from scaler.config.load import Workload, workload_from
 from scaler.controller import Controller
 from scaler.journal.codec import decode_tick, encode_tick
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, PortError, Unavailable
 from scaler.setup import Setup
+from scaler.shared_resources import Resources
 from tests.fakes import FakeActuator, FakeSource, ManualClock
 
 MAIN = PoolName("main")
@@ -281,6 +285,36 @@ async def test_ticks_stay_on_the_interval_grid_and_missed_ones_are_skipped() -> 
     rig.controller = Controller(rig.setup(workload()), rig.clock, History(), on_tick)
     await rig.controller.run(first)
     assert [t.at - first for t in rig.ticks] == [0, 15, 60, 75]
+
+
+async def test_each_tick_waits_for_its_admission() -> None:
+    rig, measured, seen = Rig(), list[float](), list[int]()
+
+    def stopwatch() -> float:
+        measured.append(0.0)
+        return 0.0
+
+    def on_tick(_: Tick) -> None:
+        seen.append(len(measured) // 2)
+        if len(seen) == 2:
+            controller.stop()
+
+    setup = dataclasses.replace(rig.setup(workload()), admission=TickAdmission(stopwatch))
+    controller = Controller(setup, rig.clock, History(), on_tick)
+    await controller.run(rig.clock.now())
+    assert seen == [1, 2]
+
+
+async def test_workloads_share_one_admission(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    engines = {"kind": "prometheus", "url": "http://127.0.0.1:1", "preset": "vllm"}
+    group = {"kind": "asg", "group": "llm", "account": {"region": "us-east-1"}}
+    policies = {"requests": {"kind": "concurrency"}}
+    configured = workload(sources={"engines": engines}, policies=policies, pools={"main": group})
+    async with Resources() as resources:
+        setups = [await open_adapters(configured, resources, SystemClock()) for _ in range(2)]
+        assert [setup.admission for setup in setups] == 2 * [resources.admission]
 
 
 async def test_stopped_controller_completes_the_current_tick() -> None:
