@@ -317,7 +317,7 @@ class Controller:
     # --- decide
 
     def _decide(self, observation: Observation) -> tuple[Observation, Decision]:
-        """Return the observation with the fleet's grant and the group's state, and the decision within them.
+        """Return the observation with the fleet's grant and the group's state, and the decision.
 
         The function must not await: no other workload may be granted anything before the decision is reserved.
         """

@@ -58,7 +58,7 @@ class Provider:
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """A place that takes requests of a route: a pool of the workload, another workload, or a provider."""
+    """A place that takes requests of a route: a pool, another workload, or a provider."""
 
     pool: Annotated[
         PoolName | None,

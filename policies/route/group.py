@@ -1,4 +1,4 @@
-"""A workload as a member of its group: the demand that others hand over, and its own state for them."""
+"""A member of a group: the demand that others hand over, and its state for them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def group_policy(spec: WorkloadSpec) -> PolicyName:
 def with_handed_demand(
     evaluated: Evaluated, spec: WorkloadSpec, observation: Observation, current: int | None
 ) -> Evaluated:
-    """Return the recommendations with that of the group, for requests that other members are about to send.
+    """Return the recommendations with that of the group, for requests that are to come.
 
     Example: the own requests need 3.0 replicas. Another member hands over 4 requests per second, of which it sends 1
     so far. With 2 requests per second a replica, the group recommends 3.0 + 3 / 2 = 4.5.
@@ -45,7 +45,7 @@ def with_handed_demand(
 
 
 def _group_recommendation(spec: WorkloadSpec, evaluated: Evaluated, observation: Observation) -> Recommendation | None:
-    """Return the recommendation of the group; None where no other member hands over more than it sends."""
+    """Return the recommendation of the group; None where no more requests are to come."""
     policy, name = group_policy(spec), WorkloadName(spec.workload)
     route = next(iter(spec.routes.values()), None)
     service_s = service_time_s(route, evaluated.recommendations)
@@ -90,7 +90,7 @@ def member_status(spec: WorkloadSpec, history: History, observation: Observation
 
 
 def _sent(spec: WorkloadSpec, observation: Observation) -> dict[WorkloadName, float | None]:
-    """Return the requests per second that routes send to each member that they name; None where unknown."""
+    """Return the requests per second to each member that a route names; None where unknown."""
     sent: dict[WorkloadName, float | None] = {}
     for name, route in spec.routes.items():
         reading = observation.routes.get(name)

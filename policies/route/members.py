@@ -1,4 +1,4 @@
-"""Shares of other workloads of the group: spare capacity first, and a plan that they grow for.
+"""Shares of other workloads of the group: spare capacity, and what they grow for.
 
 Two kinds of requests go to another member. *Overflow* is what the own ready replicas cannot carry now: it uses replicas
 that the member has ready and does not need, and comes back as own replicas become ready. *Handed* requests are those
@@ -23,22 +23,24 @@ SETTLE_S: Final = 75.0
 """Time after a change of a member's share until its need shows it: a window of 60 s and a tick of 15 s. Seconds."""
 MIN_PRICE_RATIO: Final = 1.2
 """Ratio of two prices from which requests follow the lower one: moving them costs a start-up and a longer way."""
+HOME_FILL: Final = 0.9
+"""Share of the minimum size that is filled at home before requests follow a lower price. The rest is for noise."""
 SHIFT_S: Final = 300.0
 """Time for which a price must be lower, or no longer lower, before requests follow it. Seconds."""
 
 
 def settled_key(backend: BackendName) -> str:
-    """Return the key of a route's memory with the time since the share of a member changed. Seconds."""
+    """Return the key for the time since the share of a member changed. Seconds."""
     return f"{backend}.settled_s"
 
 
 def shifted_key(backend: BackendName) -> str:
-    """Return the key of a route's memory that is 1 while requests follow the lower price of a member."""
+    """Return the key that is 1 while requests follow the lower price of a member."""
     return f"{backend}.shifted"
 
 
 def shift_key(backend: BackendName) -> str:
-    """Return the key of a route's memory with the time for which prices speak for a change. Seconds."""
+    """Return the key for the time for which prices speak for a change. Seconds."""
     return f"{backend}.shift_s"
 
 
@@ -60,9 +62,10 @@ class MemberOffer:
 
 
 def shares_of(offers: tuple[MemberOffer, ...], requests_per_s: float | None, wanted: float) -> dict[BackendName, float]:
-    """Return the share of each member for a `wanted` share of all requests, the preferred members first.
+    """Return the share of each member, for a `wanted` share of all requests.
 
-    Example: of 10 requests per second, 40 % are wanted elsewhere, and the members may get 3 and 5: 30 % and 10 %.
+    The preferred members are filled first. Example: of 10 requests per second, 40 % are wanted elsewhere, and the
+    members may get 3 and 5: 30 % and 10 %.
     """
     result: dict[BackendName, float] = {}
     for offer in offers if requests_per_s else ():

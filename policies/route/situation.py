@@ -17,7 +17,7 @@ from policies.model.spec import WorkloadSpec
 from policies.route import supply
 from policies.route.demand import RouteDemand, demand_of, tokens_of
 from policies.route.ejection import BackendHealth
-from policies.route.members import MemberOffer, Neighbours, handed_requests, shares_of
+from policies.route.members import HOME_FILL, MemberOffer, Neighbours, handed_requests, shares_of
 from policies.route.preference import Distance, distance_of, latency_ranks
 from policies.route.providers import Market, market_of, usd_per_request
 
@@ -268,7 +268,7 @@ class Situation:
         last = {} if self.last is None else self.last.handed
         if not self.members or self.spec.paused or demand is None or service_s is None or self.max_supply is None:
             return last
-        shortage, movable = max(0.0, demand - self.max_supply), max(0.0, demand - self.spec.min_replicas)
+        shortage, movable = max(0.0, demand - self.max_supply), max(0.0, demand - HOME_FILL * self.spec.min_replicas)
         return handed_requests(self.members, shortage / service_s, movable / service_s, last)
 
     def member_shares(self, wanted: float) -> dict[BackendName, float]:

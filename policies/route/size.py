@@ -52,7 +52,7 @@ def _recommendation(
     observation: Observation,
     recommendations: Iterable[Recommendation],
 ) -> Recommendation | None:
-    """Return the recommendation of a route; None where all its requests reach the pools, or stay elsewhere."""
+    """Return the recommendation of a route; None where no requests are to come back."""
     reading, last, policy = observation.routes.get(name), history.routes.get(name), PolicyName(f"route {name}")
     if not isinstance(reading, Fresh):
         rejects = last is not None and last.retry_after_s is not None
@@ -101,7 +101,7 @@ def _unread_members(route: Route, status: RouteStatus, observation: Observation)
 
 
 def _handed_share(route: Route, status: RouteStatus, last: RouteDecision, requests_per_s: float) -> float:
-    """Return the share of the requests that stays at other workloads, which have replicas for them."""
+    """Return the share of the requests for which other workloads have replicas."""
     return sum(
         min(status.share(name), last.handed.get(workload, 0.0) / requests_per_s)
         for name, workload in route.workloads.items()

@@ -285,7 +285,7 @@ def _order(situation: Situation) -> dict[str, float]:
 
 
 def _members(situation: Situation) -> dict[str, float]:
-    """Return what is remembered of other members: prices that changed, and shares that are not settled."""
+    """Return what is remembered of other members: changed prices and recent changes of shares."""
     memory: dict[str, float] = {}
     for name in situation.route.workloads:
         memory |= situation.neighbours.shift_memory(name)

@@ -43,7 +43,7 @@ def ready_words(situation: Situation) -> str:
 
 
 def _outside_words(situation: Situation, shares: Mapping[BackendName, float]) -> str:
-    """Return the share of each other workload and provider in use, and why it is preferred; empty for none.
+    """Return the share of each other workload and provider in use, and why; empty for none.
 
     Example: `40 % of requests go to us (8.0 requests/s stay at workload chat-us: the own pools can have 6 replicas)`.
     """

@@ -13,7 +13,7 @@ from scaler.registry import did_you_mean
 
 
 def group_settings(spec: WorkloadSpec) -> Iterator[Finding]:
-    """Yield the problems of backends that are other workloads, so far as one workload shows them."""
+    """Yield the problems of backends that are workloads, as far as one workload shows them."""
     routes = [name for name, route in spec.routes.items() if route.workloads]
     for name in routes[1:]:
         rule = f"must not have workloads in backends, which route {routes[0]} has: one gateway measures the demand"
@@ -46,7 +46,7 @@ def _backends(spec: WorkloadSpec) -> Iterator[tuple[Place, WorkloadName]]:
 
 
 def _residency(spec: WorkloadSpec, other: WorkloadSpec, place: Place) -> Iterator[Finding]:
-    """Yield the backend if a pool of its workload is in a region where prompts must not be processed."""
+    """Yield the backend if its workload has a pool where prompts must not be processed."""
     for name, pool in other.serving_pools.items() if spec.regions else ():
         if pool.region is None or not any(fnmatchcase(pool.region, pattern) for pattern in spec.regions):
             where = "an unknown region" if pool.region is None else pool.region

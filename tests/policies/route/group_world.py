@@ -6,6 +6,7 @@ has one.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,8 +44,8 @@ PER_REPLICA = 2.0
 """Requests per second that a replica carries."""
 
 
-def member(name: WorkloadName, other: WorkloadName, price: float | None = None, **settings: Any) -> WorkloadSpec:
-    """Return a member whose route also names the other one."""
+def member(name: WorkloadName, other: WorkloadName, **settings: Any) -> WorkloadSpec:
+    """Return a member whose route also names the other one. `pools_price` is the price of a replica."""
     route = Route(
         backends={GPUS: Backend(pool=MAIN), OTHER: Backend(workload=other)},
         requests_per_replica_per_s=PER_REPLICA,
@@ -56,7 +57,7 @@ def member(name: WorkloadName, other: WorkloadName, price: float | None = None, 
         group="llama",
         sources={},
         policies={PolicyName("load"): Metric(source="engines", quantity="requests_per_s", target=PER_REPLICA)},
-        pools={MAIN: Pool(price_usd_per_hour=price)},
+        pools={MAIN: Pool(price_usd_per_hour=settings.pop("pools_price", None))},
         routes={FRONT: route},
         **{**defaults, **settings},
     )
@@ -131,6 +132,15 @@ class Group:
             for m in (self.eu, self.us):
                 if not m.is_silent:
                     self._tick(m)
+
+    def observation(self, name: WorkloadName) -> Observation:
+        """Return an empty observation of now."""
+        return Observation(name, self.at, {}, {})
+
+    def set_price(self, name: WorkloadName, price: float) -> None:
+        """Change the price of a member's replicas."""
+        m = self.eu if name == EU else self.us
+        m.spec = dataclasses.replace(m.spec, pools={MAIN: Pool(price_usd_per_hour=price)})
 
     def _loads(self) -> list[tuple[Member, float]]:
         to_us, to_eu = self.eu.users * self.eu.share, self.us.users * self.us.share
