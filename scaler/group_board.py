@@ -18,7 +18,7 @@ TICKS: Final = 3
 
 
 @dataclasses.dataclass(slots=True)
-class Member:
+class GroupMember:
     """A workload of a group: the age from which its state is stale, and its last state."""
 
     max_age_s: float
@@ -29,7 +29,7 @@ class GroupBoard:
     """The last state of each workload that is in a group."""
 
     def __init__(self) -> None:
-        self._groups: defaultdict[str, dict[WorkloadName, Member]] = defaultdict(dict)
+        self._groups: defaultdict[str, dict[WorkloadName, GroupMember]] = defaultdict(dict)
         self._group_of: dict[WorkloadName, str] = {}
         self._stepped_s = 0.0
 
@@ -40,7 +40,7 @@ class GroupBoard:
             self.forget(name)
         if group is not None:
             self._group_of[name] = group
-            member = self._groups[group].setdefault(name, Member(MIN_AGE_S))
+            member = self._groups[group].setdefault(name, GroupMember(MIN_AGE_S))
             member.max_age_s = max(MIN_AGE_S, TICKS * spec.interval_s)
 
     def forget(self, name: WorkloadName) -> None:
