@@ -22,6 +22,7 @@ from policies.model.spec import WorkloadSpec
 from policies.recommend.context import RuleContext, apply_rules
 from policies.recommend.evaluate import evaluate
 from policies.route.drain import with_drained_pools
+from policies.route.group import with_handed_demand
 from policies.route.size import with_routed_demand
 from policies.route.split import split_routes
 from policies.signals.demand import equivalents, whole_replicas
@@ -148,6 +149,8 @@ def recommend(state: DecisionState) -> None:
     evaluated = evaluate(spec, history, observation, supply.ready, supply.current)
     if spec.routes:
         evaluated = with_routed_demand(evaluated, spec, history, observation, supply.current)
+    if spec.group is not None:
+        evaluated = with_handed_demand(evaluated, spec, observation, supply.current)
     state.recommendations, state.demand, state.winner = evaluated.recommendations, evaluated.demand, evaluated.winner
     need = None if evaluated.winner is None else evaluated.winner.need
     state.active = any(r.active for r in evaluated.recommendations)

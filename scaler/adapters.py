@@ -115,6 +115,7 @@ async def open_adapters(
             {name: await open_source(source, context) for name, source in sources.items()},
             {name: await open_pool(pool, context, workload.name, name) for name, pool in pools.items()},
             ledger=ledger,
+            groups=resources.groups,
             wakeup=context.wakeup,
             fence=fence,
             faults=resources.faults,

@@ -337,6 +337,7 @@ class App:
         self.tasks.forget(task_of(name))
         self.faults.forget(name)
         self.ledger.forget(name)
+        self._resources.groups.forget(name)
         self.metrics.forget(name)
         self.notices.forget(name)
         self.dashboard.forget(name)

@@ -30,6 +30,7 @@ from policies.model import (
 from policies.model.names import RouteName
 from policies.model.readings import grade
 from policies.pipeline import decide
+from policies.route.group import member_status
 from policies.signals.plausibility import implausible, implausible_size
 from policies.signals.zero_suspicion import source_of
 from scaler.adapter_faults import Fault, Operation
@@ -224,6 +225,8 @@ class Controller:
             self._wait_until = {port: until + step_s for port, until in self._wait_until.items()}
         if self._setup.ledger is not None:
             self._setup.ledger.shift(stepped_s)
+        if self._setup.groups is not None:
+            self._setup.groups.shift(stepped_s)
         return step_s
 
     # --- observe
@@ -314,17 +317,21 @@ class Controller:
     # --- decide
 
     def _decide(self, observation: Observation) -> tuple[Observation, Decision]:
-        """Return the observation with the fleet's grant, and the decision within it.
+        """Return the observation with the fleet's grant and the group's state, and the decision.
 
         The function must not await: no other workload may be granted anything before the decision is reserved.
         """
-        workload, ledger = self._setup.workload, self._setup.ledger
-        if ledger is None:
-            return observation, decide(workload.spec, self.history, observation)
-        if (grant := ledger.grant(workload.name, observation)) is not None:
+        workload, ledger, groups = self._setup.workload, self._setup.ledger, self._setup.groups
+        if ledger is not None and (grant := ledger.grant(workload.name, observation)) is not None:
             observation = dataclasses.replace(observation, grant=grant)
+        if groups is not None:
+            observation = groups.with_members(workload.name, observation)
         decision = decide(workload.spec, self.history, observation)
-        ledger.reserve(workload.name, decision)
+        if ledger is not None:
+            ledger.reserve(workload.name, decision)
+        if groups is not None and workload.spec.group is not None:
+            status = member_status(workload.spec, self.history, observation, decision)
+            groups.publish(workload.name, status, observation.at)
         return observation, decision
 
     # --- act

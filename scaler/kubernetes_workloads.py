@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from policies.model import Tick, WorkloadName
 from policies.model.spec import WorkloadSpec
-from scaler.config import checks, limits
+from scaler.config import checks, groups, limits
 from scaler.config.cluster_workloads import KubernetesWorkloads
 from scaler.config.custom_resource import KIND
 from scaler.config.daemon import DaemonSpec, EmbeddedClock
@@ -125,12 +125,17 @@ class ClusterWorkloads:
             _claim(claims, workload, "a file")
         workloads = dict(files.workloads)
         self._names.clear()
+        defined = [*files.workloads.values(), *(w for e in self._entries.values() if (w := e.valid or e.running))]
+        specs = {workload.name: workload.spec for workload in defined}
         for entry in sorted(self._entries.values(), key=self._order):
             candidates = (
                 [entry.running] if only_running or entry.retry_at > self._clock.now() else [entry.valid, entry.running]
             )
             for candidate in filter(None, candidates):
-                if conflict := self._conflict(files, workloads, claims, candidate):
+                conflict = self._conflict(files, workloads, claims, candidate)
+                if not conflict and candidate is not entry.running:
+                    conflict = _group_conflict(candidate, specs)
+                if conflict:
                     self._refuse(entry, entry.definition, "Conflict", f"{entry.definition.origin}: {conflict}")
                     continue
                 if candidate is entry.valid and entry.retry_at <= self._clock.now():
@@ -200,6 +205,12 @@ class ClusterWorkloads:
         accepted = entry.refusal or VALID
         entry.status = {"workload": name, **status_of(tick, accepted, generation, before, self._clock.now())}
         self._writer.put(origin, entry.status, stored)
+
+
+def _group_conflict(candidate: Workload, specs: Mapping[WorkloadName, WorkloadSpec]) -> str:
+    """Return why a workload may not send requests to another one; empty where it may."""
+    findings = groups.member_problems(candidate.spec, specs)
+    return next((f"{'.'.join(map(str, place))}: {rule} ({hint})" for place, rule, hint in findings), "")
 
 
 def _claim(claims: Claims, workload: Workload, holder: str) -> None:

@@ -11,6 +11,7 @@ from policies.model.names import RouteName
 from scaler.adapter_faults import Faults
 from scaler.admission import TickAdmission
 from scaler.config.load import Workload
+from scaler.group_board import GroupBoard
 from scaler.leases.fence import Fence
 from scaler.ports import Actuator, Publishing, RouteActuator, Source
 from scaler.quota_ledger import QuotaLedger
@@ -31,6 +32,8 @@ class Setup:
     """Whether calls of ports take time. Those of a simulated world do not, and get no task and no deadline."""
     ledger: QuotaLedger | None = None
     """The ledger that grants the fleet's limits; None without limits across workloads."""
+    groups: GroupBoard | None = None
+    """The state of the workloads that are in groups; None where a workload runs alone."""
     wakeup: Wakeup | None = None
     """The event by which adapters request a tick at once; None where no adapter does."""
     fence: Fence | None = None
@@ -60,6 +63,8 @@ class Setup:
         object.__setattr__(self, "publishing", publishing)
 
     def register(self) -> None:
-        """Register the workload and its specification with the fleet's ledger."""
+        """Register the workload and its specification with the fleet's ledger and its group."""
         if self.ledger is not None:
             self.ledger.register(self.workload.name, self.workload.spec)
+        if self.groups is not None:
+            self.groups.register(self.workload.name, self.workload.spec)

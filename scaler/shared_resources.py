@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar, cast
 from scaler.adapter_faults import Faults
 from scaler.admission import TickAdmission
 from scaler.clouds.api_budget import Calls
+from scaler.group_board import GroupBoard
 from scaler.ports import Clock
 from scaler.supervised_tasks import Tasks
 from scaler.wakeup import Wakeup
@@ -31,6 +32,7 @@ class Resources:
         self.calls = Calls()
         self.faults = Faults()
         self.admission = TickAdmission()
+        self.groups = GroupBoard()
         self.tasks = Tasks()
 
     async def __aenter__(self) -> Self:

@@ -11,7 +11,7 @@ PoolName = NewType("PoolName", str)
 PolicyName = NewType("PolicyName", str)
 RouteName = NewType("RouteName", str)
 BackendName = NewType("BackendName", str)
-"""A pool or provider among which a route splits requests."""
+"""A pool, workload or provider among which a route splits requests."""
 SignalName = NewType("SignalName", str)
 """``source.quantity``, as in ``queue.visible``."""
 RATE_WINDOW: Final = "rate_window_s"

@@ -1,6 +1,6 @@
 """The observation of one tick.
 
-It has readings, the status of each pool and route, the fleet's grant, and the error budget of the SLO.
+It has readings, the status of each pool, route and group member, the fleet's grant, and the error budget of the SLO.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from policies.model.error_budget import ErrorBudget
+from policies.model.group import MemberStatus
 from policies.model.names import PoolName, RouteName, SignalName, WorkloadName
 from policies.model.readings import Reading
 from policies.model.route import RouteStatus
@@ -99,7 +100,7 @@ class Observation:
     """The observation of one workload in one tick, with the errors of its adapters.
 
     `grant` is the fleet's grant in that tick; None where no limit spans workloads. `error_budget` is the error budget
-    of the SLO, this tick's requests included; None without an SLO.
+    of the SLO, this tick's requests included; None without an SLO. `members` are the other workloads of the group.
     """
 
     workload: WorkloadName
@@ -112,3 +113,4 @@ class Observation:
     error_budget: ErrorBudget | None = None
     routes: Mapping[RouteName, Reading[RouteStatus]] = field(default_factory=dict)
     route_errors: Mapping[RouteName, str] = field(default_factory=dict)
+    members: Mapping[WorkloadName, Reading[MemberStatus]] = field(default_factory=dict)

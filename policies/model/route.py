@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from policies.model.names import BackendName
+from policies.model.names import BackendName, WorkloadName
 
 WEIGHT_TOTAL: Final = 10_000
 """Sum of a route's weights, unless its gateway accepts less: a weight of 1 is 0.01 % of the requests."""
@@ -81,6 +81,7 @@ class RouteDecision:
     - `demand`: the demand of all requests in replica equivalents; None where it is not measured.
     - `usd_per_hour`: the cost of the requests to providers; None where it is unknown.
     - `memory`: values for the next tick. Durations and counts only, so that a clock jump changes nothing.
+    - `handed`: the requests per second that another workload of the group is to carry until further notice.
     """
 
     weights: Mapping[BackendName, int]
@@ -90,3 +91,4 @@ class RouteDecision:
     usd_per_hour: float | None = None
     retry_after_s: float | None = None
     memory: Mapping[str, float] = field(default_factory=dict)
+    handed: Mapping[WorkloadName, float] = field(default_factory=dict)

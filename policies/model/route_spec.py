@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from policies.model.field_metadata import FieldMetadata
-from policies.model.names import NAME, BackendName, PoolName
+from policies.model.names import NAME, WORKLOAD_NAME, BackendName, PoolName, WorkloadName
 from policies.model.pool import YIELD_S, OtherWriterYield, Target
 from policies.model.route import WEIGHT_TOTAL
 
@@ -58,12 +58,20 @@ class Provider:
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """A place that takes requests of a route: one of the workload's pools, or a provider."""
+    """A place that takes requests of a route: a pool, another workload, or a provider."""
 
     pool: Annotated[
         PoolName | None,
         FieldMetadata(
-            "Serving pool of the workload. Default: null. Set either pool or provider.", example="kubernetes"
+            "Serving pool of the workload. Default: null. Set either pool, workload or provider.", example="kubernetes"
+        ),
+    ] = None
+    workload: Annotated[
+        WorkloadName | None,
+        FieldMetadata(
+            "Another workload of the same group, whose engines serve the same model. Default: null. The backend must"
+            " send requests to its engines, not to its own gateway, which could send them back.",
+            pattern=WORKLOAD_NAME,
         ),
     ] = None
     provider: Annotated[
@@ -75,8 +83,8 @@ class Backend:
     ] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        if (self.pool is None) == (self.provider is None):
-            yield "", "must have either pool or provider"
+        if sum(place is not None for place in (self.pool, self.workload, self.provider)) != 1:
+            yield "", "must have either pool, workload or provider"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +133,8 @@ class Route:
     backends: Annotated[
         Mapping[BackendName, Backend],
         FieldMetadata(
-            "Pools and providers among which the gateway splits the requests of the workload, by the name that the"
-            " gateway gives them.",
+            "Pools, other workloads of the group, and providers among which the gateway splits the requests of the"
+            " workload, by the name that the gateway gives them.",
             example={"gpus": {"pool": "kubernetes"}},
         ),
     ]
@@ -142,8 +150,9 @@ class Route:
         Preference,
         FieldMetadata(
             "Order in which backends get requests. The default, cost, shares requests among pools in proportion to"
-            " their ready capacity, and fills providers by price. latency fills providers by their measured latency."
-            " locality fills pools, and then providers, from the nearest to the farthest from region."
+            " their ready capacity, and fills other workloads and then providers by price. latency fills providers by"
+            " their measured latency. locality fills pools, then workloads, and then providers, from the nearest to"
+            " the farthest from region."
         ),
     ] = "cost"
     region: Annotated[
@@ -292,6 +301,16 @@ class Route:
         return {name: backend.provider for name, backend in self.backends.items() if backend.provider is not None}
 
     @property
+    def workloads(self) -> Mapping[BackendName, WorkloadName]:
+        """The backends that are other workloads."""
+        return {name: backend.workload for name, backend in self.backends.items() if backend.workload is not None}
+
+    @property
+    def needs_demand(self) -> bool:
+        """Whether requests may leave the pools, so that the gateway must count them."""
+        return bool(self.workloads) or (self.allow_external and bool(self.providers))
+
+    @property
     def max_external_usd_per_hour(self) -> float:
         """The maximum cost of the requests to providers; 0 where none may get any."""
         return (self.overflow.max_usd_per_hour or 0.0) if self.allow_external and self.providers else 0.0
@@ -307,6 +326,8 @@ class Route:
             yield "backends", "must name at least one pool"
         if len(set(pools)) < len(pools):
             yield "backends", "must not name a pool twice"
+        if len(set(self.workloads.values())) < len(self.workloads):
+            yield "backends", "must not name a workload twice"
         if self.providers and self.allow_external and self.overflow.max_usd_per_hour is None:
             yield "overflow", "needs max_usd_per_hour with allow_external: true, so that the cost has a limit"
         if self.prefer == "latency" and len(self.providers) < 2:

@@ -14,7 +14,7 @@ from policies.model import PolicyName, PoolName
 from policies.model.cost_allocation import CostAllocationSpec
 from policies.model.field_metadata import ByKind, FieldMetadata
 from policies.model.limits import BlastRadius, Budget, LateGrowth, Maintenance, Override
-from policies.model.names import WORKLOAD_NAME, RouteName
+from policies.model.names import NAME, WORKLOAD_NAME, RouteName
 
 FALSE_ZERO_LOOKBACK_S = 2700.0
 """False zeros of a source change no decision after this time (`policies.signals.zero_suspicion`). Seconds."""
@@ -235,6 +235,15 @@ class WorkloadSpec:
             " none leaves routing as it is."
         ),
     ] = field(default_factory=dict)
+    group: Annotated[
+        str | None,
+        FieldMetadata(
+            "Group of workloads that serve the same model in several places and take one another's requests, by routes"
+            " whose backends name them. Default: null, none. A workload of a Kubernetes namespace is in a group with"
+            " others of that namespace only.",
+            pattern=NAME,
+        ),
+    ] = None
     regions: Annotated[
         tuple[str, ...],
         FieldMetadata(
@@ -361,6 +370,12 @@ class WorkloadSpec:
     def serving_pools(self) -> Mapping[PoolName, Any]:
         """The pools that serve, without the headroom tiers."""
         return {name: pool for name, pool in self.pools.items() if pool.tier == "serving"}
+
+    @property
+    def group_key(self) -> str | None:
+        """The group with the Kubernetes namespace of the workload; None without a group."""
+        namespace, dot, _ = self.workload.rpartition(".")
+        return None if self.group is None else f"{namespace}{dot}{self.group}"
 
     @property
     def slo_limits_s(self) -> Mapping[str, float]:

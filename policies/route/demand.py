@@ -26,13 +26,15 @@ class RouteDemand(NamedTuple):
     """The requests of a route.
 
     `replicas` is the demand in replica equivalents; None where a part of it is not known, for the reason in `missing`.
-    `noise` is the relative error of a count of so few requests: 0.2 for 100.
+    `noise` is the relative error of a count of so few requests: 0.2 for 100. `service_s` is the time that a request
+    takes of a full replica; None where it is not known.
     """
 
     requests_per_s: float | None
     replicas: float | None
     noise: float
     missing: str = ""
+    service_s: float | None = None
 
 
 def demand_of(route: Route, status: RouteStatus, recommendations: Iterable[Recommendation]) -> RouteDemand:
@@ -41,20 +43,19 @@ def demand_of(route: Route, status: RouteStatus, recommendations: Iterable[Recom
     It counts the requests to all backends, so it does not depend on the split. Example: 12 requests per second, each of
     which takes 0.4 s of a replica, are 4.8 replicas.
     """
-    rate = status.requests_per_s
+    rate, service_s = status.requests_per_s, service_time_s(route, recommendations)
     if rate is None:
-        return RouteDemand(None, None, 0.0, "the gateway's requests were not measured yet")
+        return RouteDemand(None, None, 0.0, "the gateway's requests were not measured yet", service_s)
     noise = NOISE_SIGMAS / math.sqrt(max(1.0, status.requests))
-    service_s = _service_time_s(route, recommendations)
     if service_s is None:
         missing = "the requests that a replica carries are not learned yet (requests_per_replica_per_s)"
         return RouteDemand(rate, None, noise, missing)
-    return RouteDemand(rate, rate * service_s, noise)
+    return RouteDemand(rate, rate * service_s, noise, service_s=service_s)
 
 
-def _service_time_s(route: Route, recommendations: Iterable[Recommendation]) -> float | None:
+def service_time_s(route: Route | None, recommendations: Iterable[Recommendation]) -> float | None:
     """Return the time that a request takes of a full replica. Seconds; None where unknown."""
-    if route.requests_per_replica_per_s is not None:
+    if route is not None and route.requests_per_replica_per_s is not None:
         return 1.0 / route.requests_per_replica_per_s
     learned = (r.memory.get(SERVICE_TIME, 0.0) for r in recommendations)
     return next((service_s for service_s in learned if service_s > 0.0), None)

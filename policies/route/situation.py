@@ -10,12 +10,14 @@ from typing import Final
 
 from policies.history.ticks import AT, History
 from policies.model import Decision, Fresh, Observation, PoolName, PoolStatus
-from policies.model.names import BackendName, RouteName
-from policies.model.route import RouteStatus
+from policies.model.names import BackendName, RouteName, WorkloadName
+from policies.model.route import RouteDecision, RouteStatus
 from policies.model.route_spec import Route
 from policies.model.spec import WorkloadSpec
+from policies.route import supply
 from policies.route.demand import RouteDemand, demand_of, tokens_of
 from policies.route.ejection import BackendHealth
+from policies.route.members import HOME_FILL, MemberOffer, Neighbours, handed_requests, shares_of
 from policies.route.preference import Distance, distance_of, latency_ranks
 from policies.route.providers import Market, market_of, usd_per_request
 
@@ -42,7 +44,7 @@ class Situation:
 
     It has the settings and the state of the route, its pools, and the sizes as decided.
 
-    `memory` is that of the last tick, and `elapsed_s` the time since it.
+    `last` is the split of the last tick, and `elapsed_s` the time since it.
     """
 
     spec: WorkloadSpec
@@ -50,8 +52,14 @@ class Situation:
     status: RouteStatus
     observation: Observation
     decision: Decision
-    memory: Mapping[str, float]
+    history: History
+    last: RouteDecision | None
     elapsed_s: float
+
+    @property
+    def memory(self) -> Mapping[str, float]:
+        """The memory of the last tick."""
+        return {} if self.last is None else self.last.memory
 
     @cached_property
     def pools(self) -> Mapping[BackendName, PoolName]:
@@ -144,6 +152,9 @@ class Situation:
 
     def region(self, name: BackendName) -> str | None:
         """Return the region of a backend; None where it is not known."""
+        if name in self.route.workloads:
+            status = self.neighbours.status(name)
+            return None if status is None else status.region
         pool, provider = self.pools.get(name), self.route.backends[name].provider
         place = provider if pool is None else self.spec.pools[pool]
         region: str | None = None if place is None else place.region
@@ -216,6 +227,60 @@ class Situation:
         """The share that providers get now."""
         return sum(share for name, share in self.applied.items() if name in self.providers)
 
+    @property
+    def outside(self) -> float:
+        """The share that does not reach the own pools now."""
+        elsewhere = self.providers | self.route.workloads.keys()
+        return sum(share for name, share in self.applied.items() if name in elsewhere)
+
+    # --- other workloads of the group
+
+    @cached_property
+    def neighbours(self) -> Neighbours:
+        route, rate = self.route, self.demand.requests_per_s or 0.0
+        usd_per_hour = supply.next_usd_per_hour(self.spec, self.history, self.observation)
+        service_s = self.demand.service_s
+        return Neighbours(
+            route,
+            self.observation.members,
+            None if usd_per_hour is None or service_s is None else usd_per_hour * service_s / 3600.0,
+            {name: rate * self.status.share(name) for name in route.workloads},
+            {name: self.health[name].factor(route) for name in route.workloads},
+            self.memory,
+            self.elapsed_s,
+        )
+
+    @cached_property
+    def members(self) -> tuple[MemberOffer, ...]:
+        """The other members that the route names, the preferred ones first."""
+        workloads = self.route.workloads
+        return self.neighbours.offers({name: self.distance(name) for name in workloads}) if workloads else ()
+
+    @cached_property
+    def max_supply(self) -> float | None:
+        """The capacity that the own pools can have; None where it is unknown. Replica equivalents."""
+        return supply.max_supply(self.spec, self.history, self.observation)
+
+    @cached_property
+    def handed(self) -> Mapping[WorkloadName, float]:
+        """The requests per second that each other member is to carry until further notice."""
+        demand, service_s = self.lasting_demand, self.demand.service_s
+        last = {} if self.last is None else self.last.handed
+        if not self.members or self.spec.paused or demand is None or service_s is None or self.max_supply is None:
+            return last
+        shortage, movable = max(0.0, demand - self.max_supply), max(0.0, demand - HOME_FILL * self.spec.min_replicas)
+        return handed_requests(self.members, shortage / service_s, movable / service_s, last)
+
+    def member_shares(self, wanted: float) -> dict[BackendName, float]:
+        """Return the share of each other member, for a `wanted` share of all requests."""
+        return shares_of(self.members, self.demand.requests_per_s, wanted)
+
+    @property
+    def handed_share(self) -> float:
+        """The share of all requests that other members are to carry until further notice."""
+        rate = self.demand.requests_per_s
+        return min(1.0, sum(self.handed.values()) / rate) if rate else 0.0
+
 
 def situation_of(
     spec: WorkloadSpec, history: History, observation: Observation, decision: Decision, name: RouteName
@@ -226,5 +291,4 @@ def situation_of(
         return None
     times = history.column(AT)
     elapsed_s = max(0.0, observation.at - float(times[-1])) if len(times) else 0.0
-    memory = {} if last is None else last.memory
-    return Situation(spec, spec.routes[name], reading.value, observation, decision, memory, elapsed_s)
+    return Situation(spec, spec.routes[name], reading.value, observation, decision, history, last, elapsed_s)

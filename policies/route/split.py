@@ -1,4 +1,4 @@
-"""The split of a route: ready pools first, then providers, and back."""
+"""The split of a route: ready pools first, then other workloads and providers, and back."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from policies.model.spec import WorkloadSpec
 from policies.route.drain import drain_memory
 from policies.route.ejection import BackendHealth
 from policies.route.hysteresis import held_share
+from policies.route.members import SETTLE_S, settled_key
 from policies.route.pools import pool_shares
 from policies.route.providers import FILL, may_overflow
 from policies.route.situation import DEMAND, LASTING_DEMAND, RISE, Situation, rank_key, situation_of
@@ -74,34 +75,37 @@ def _blind(situation: Situation) -> str:
         return f"the weights stay: the readiness of {situation.unread_pools} is unknown"
     if not status.weights and situation.ready:
         return ""  # there is no split that could stay
-    needs_demand = may_overflow(route) or situation.external > 0.0
+    needs_demand = may_overflow(route) or bool(route.workloads) or situation.outside > 0.0
     if needs_demand and situation.demand.replicas is None:
         return f"the weights stay: {situation.demand.missing}"
     return ""
 
 
-# --- the share of providers
+# --- the share of other workloads and providers
 
 
 def needed_share(situation: Situation) -> float:
-    """Return the share of requests that providers should get.
+    """Return the share of requests that should not reach the own pools.
 
-    It is the share that ready pools cannot carry within the SLO, within all limits.
+    It is the share that ready pools cannot carry within the SLO, or what other members of the group are to carry, if
+    that is more, within all limits. Providers get no handed requests.
 
     Example: 3 ready replicas of a demand of 4.2 leave 1 - 3 / 4.2 = 28.6 %.
     """
     demand, usable = situation.expected_demand, sum(situation.usable.values())
     excess = 1.0 if not usable else max(0.0, 1.0 - usable / demand) if demand else 0.0
-    return sum(situation.market.shares(min(excess, situation.route.overflow.max_share)).values())
+    members = sum(situation.member_shares(max(excess, situation.handed_share)).values())
+    external = min(max(0.0, excess - members), situation.route.overflow.max_share)
+    return members + sum(situation.market.shares(external).values())
 
 
-def _external(situation: Situation, *, is_free: bool) -> tuple[float, dict[str, float]]:
-    """Return the share of providers, with the memory of its hysteresis.
+def _outside(situation: Situation, *, is_free: bool) -> tuple[float, dict[str, float]]:
+    """Return the share that does not reach the own pools, with the memory of its hysteresis.
 
     Where the present split must change, the needed share applies.
     """
     needed, min_fall = needed_share(situation), situation.route.min_change
-    return (needed, {}) if is_free else held_share(situation, situation.external, needed, min_fall)
+    return (needed, {}) if is_free else held_share(situation, situation.outside, needed, min_fall)
 
 
 # --- the split
@@ -113,8 +117,10 @@ def _shares(situation: Situation, *, is_free: bool) -> tuple[dict[BackendName, f
     A share of providers that stays may fill their limits as the rate of requests changes. `is_free` is whether the
     present split must change.
     """
-    external, memory = _external(situation, is_free=is_free)
-    outside = situation.market.shares(external, fill=1.0 if external == situation.external else FILL)
+    share, memory = _outside(situation, is_free=is_free)
+    members = situation.member_shares(share)
+    external = max(0.0, share - sum(members.values()))
+    outside = members | situation.market.shares(external, fill=1.0 if share == situation.outside else FILL)
     pools, held = pool_shares(situation, 1.0 - sum(outside.values()), is_free=is_free)
     return outside | pools, memory | held
 
@@ -124,6 +130,7 @@ def _must_change(situation: Situation) -> str:
     if not situation.status.weights:
         return "the gateway does not split requests yet"
     allowed = situation.capacity.keys() | {offer.name for offer in situation.market.offers}
+    allowed |= {offer.backend for offer in situation.members if not situation.health[offer.backend].ejected_s}
     for name, share in situation.applied.items():
         if share > 0.0 and name not in allowed:
             return f"{name} must get no requests: {_why_not(situation, name)}"
@@ -196,7 +203,7 @@ def _without_replicas(situation: Situation, history: History) -> RouteDecision:
     if route.zero_replicas == "hold":
         return _kept(situation, "no replica is ready: the gateway holds requests", _memory(situation, {}))
     if route.zero_replicas == "overflow":
-        shares, cause = situation.market.shares(1.0), "no replica is ready"
+        shares, cause = _all_outside(situation), "no replica is ready"
         if sum(shares.values()) < 1.0 - 1e-9 and not route.can_reject:
             shares, cause = _filled_up(situation, shares), f"{cause}, and no provider may take the rest, which fails"
         if sum(shares.values()) >= 1.0 - 1e-9:
@@ -208,7 +215,14 @@ def _without_replicas(situation: Situation, history: History) -> RouteDecision:
     reason = "no replica is ready" if route.zero_replicas == "reject" else "no replica is ready, and no provider fits"
     reason = f"{reason}: requests are rejected, to be sent again after {min(leads):.0f} s"
     demand, memory = situation.demand.replicas, _memory(situation, {HELD_S: 0.0})
-    return RouteDecision({}, reason, situation.status.rejects, demand, 0.0, math.ceil(min(leads)), memory)
+    rejects, wait_s = situation.status.rejects, math.ceil(min(leads))
+    return RouteDecision({}, reason, rejects, demand, 0.0, wait_s, memory, situation.handed)
+
+
+def _all_outside(situation: Situation) -> dict[BackendName, float]:
+    """Return the shares while all requests must leave the pools, as far as the limits allow it."""
+    members = situation.member_shares(1.0)
+    return members | situation.market.shares(1.0 - sum(members.values()))
 
 
 def _filled_up(situation: Situation, shares: Mapping[BackendName, float]) -> dict[BackendName, float]:
@@ -230,16 +244,17 @@ def _changed(
 ) -> RouteDecision:
     weights = weights_of(shares, situation)
     applied = {name: share_of(weights, name) for name in weights}
-    memory = _memory(situation, {**memory, HELD_S: 0.0})
-    return RouteDecision(
-        weights, reason, False, situation.demand.replicas, _usd_per_hour(situation, applied), memory=memory
-    )
+    changed = {settled_key(name): 0.0 for name in situation.route.workloads if applied[name] != situation.applied[name]}
+    memory = _memory(situation, {**memory, **changed, HELD_S: 0.0})
+    usd_per_hour, demand = _usd_per_hour(situation, applied), situation.demand.replicas
+    return RouteDecision(weights, reason, False, demand, usd_per_hour, memory=memory, handed=situation.handed)
 
 
 def _kept(situation: Situation, reason: str, memory: Mapping[str, float]) -> RouteDecision:
     usd_per_hour = _usd_per_hour(situation, situation.applied)
     weights = dict(situation.status.weights)
-    return RouteDecision(weights, reason, True, situation.demand.replicas, usd_per_hour, memory=memory)
+    demand = situation.demand.replicas
+    return RouteDecision(weights, reason, True, demand, usd_per_hour, memory=memory, handed=situation.handed)
 
 
 def _usd_per_hour(situation: Situation, shares: Mapping[BackendName, float]) -> float | None:
@@ -257,12 +272,23 @@ def _memory(situation: Situation, changed: Mapping[str, float]) -> dict[str, flo
     replicas = situation.demand.replicas
     demand = {} if replicas is None else {DEMAND: replicas, RISE: situation.rise}
     health = {key: value for name, h in situation.health.items() for key, value in h.memory(name).items()}
-    return {**situation.tokens, **demand, **_order(situation), **health, **drain_memory(situation), **held, **changed}
+    order = _order(situation) | _members(situation)
+    return {**situation.tokens, **demand, **order, **health, **drain_memory(situation), **held, **changed}
 
 
 def _order(situation: Situation) -> dict[str, float]:
     """Return what a preference remembers: the lasting demand, or the order of the providers."""
     if situation.route.prefer == "latency":
         return {rank_key(name): float(rank) for name, rank in situation.ranks.items()}
-    lasting = situation.lasting_demand if situation.route.prefer == "locality" else None
+    lasting = situation.lasting_demand if situation.route.prefer == "locality" or situation.members else None
     return {} if lasting is None else {LASTING_DEMAND: lasting}
+
+
+def _members(situation: Situation) -> dict[str, float]:
+    """Return what is remembered of other members: changed prices and recent changes of shares."""
+    memory: dict[str, float] = {}
+    for name in situation.route.workloads:
+        memory |= situation.neighbours.shift_memory(name)
+        settled_s = situation.memory.get(settled_key(name), SETTLE_S) + situation.elapsed_s
+        memory |= {settled_key(name): settled_s} if settled_s < SETTLE_S else {}
+    return memory

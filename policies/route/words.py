@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from policies.model.names import BackendName
+from policies.model.names import BackendName, WorkloadName
 from policies.route.preference import Distance
 from policies.route.situation import Situation
 
@@ -14,7 +14,7 @@ def because(situation: Situation, shares: Mapping[BackendName, float], must: str
 
     Example: `28 % of requests go to openai: 3 of 5 replicas are ready, for a demand of 4.2`.
     """
-    outside, pools = _provider_words(situation, shares), _distance_words(situation, shares)
+    outside, pools = _outside_words(situation, shares), _distance_words(situation, shares)
     cause = f"; {must}" if must else ""
     if not outside:
         return f"all requests go to pools{pools}: {ready_words(situation)}{cause}"
@@ -25,10 +25,10 @@ def because(situation: Situation, shares: Mapping[BackendName, float], must: str
 def kept_reason(situation: Situation) -> str:
     """Return the reason of a split that stays."""
     pools = _distance_words(situation, situation.applied)
-    if not situation.external:
+    if not situation.outside:
         return f"the weights stay, all on pools{pools}: {ready_words(situation)}"
     rest = f", the rest to pools{pools}" if pools else ""
-    return f"the weights stay, {_provider_words(situation, situation.applied)}{rest}: {ready_words(situation)}"
+    return f"the weights stay, {_outside_words(situation, situation.applied)}{rest}: {ready_words(situation)}"
 
 
 def ready_words(situation: Situation) -> str:
@@ -42,13 +42,25 @@ def ready_words(situation: Situation) -> str:
     return f"{ready} of {desired} replicas are ready{need}{blind}"
 
 
-def _provider_words(situation: Situation, shares: Mapping[BackendName, float]) -> str:
-    """Return the share of each provider in use, and why it is preferred; empty for none."""
-    return " and ".join(
-        f"{share:.0%} of requests go to {name}{_why_preferred(situation, name)}"
-        for name, share in shares.items()
-        if name in situation.providers and share > 0.0
-    )
+def _outside_words(situation: Situation, shares: Mapping[BackendName, float]) -> str:
+    """Return the share of each other workload and provider in use, and why; empty for none.
+
+    Example: `40 % of requests go to us (8.0 requests/s stay at workload chat-us: the own pools can have 6 replicas)`.
+    """
+    why = {name: _why_preferred(situation, name) for name in situation.providers}
+    why |= {name: _why_handed(situation, workload) for name, workload in situation.route.workloads.items()}
+    used = (name for name, share in shares.items() if name in why and share > 0.0)
+    return " and ".join(f"{shares[name]:.0%} of requests go to {name}{why[name]}" for name in used)
+
+
+def _why_handed(situation: Situation, workload: WorkloadName) -> str:
+    """Return why requests stay at another workload of the group; empty where they come back."""
+    rate = situation.handed.get(workload, 0.0)
+    if not rate:
+        return ""
+    offer = next(offer for offer in situation.members if offer.workload == workload)
+    cause = "it costs less" if offer.is_cheaper else f"the own pools can have {situation.max_supply or 0.0:g} replicas"
+    return f" ({rate:.1f} requests/s stay at workload {workload}: {cause})"
 
 
 def _why_preferred(situation: Situation, provider: BackendName) -> str:

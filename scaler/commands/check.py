@@ -88,8 +88,11 @@ def description(spec: WorkloadSpec, partners: Partners) -> Iterator[str]:
     for pool, parameters in spec.pools.items():
         yield f"  pool {pool} ({kind_of('pool', parameters)})"
     for route, parameters in spec.routes.items():
-        allowed = "" if may_overflow(parameters) else ", providers get nothing"
-        yield f"  route {route} ({kind_of('route', parameters)}) to {', '.join(parameters.backends)}{allowed}"
+        allowed = "" if may_overflow(parameters) or not parameters.providers else ", providers get nothing"
+        names = (
+            f"{n} (workload {parameters.workloads[n]})" if n in parameters.workloads else n for n in parameters.backends
+        )
+        yield f"  route {route} ({kind_of('route', parameters)}) to {', '.join(names)}{allowed}"
     for place, rule, hint in warnings(spec, partners):
         yield f"  warning: {'.'.join(map(str, place))} {rule}" + (f" ({hint})" if hint else "")
 

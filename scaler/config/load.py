@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 
 from policies.model import WorkloadName
 from policies.model.spec import WorkloadSpec
-from scaler.config import checks, derived, limits
+from scaler.config import checks, derived, groups, limits
 from scaler.config.daemon import DaemonSpec, EmbeddedClock
 from scaler.config.document import Document, read
 from scaler.config.files import files_of
@@ -124,6 +124,9 @@ def _load(paths: Iterable[Path]) -> Config:
             continue
         workloads[workload.name] = workload
         documents[workload.name] = document
+    specs = {name: workload.spec for name, workload in workloads.items()}
+    for name, spec in specs.items() if not problems else ():
+        problems += _located(documents[name], groups.member_problems(spec, specs))
     problems += _conflicts(workloads, documents)
     for document, daemon in daemons:
         live = checks.live_kinds(w.spec for w in workloads.values()) if daemon.clock != EmbeddedClock() else []
@@ -197,6 +200,7 @@ def file_rules(spec: WorkloadSpec) -> Iterator[derived.Finding]:
     yield from checks.routed_pools(spec)
     yield from checks.residency(spec)
     yield from checks.localities(spec)
+    yield from groups.group_settings(spec)
 
 
 def without_secrets(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from scaler.clouds.engines.presets import BUCKET_BOUNDS_S, PRESETS
 from scaler.config.derived import Finding, list_remedy
 from scaler.config.kinds.kubernetes import Published
 from scaler.config.partners import Partners
+from scaler.registry import kind_of
 
 MAX_SCRAPES_PER_AGE: Final = 2
 """Scrape intervals in a `max_age_s`, as its description recommends."""
@@ -31,6 +32,16 @@ def warnings(spec: WorkloadSpec, partners: Partners) -> Iterator[Finding]:
         yield from _limits_between_buckets(spec, spec.slo)
         yield from _policies_without_slo(spec)
     yield from _short_windows(spec)
+    yield from _unknown_capacity(spec)
+
+
+def _unknown_capacity(spec: WorkloadSpec) -> Iterator[Finding]:
+    """Yield the group of a workload that no other member can send requests to."""
+    learned = any(kind_of("policy", policy) == "predictive" for policy in spec.policies.values())
+    stated = any(route.requests_per_replica_per_s is not None for route in spec.routes.values())
+    if spec.group is not None and not (learned or stated):
+        rule = "sends this workload no requests: nothing tells how many of them a replica carries"
+        yield ("group",), rule, "use the policy predictive, or set requests_per_replica_per_s of a route"
 
 
 def _unserved_pools(spec: WorkloadSpec) -> Iterator[Finding]:

@@ -39,9 +39,11 @@ from policies.signals.plausibility import plausible
 from scaler.journal.fields import flag, integer, mapping, non_negative, number, optional, text, unix_time
 from scaler.journal.initial_history import InitialHistory
 from scaler.journal.route_codec import (
+    decode_member,
     decode_route_outcome,
     decode_route_status,
     decode_split,
+    encode_member,
     encode_route_outcome,
     encode_route_status,
     encode_split,
@@ -75,6 +77,7 @@ def encode_tick(tick: Tick) -> dict[str, Any]:
         "source_errors": dict(observation.source_errors),
         "pool_errors": dict(observation.pool_errors),
         **(_encode_routes(observation) if observation.routes else {}),
+        **(_encode_members(observation) if observation.members else {}),
         **grant,
         **({} if budget is None else {"error_budget": encode_error_budget(budget)}),
         "decision": encode_decision(tick.decision),
@@ -104,6 +107,7 @@ def decode_tick(data: Mapping[str, Any]) -> Tick:
         decode_error_budget(data["error_budget"]) if "error_budget" in data else None,
         {RouteName(n): _decode_reading(r, decode_route_status) for n, r in data.get("routes", {}).items()},
         {RouteName(n): error for n, error in mapping(text, data.get("route_errors", {})).items()},
+        {WorkloadName(n): _decode_reading(r, decode_member) for n, r in data.get("members", {}).items()},
     )
     if plausible(observation) is not observation:  # the controller records such a value as absent
         raise ValueError("a value that cannot be a measurement")
@@ -125,6 +129,10 @@ def decode_tick(data: Mapping[str, Any]) -> Tick:
 def _encode_routes(observation: Observation) -> dict[str, Any]:
     routes = {name: _encode_reading(r, encode_route_status) for name, r in observation.routes.items()}
     return {"routes": routes, **({"route_errors": dict(observation.route_errors)} if observation.route_errors else {})}
+
+
+def _encode_members(observation: Observation) -> dict[str, Any]:
+    return {"members": {name: _encode_reading(r, encode_member) for name, r in observation.members.items()}}
 
 
 def encode_initial_history(start: InitialHistory) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Encodes the routes of a tick to plain data and decodes them.
+"""Encodes the routes and group members of a tick to plain data and decodes them.
 
 The round trip is exact.
 """
@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from policies.model import Result
-from policies.model.names import BackendName, RouteName
+from policies.model.group import MemberStatus
+from policies.model.names import BackendName, RouteName, WorkloadName
 from policies.model.route import BackendTraffic, RouteDecision, RouteStatus
 from policies.model.tick import RouteOutcome
 from scaler.journal.fields import flag, integer, mapping, non_negative, number, optional, text
@@ -56,6 +57,7 @@ def encode_split(split: RouteDecision) -> dict[str, Any]:
         **({"is_kept": True} if split.is_kept else {}),
         **{key: value for key, value in optional_values.items() if value is not None},
         **({"memory": dict(split.memory)} if split.memory else {}),
+        **({"handed": dict(split.handed)} if split.handed else {}),
     }
 
 
@@ -68,6 +70,36 @@ def decode_split(data: Mapping[str, Any]) -> RouteDecision:
         optional(number, data.get("usd_per_hour")),
         optional(number, data.get("retry_after_s")),
         mapping(number, data.get("memory", {})),
+        {WorkloadName(name): rate for name, rate in mapping(non_negative, data.get("handed", {})).items()},
+    )
+
+
+def encode_member(status: MemberStatus) -> dict[str, Any]:
+    known = {
+        "need": status.need,
+        "max_supply": status.max_supply,
+        "requests_per_replica_per_s": status.requests_per_replica_per_s,
+        "usd_per_hour": status.usd_per_hour,
+        "region": status.region,
+    }
+    rates = {"sent": dict(status.sent), "handed": dict(status.handed)}
+    return {
+        "ready": status.ready,
+        **{key: value for key, value in known.items() if value is not None},
+        **{key: value for key, value in rates.items() if value},
+    }
+
+
+def decode_member(data: Mapping[str, Any]) -> MemberStatus:
+    return MemberStatus(
+        non_negative(data["ready"]),
+        optional(non_negative, data.get("need")),
+        optional(non_negative, data.get("max_supply")),
+        optional(non_negative, data.get("requests_per_replica_per_s")),
+        optional(non_negative, data.get("usd_per_hour")),
+        optional(text, data.get("region")),
+        {WorkloadName(text(n)): optional(non_negative, rate) for n, rate in data.get("sent", {}).items()},
+        {WorkloadName(n): rate for n, rate in mapping(non_negative, data.get("handed", {})).items()},
     )
 
 

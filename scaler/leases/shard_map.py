@@ -2,7 +2,8 @@
 
 Two pools with a common lock must be in one daemon. So the workloads that share a lock, directly or through others, form
 one unit, and a unit is in one shard. Example: `chat` resizes two node pools of the GKE cluster `a`, and `batch` one of
-`a` and one of `b`: the locks `a` and `b` and both workloads are one unit.
+`a` and one of `b`: the locks `a` and `b` and both workloads are one unit. So are the workloads of a group, which read
+one another's state.
 """
 
 from __future__ import annotations
@@ -50,8 +51,10 @@ def shard_map(config: Config, shards: int) -> ShardMap:
 
 def locks_of(workload: Workload) -> frozenset[str]:
     """Return the locks of a workload as texts."""
-    locks = {lock for pool, spec in workload.spec.pools.items() for lock in spec.locks(workload.name, pool)}
-    return frozenset("\t".join((lock.what, *lock.scope, lock.name)) for lock in locks)
+    spec = workload.spec
+    locks = {lock for name, pool in spec.pools.items() for lock in pool.locks(workload.name, name)}
+    group = () if spec.group_key is None else (f"group\t{spec.group_key}",)
+    return frozenset("\t".join((lock.what, *lock.scope, lock.name)) for lock in locks).union(group)
 
 
 def _addresses(locks: Iterable[Iterable[str]]) -> Iterator[str]:

@@ -36,6 +36,7 @@ from policies.pipeline import decide
 from policies.quota.fleet_quota import FleetLimits
 from scaler.config.load import Workload
 from scaler.controller import Controller
+from scaler.group_board import GroupBoard
 from scaler.ports import Misconfigured, Source, Unavailable
 from scaler.quota_ledger import QuotaLedger
 from scaler.setup import Setup
@@ -163,6 +164,20 @@ class LiveGrant(QuotaLedger):
         """Shift nothing: the ledger keeps no times."""
 
 
+class LiveMembers(GroupBoard):
+    """A board that repeats the live tick's members of the group."""
+
+    def __init__(self, clock: ReplayClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def register(self, name: WorkloadName, spec: WorkloadSpec) -> None:
+        """Register nothing: a shadow takes no requests."""
+
+    def with_members(self, name: WorkloadName, observation: Observation) -> Observation:
+        return dataclasses.replace(observation, members=self._clock.observation.members)
+
+
 class Shadow:
     """A workload's shadow.
 
@@ -206,7 +221,9 @@ class Shadow:
             )
         pools = {name: RecordedPool(self._clock, name) for name in workload.spec.pools}
         routes = {name: RecordedRoute(self._clock, name) for name in workload.spec.routes}
-        return Setup(workload, sources, pools, ledger=LiveGrant(self._clock), routes=routes)
+        return Setup(
+            workload, sources, pools, ledger=LiveGrant(self._clock), groups=LiveMembers(self._clock), routes=routes
+        )
 
     def _copy_slo_record(self) -> None:
         """Begin with the live error budget, where the limits of the SLO are the same."""

@@ -112,9 +112,13 @@ def named(page: Path) -> str:
 def test_configurations_load(page: Path, tmp_path: Path) -> None:
     for number, block in enumerate(blocks(page)):
         if block.language == "yaml" and not block.reason:
-            for document in yaml.safe_load_all(block.text):
-                folder = tmp_path / str(number)
-                folder.mkdir(exist_ok=True)
+            folder, documents = tmp_path / str(number), list(yaml.safe_load_all(block.text))
+            folder.mkdir()
+            if len(documents) > 1 and all("workload" in document for document in documents):
+                (folder / "workloads.yaml").write_text(block.text)
+                load([folder])
+                continue
+            for document in documents:
                 load_configuration(document, folder)
 
 

@@ -170,6 +170,9 @@ class Dns(AwsRoute):
         for name in self.providers:
             remedy = "a client's TLS and key do not fit it, and DNS counts no requests; use alb or envoy"
             yield "backends", f"must not have the provider {name!r}: {remedy}"
+        for name in self.workloads:
+            remedy = "use alb or envoy, or give one workload a pool in each region"
+            yield "backends", f"must not have the workload {name!r}, since DNS counts no requests: {remedy}"
         if self.prefer == "locality":
             yield "prefer", "must not be locality: DNS counts no requests, and the clients of a name are everywhere"
         for name in self.records:

@@ -172,8 +172,9 @@ class GatewayRoute(ClusterRoute):
         yield from unknown_backends("refs", self.refs, self.backends)
         if len({self.ref(name) for name in self.backends}) < len(self.backends):
             yield "refs", "must not give two backends the same backendRef"
-        if self.providers and self.allow_external and self.traffic is None:
-            yield "traffic", "must be set with allow_external: true, so that the demand is measured"
+        if self.needs_demand and self.traffic is None:
+            reason = "a workload in backends" if self.workloads else "allow_external: true"
+            yield "traffic", f"must be set with {reason}, so that the demand is measured"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -105,7 +105,8 @@ class LiteLlm(Route):
         yield from unknown_backends("deployments", self.deployments, self.backends)
         if len({self.deployment(name) for name in self.backends}) < len(self.backends):
             yield "deployments", "must not give two backends the same deployment"
-        if self.providers and self.allow_external and self.traffic is None:
-            yield "traffic", "must be set with allow_external: true, so that the demand is measured"
+        if self.needs_demand and self.traffic is None:
+            reason = "a workload in backends" if self.workloads else "allow_external: true"
+            yield "traffic", f"must be set with {reason}, so that the demand is measured"
         if self.prefer == "locality" and self.traffic is None:
             yield "traffic", "must be set with prefer: locality, so that the demand is measured"

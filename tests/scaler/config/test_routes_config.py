@@ -48,7 +48,7 @@ def problems(tmp_path: Path, old: str, new: str) -> list[str]:
     [
         (("{pool: gpus}", "{pool: gpu}"), "w.yaml:18: routes.chat.backends.gpus.pool = \"gpu\": is not in pools (did you mean 'gpus'?)"),
         (("{pool: gpus}", "{pool: spare}"), 'routes.chat.backends.gpus.pool = "spare": has the tier slept, and must serve'),
-        (("{pool: gpus}", "{}"), "routes.chat.backends.gpus: must have either pool or provider"),
+        (("{pool: gpus}", "{}"), "routes.chat.backends.gpus: must have either pool, workload or provider"),
         (("max_usd_per_hour: 5", "max_share: 0.5"), "routes.chat.overflow: needs max_usd_per_hour with allow_external: true"),
         (("kind: envoy", "kind: envoi"), "routes.chat.kind = \"envoi\": must be one of ai_gateway_route, alb, dns, envoy, http_route, kserve_group, litellm (did you mean 'envoy'?)"),
         (("gpus: {pool: gpus}", "GPUs: {pool: gpus}"), "routes.chat.backends: has the name 'GPUs'; a name must be at most 63"),

@@ -1,0 +1,39 @@
+"""The state of a workload that the other members of its group see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from policies.model.names import WorkloadName
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """One member of a group at its last tick. Capacities are in its own replica equivalents.
+
+    - `ready`: the ready capacity. `need`: the capacity that the requests to its engines need now; None while a part of
+      its evidence is missing. `max_supply`: the capacity that its bounds and its platforms allow now; None where a
+      pool's size is unknown.
+    - `requests_per_replica_per_s`: the requests that a replica carries within the SLO; None while it is not learned.
+    - `usd_per_hour`: the price of the next replica equivalent; None where it is unknown.
+    - `region`: the region of all its serving pools; None where they differ or it is unknown.
+    - `sent`: the requests per second that its route sends to each member that it names; None where they are not
+      measured. `handed`: those that each is to carry until further notice, and so to have replicas for.
+    """
+
+    ready: float
+    need: float | None
+    max_supply: float | None
+    requests_per_replica_per_s: float | None
+    usd_per_hour: float | None = None
+    region: str | None = None
+    sent: Mapping[WorkloadName, float | None] = field(default_factory=dict)
+    handed: Mapping[WorkloadName, float] = field(default_factory=dict)
+
+    @property
+    def usd_per_request(self) -> float | None:
+        """The price of a request on the next replica; None where it is unknown."""
+        if self.usd_per_hour is None or self.requests_per_replica_per_s is None:
+            return None
+        return self.usd_per_hour / (3600.0 * self.requests_per_replica_per_s)

@@ -1,0 +1,39 @@
+"""The capacity that a workload of a group can reach, and the price of the next replica."""
+
+from __future__ import annotations
+
+from policies.allocate import candidates
+from policies.guard.bounds import unmanaged_pools
+from policies.history.ticks import History
+from policies.model import Fresh, Observation
+from policies.model.spec import WorkloadSpec
+
+
+def max_supply(spec: WorkloadSpec, history: History, observation: Observation) -> float | None:
+    """Return the capacity that bounds and platforms allow now, in replica equivalents.
+
+    None where a pool's size is unknown. Example: with max_replicas 20, a pool that holds 6 and was just refused more
+    allows 6.
+    """
+    if not all(isinstance(observation.pools.get(name), Fresh) for name in spec.serving_pools):
+        return None
+    supply = sum(c.max_supply * c.work for c in _candidates(spec, history, observation))
+    return min(float(spec.max_replicas), supply)
+
+
+def next_usd_per_hour(spec: WorkloadSpec, history: History, observation: Observation) -> float | None:
+    """Return the price of the next replica equivalent. USD per hour.
+
+    It is that of the cheapest pool that can still grow; None where no pool can, or none has a price.
+    """
+    if all(pool.price_usd_per_hour is None for pool in spec.serving_pools.values()):
+        return None
+    if not all(isinstance(observation.pools.get(name), Fresh) for name in spec.serving_pools):
+        return None
+    growing = (c for c in _candidates(spec, history, observation) if c.max_supply > c.supply)
+    return min((c.price / c.work for c in growing), default=None)
+
+
+def _candidates(spec: WorkloadSpec, history: History, observation: Observation) -> list[candidates.PoolCandidate]:
+    unmanaged = unmanaged_pools(spec, observation.pools)
+    return candidates.build(spec, observation.pools, history.pool_memories, unmanaged.keys(), observation.at)
