@@ -14,7 +14,7 @@ from policies.model.spec import WorkloadSpec
 from policies.route.drain import drain_memory
 from policies.route.ejection import BackendHealth
 from policies.route.hysteresis import held_share
-from policies.route.members import SETTLE_S, settled_key
+from policies.route.members import settled_key
 from policies.route.pools import pool_shares
 from policies.route.providers import FILL, may_overflow
 from policies.route.situation import DEMAND, LASTING_DEMAND, RISE, Situation, rank_key, situation_of
@@ -288,7 +288,5 @@ def _members(situation: Situation) -> dict[str, float]:
     """Return what is remembered of other members: prices that changed, and shares that are not settled."""
     memory: dict[str, float] = {}
     for name in situation.route.workloads:
-        memory |= situation.neighbours.shift_memory(name)
-        settled_s = situation.memory.get(settled_key(name), SETTLE_S) + situation.elapsed_s
-        memory |= {settled_key(name): settled_s} if settled_s < SETTLE_S else {}
+        memory |= situation.neighbours.shift_memory(name) | situation.neighbours.settled_memory(name)
     return memory
