@@ -39,7 +39,7 @@ RESPONSE_START = "forescale.response_start"
 
 
 def cluster(name: str, *priorities: Sequence[Endpoint]) -> dict[str, Any]:
-    """Return a cluster. Unhealthy endpoints get no requests, and a later priority takes over from the last healthy one."""
+    """Return a cluster. Unhealthy endpoints get no requests. A later priority serves while all of the first one are."""
     groups = [
         {
             "priority": priority,
