@@ -197,14 +197,16 @@ def weights_of(shares: Mapping[BackendName, float], situation: Situation) -> dic
 def _without_replicas(situation: Situation, history: History) -> RouteDecision:
     """Return the split while no pool has a ready replica that stays.
 
-    As configured, providers get all requests, the weights stay, or requests are rejected.
+    As configured, others get all requests, the weights stay, or requests are rejected. Where other members of the group
+    can take a part of the requests, that part is not rejected.
     """
     route = situation.route
     if route.zero_replicas == "hold":
         return _kept(situation, "no replica is ready: the gateway holds requests", _memory(situation, {}))
     if route.zero_replicas == "overflow":
         shares, cause = _all_outside(situation), "no replica is ready"
-        if sum(shares.values()) < 1.0 - 1e-9 and not route.can_reject:
+        keeps_part = not route.can_reject or any(shares.get(name) for name in route.workloads)
+        if sum(shares.values()) < 1.0 - 1e-9 and keeps_part:
             shares, cause = _filled_up(situation, shares), f"{cause}, and no provider may take the rest, which fails"
         if sum(shares.values()) >= 1.0 - 1e-9:
             if not situation.market.excess(situation.applied) and not _is_worth_a_change(situation, shares):
