@@ -68,7 +68,7 @@ async def stays_at_home(told: GroupStory) -> None:
 async def burst_goes_to_spare_replicas(told: GroupStory) -> None:
     """A burst goes to ready replicas of the other member, and returns as own ones become ready."""
     told.eu.clients.per_s = BURST_PER_S
-    begun = await told.until_tick(lambda tick, _: demand(tick) > 2.8)
+    begun = await told.until_tick(lambda tick, _: 0 < ready(tick) < demand(tick) - 0.8)
     assert max(decided_share(tick) for tick in await told.ticks_from(begun, 3)) > 0.2, "the excess leaves at once"
     back = await told.until_tick(lambda tick, status: status.share(OTHER) == 0.0 and ready(tick) >= 4)
     ticks = [tick for tick, _ in told.ticks()[begun:back]]
