@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from policies.model.names import WorkloadName
+
+SETTLE_S: Final = 75.0
+"""Time after which a need shows a change of the requests: a window of 60 s and a tick of 15 s. Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,7 @@ class MemberStatus:
     - `region`: the region of all its serving pools; None where they differ or it is unknown.
     - `sent`: the requests per second that its route sends to each member that it names; None where they are not
       measured. `handed`: those that each is to carry until further notice, and so to have replicas for.
+    - `settle_s`: the time after which `need` shows a change of the requests to its engines.
     """
 
     ready: float
@@ -30,6 +35,7 @@ class MemberStatus:
     region: str | None = None
     sent: Mapping[WorkloadName, float | None] = field(default_factory=dict)
     handed: Mapping[WorkloadName, float] = field(default_factory=dict)
+    settle_s: float = SETTLE_S
 
     @property
     def usd_per_request(self) -> float | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from policies.history.ticks import History
 from policies.model import (
     Absent,
@@ -15,12 +17,16 @@ from policies.model import (
     WorkloadName,
 )
 from policies.model.group import MemberStatus
+from policies.model.names import RATE_WINDOW, SignalName
 from policies.model.spec import WorkloadSpec
 from policies.recommend.evaluate import Evaluated
 from policies.recommend.need_bounds import max_need
 from policies.route import supply
 from policies.route.demand import service_time_s
 from policies.route.size import with_recommendations
+
+UNKNOWN_WINDOW_S: Final = 60.0
+"""Window of the rates of a source that does not state it. Seconds."""
 
 
 def group_policy(spec: WorkloadSpec) -> PolicyName:
@@ -86,7 +92,24 @@ def member_status(spec: WorkloadSpec, history: History, observation: Observation
         region=regions.pop() if len(regions) == 1 else None,
         sent=_sent(spec, observation),
         handed=_handed(decision),
+        settle_s=_settle_s(spec, observation),
     )
+
+
+def _settle_s(spec: WorkloadSpec, observation: Observation) -> float:
+    """Return the time after which the need shows a change of the requests to the engines. Seconds.
+
+    It is the longest window of the sources and one tick. Example: with rates over 60 s and a tick of 15 s, 75 s.
+    """
+    windows_s = [_window_s(source, spec, observation) for source in spec.sources]
+    return max(windows_s, default=UNKNOWN_WINDOW_S) + spec.interval_s
+
+
+def _window_s(source: str, spec: WorkloadSpec, observation: Observation) -> float:
+    """Return the window of a source's rates, as it reports or states it. Seconds."""
+    reading = observation.readings.get(SignalName(f"{source}.{RATE_WINDOW}"))
+    window_s = reading.value if isinstance(reading, Fresh) else spec.rate_window_s(source)
+    return UNKNOWN_WINDOW_S if window_s is None else window_s
 
 
 def _sent(spec: WorkloadSpec, observation: Observation) -> dict[WorkloadName, float | None]:

@@ -19,8 +19,6 @@ from policies.model.names import BackendName
 from policies.model.route_spec import Route
 from policies.route.preference import Distance
 
-SETTLE_S: Final = 75.0
-"""Time after a change of a member's share until its need shows it: a window of 60 s and a tick of 15 s. Seconds."""
 MIN_PRICE_RATIO: Final = 1.2
 """Ratio of two prices from which requests follow the lower one: moving them costs a start-up and a longer way."""
 HOME_FILL: Final = 0.9
@@ -127,7 +125,7 @@ class Neighbours:
         if status is not None and status.need is not None and status.requests_per_replica_per_s is not None:
             rate, share = status.requests_per_replica_per_s, 1.0 / self._senders(name)
             spare = (status.ready - status.need) * rate
-            if self._is_settled(backend):
+            if self._settled_s(backend) >= status.settle_s:
                 max_sent = sent + spare * share if spare >= 0.0 else max(0.0, sent + spare * self._part(name, sent))
             if status.max_supply is not None:
                 max_handed = sent + max(0.0, status.max_supply - status.need) * rate * share
@@ -135,9 +133,15 @@ class Neighbours:
         is_cheaper = bool(self.shift_memory(backend).get(shifted_key(backend)))
         return MemberOffer(backend, name, sent, factor * max_sent, max_handed if factor else 0.0, is_cheaper)
 
-    def _is_settled(self, backend: BackendName) -> bool:
-        """Return whether the need of a member shows the share that it gets."""
-        return self.memory.get(settled_key(backend), math.inf) + self.elapsed_s >= SETTLE_S
+    def _settled_s(self, backend: BackendName) -> float:
+        """Return the time since the share of a member changed. Seconds."""
+        return self.memory.get(settled_key(backend), math.inf) + self.elapsed_s
+
+    def settled_memory(self, backend: BackendName) -> dict[str, float]:
+        """Return what the route remembers of a share until the need of its member shows it."""
+        settled_s, status = self._settled_s(backend), self.status(backend)
+        is_settled = math.isinf(settled_s) or (status is not None and settled_s >= status.settle_s)
+        return {} if is_settled else {settled_key(backend): settled_s}
 
     def _senders(self, member: WorkloadName) -> int:
         """Return the number of workloads that may send requests to a member, this one included."""

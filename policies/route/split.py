@@ -14,7 +14,7 @@ from policies.model.spec import WorkloadSpec
 from policies.route.drain import drain_memory
 from policies.route.ejection import BackendHealth
 from policies.route.hysteresis import held_share
-from policies.route.members import SETTLE_S, settled_key
+from policies.route.members import settled_key
 from policies.route.pools import pool_shares
 from policies.route.providers import FILL, may_overflow
 from policies.route.situation import DEMAND, LASTING_DEMAND, RISE, Situation, rank_key, situation_of
@@ -197,14 +197,16 @@ def weights_of(shares: Mapping[BackendName, float], situation: Situation) -> dic
 def _without_replicas(situation: Situation, history: History) -> RouteDecision:
     """Return the split while no pool has a ready replica that stays.
 
-    As configured, providers get all requests, the weights stay, or requests are rejected.
+    As configured, others get all requests, the weights stay, or requests are rejected. Where other members of the group
+    can take a part of the requests, that part is not rejected.
     """
     route = situation.route
     if route.zero_replicas == "hold":
         return _kept(situation, "no replica is ready: the gateway holds requests", _memory(situation, {}))
     if route.zero_replicas == "overflow":
         shares, cause = _all_outside(situation), "no replica is ready"
-        if sum(shares.values()) < 1.0 - 1e-9 and not route.can_reject:
+        keeps_part = not route.can_reject or any(shares.get(name) for name in route.workloads)
+        if sum(shares.values()) < 1.0 - 1e-9 and keeps_part:
             shares, cause = _filled_up(situation, shares), f"{cause}, and no provider may take the rest, which fails"
         if sum(shares.values()) >= 1.0 - 1e-9:
             if not situation.market.excess(situation.applied) and not _is_worth_a_change(situation, shares):
@@ -288,7 +290,5 @@ def _members(situation: Situation) -> dict[str, float]:
     """Return what is remembered of other members: changed prices and recent changes of shares."""
     memory: dict[str, float] = {}
     for name in situation.route.workloads:
-        memory |= situation.neighbours.shift_memory(name)
-        settled_s = situation.memory.get(settled_key(name), SETTLE_S) + situation.elapsed_s
-        memory |= {settled_key(name): settled_s} if settled_s < SETTLE_S else {}
+        memory |= situation.neighbours.shift_memory(name) | situation.neighbours.settled_memory(name)
     return memory

@@ -24,7 +24,7 @@ MAX_SHOWN: Final = 10
 
 def command(args: argparse.Namespace) -> int:
     journal = Journal(Path(args.journal))
-    override = load(Path(p) for p in args.config).workloads if args.config else None
+    override = load(map(Path, args.config), check_members=False).workloads if args.config else None
     records = (r for r in journal.records() if args.workload in {None, r.workload})
     counts: Counter[str] = Counter()
     sizes: dict[WorkloadName, list[tuple[int, int]]] = {}

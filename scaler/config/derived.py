@@ -193,15 +193,7 @@ def _with_window(policy: Any, spec: WorkloadSpec) -> Any:
     """Return a policy with the window of its source's rates, where it sets none."""
     if getattr(policy, "rate_window_s", ...) is not None:
         return policy
-    return dataclasses.replace(policy, rate_window_s=rate_window_s(spec.sources.get(policy.source), spec))
-
-
-def rate_window_s(source: Any, spec: WorkloadSpec) -> float | None:
-    """Return the window of a source's rates in seconds; None where the source does not state it."""
-    if getattr(source, "rates_between_ticks", False):
-        return spec.interval_s
-    window_s: float | None = getattr(source, "window_s", None)
-    return window_s
+    return dataclasses.replace(policy, rate_window_s=spec.rate_window_s(policy.source))
 
 
 def _with_first_guess(policy: Any, model: str | None) -> Any:

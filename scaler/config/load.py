@@ -72,10 +72,13 @@ class Config:
     workloads: Mapping[WorkloadName, Workload]
 
 
-def load(paths: Iterable[Path]) -> Config:
-    """Load files and directories. Raises `ConfigError` with every problem."""
+def load(paths: Iterable[Path], *, check_members: bool = True) -> Config:
+    """Load files and directories. Raises `ConfigError` with every problem.
+
+    Without `check_members`, backends may name workloads that are configured elsewhere.
+    """
     with _collector_paused():
-        return _load(paths)
+        return _load(paths, check_members=check_members)
 
 
 @contextlib.contextmanager
@@ -93,7 +96,7 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _load(paths: Iterable[Path]) -> Config:
+def _load(paths: Iterable[Path], *, check_members: bool) -> Config:
     files, problems = files_of(list(paths))
     daemons: list[tuple[Document, DaemonSpec]] = []
     workloads: dict[WorkloadName, Workload] = {}
@@ -125,7 +128,7 @@ def _load(paths: Iterable[Path]) -> Config:
         workloads[workload.name] = workload
         documents[workload.name] = document
     specs = {name: workload.spec for name, workload in workloads.items()}
-    for name, spec in specs.items() if not problems else ():
+    for name, spec in specs.items() if check_members and not problems else ():
         problems += _located(documents[name], groups.member_problems(spec, specs))
     problems += _conflicts(workloads, documents)
     for document, daemon in daemons:

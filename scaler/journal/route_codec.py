@@ -85,6 +85,7 @@ def encode_member(status: MemberStatus) -> dict[str, Any]:
     rates = {"sent": dict(status.sent), "handed": dict(status.handed)}
     return {
         "ready": status.ready,
+        "settle_s": status.settle_s,
         **{key: value for key, value in known.items() if value is not None},
         **{key: value for key, value in rates.items() if value},
     }
@@ -100,6 +101,7 @@ def decode_member(data: Mapping[str, Any]) -> MemberStatus:
         optional(text, data.get("region")),
         {WorkloadName(text(n)): optional(non_negative, rate) for n, rate in data.get("sent", {}).items()},
         {WorkloadName(n): rate for n, rate in mapping(non_negative, data.get("handed", {})).items()},
+        non_negative(data["settle_s"]),
     )
 
 

@@ -76,7 +76,7 @@ class Shadows:
         if not self.paths:
             return
         state = await self._state(controllers)
-        config = await asyncio.to_thread(load, self.paths)
+        config = await asyncio.to_thread(load, self.paths, check_members=False)
         live_workloads = {name: controller.workload for name, controller in controllers.items()}
         if errors := list(problems(config.workloads, live_workloads)):
             raise ConfigError(errors)

@@ -3,62 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import aiohttp
 import yaml
 
-from policies.model import Fresh, Tick
+from policies.model import Tick
 from policies.model.names import BackendName, RouteName
 from policies.model.route import RouteStatus
+from tests.e2e.chat_rig import PACE, REPLICA_PER_S, Clients, engine_pool, engine_source, envoy_route, ticks_of
 from tests.patience import PATIENCE_S
 from tests.servers.chat import ChatServers, chat_servers
 from tests.servers.daemon import Daemon, daemon, until
 from tests.servers.envoy import EnvoyServer, cluster, envoy
 
 CHAT, GPUS, OPENAI = RouteName("chat"), BackendName("gpus"), BackendName("openai")
-REPLICA_PER_S: Final = 5.0
 STEADY_PER_S, BURST_PER_S = 5.0, 24.0
 WAKE_S: Final = 12.0
 """Time that an engine takes to start: 60 s at the same ratio to the interval, scaled."""
 PROVIDER: Final = {"usd_per_million_input_tokens": 0.2, "usd_per_million_output_tokens": 0.6}
 OpenedRoute = Callable[[EnvoyServer], AbstractAsyncContextManager[dict[str, Any]]]
 """Opens a route of some kind before an Envoy, and yields the settings of its kind."""
-
-
-@dataclass
-class Clients:
-    """Clients that send requests at a rate, and record every answer that is not a whole stream."""
-
-    url: str
-    per_s: float = STEADY_PER_S
-    failures: list[str] = field(default_factory=list)
-    answered: int = 0
-    stopping: bool = False
-
-    async def run(self) -> None:
-        loop = asyncio.get_running_loop()
-        due = loop.time()
-        async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as sent:
-            while not self.stopping:
-                due = max(due + 1.0 / self.per_s, loop.time() - 0.2)
-                await asyncio.sleep(max(0.0, due - loop.time()))
-                sent.create_task(self._chat(http))
-
-    async def _chat(self, http: aiohttp.ClientSession) -> None:
-        try:
-            async with http.post(f"{self.url}/v1/chat/completions", json={"stream": True}) as response:
-                text = await response.text()
-        except aiohttp.ClientError as e:
-            self.failures.append(repr(e))
-            return
-        self.answered += 1
-        if response.status != 200 or not text.endswith("data: [DONE]\n\n"):
-            self.failures.append(f"{response.status} {text[-200:]}")
 
 
 @dataclass
@@ -73,8 +41,7 @@ class Story:
 
     def ticks(self) -> list[tuple[Tick, RouteStatus]]:
         """Return the ticks in which the gateway was read, each with its status."""
-        ticks = ((tick, tick.observation.routes[CHAT]) for tick in self.daemon.ticks())
-        return [(tick, reading.value) for tick, reading in ticks if isinstance(reading, Fresh)]
+        return ticks_of(self.daemon.ticks(), CHAT)
 
     async def until_share(self, holds: Callable[[float], bool]) -> None:
         await until(lambda: bool(t := self.ticks()) and holds(t[-1][1].share(OPENAI)), PATIENCE_S, self.daemon)
@@ -83,7 +50,7 @@ class Story:
 @asynccontextmanager
 async def envoy_file(gateway: EnvoyServer) -> AsyncIterator[dict[str, Any]]:
     """Yield a route in Envoy's own file."""
-    yield {"kind": "envoy", "file": str(gateway.file), "admin_url": gateway.admin_url}
+    yield envoy_route(gateway)
 
 
 def configuration(folder: Path, route: dict[str, Any], engines: ChatServers) -> Path:
@@ -95,10 +62,7 @@ def configuration(folder: Path, route: dict[str, Any], engines: ChatServers) -> 
         "requests_per_replica_per_s": REPLICA_PER_S,
         "input_tokens_per_request": 800,
         "output_tokens_per_request": 250,
-        "hold_s": 1,
-        "return_s": 2,
-        "eject_s": 6,
-        "slow_start_s": 4,
+        **PACE,
     }
     workload = {
         "workload": "llm",
@@ -106,11 +70,9 @@ def configuration(folder: Path, route: dict[str, Any], engines: ChatServers) -> 
         "max_replicas": len(engines.servers),
         "interval_s": 2.0,
         "deadline_s": 1.9,
-        "sources": {
-            "engines": {"kind": "scrape", "preset": "vllm", "urls": [f"{url}/metrics" for url in engines.urls]}
-        },
+        "sources": engine_source(engines),
         "policies": {"concurrency": {"kind": "concurrency", "target_per_replica": 2.5}},
-        "pools": {"engines": {"kind": "vllm_sleep", "urls": engines.urls, "lead_time_s": WAKE_S}},
+        "pools": engine_pool(engines, WAKE_S),
         "routes": {"chat": chat},
     }
     settings = {"daemon": {"listen": "127.0.0.1:0", "journal": {"directory": str(folder / "journal")}}}
@@ -135,7 +97,7 @@ async def story(folder: Path, opened: OpenedRoute = envoy_file) -> AsyncIterator
         await until(gateway.file.exists, PATIENCE_S, running)
         await gateway.start()
         await until(gateway.is_healthy, PATIENCE_S, running)
-        clients = Clients(gateway.url)
+        clients = Clients(gateway.url, STEADY_PER_S)
         told = Story(file, running, gateway, engines, provider, provider_stack, clients)
         sending = asyncio.create_task(clients.run())
 
@@ -143,14 +105,3 @@ async def story(folder: Path, opened: OpenedRoute = envoy_file) -> AsyncIterator
         yield told
         clients.stopping = True
         await sending
-
-
-def ready(tick: Tick) -> int:
-    """Return the ready replicas in a tick."""
-    return sum(r.value.ready for r in tick.observation.pools.values() if isinstance(r, Fresh))
-
-
-def rising_once(shares: Sequence[float]) -> bool:
-    """Return whether the shares rise to a peak and then only fall."""
-    peak = shares.index(max(shares))
-    return list(shares[:peak]) == sorted(shares[:peak]) and list(shares[peak:]) == sorted(shares[peak:], reverse=True)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.overflow_story import BURST_PER_S, CHAT, GPUS, OPENAI, Story, ready, rising_once, story
+from tests.e2e.chat_rig import TOLERANCE, measured_share, ready, rising_once
+from tests.e2e.overflow_story import BURST_PER_S, CHAT, GPUS, OPENAI, story
 from tests.patience import PATIENCE_S
-from tests.servers.chat import send_chats
 from tests.servers.control_plane import why_not
 from tests.servers.daemon import daemon, until
 from tests.servers.envoy import EnvoyServer, needs_envoy
@@ -21,9 +21,6 @@ from tests.servers.gateway_kinds import GATEWAY, HTTP_ROUTES, install
 from tests.servers.kube_real import kube_namespace
 
 pytestmark = [needs_envoy, pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not() or "there is one")]
-CHATS, MAX_CHATS = 2000, 12_000
-"""Requests between two looks at a split, and their maximum: 2 points are five standard deviations of 12,000."""
-TOLERANCE = 0.02
 
 
 @asynccontextmanager
@@ -52,7 +49,9 @@ async def test_burst_overflows_through_an_http_route_and_returns_after_a_kill(tm
         await told.daemon.stop(signal.SIGKILL)
         before = told.ticks()
         decided = before[-1][0].decision.routes[CHAT].weights.get(OPENAI, 0) / 10_000
-        assert await measured_share(told, decided) == pytest.approx(decided, abs=TOLERANCE)
+        servers = (told.engines, told.provider)
+        share = await measured_share(told.gateway, GPUS, OPENAI, decided, servers)
+        assert share == pytest.approx(decided, abs=TOLERANCE)
 
         async with daemon(str(told.file), journal=tmp_path / "journal") as told.daemon:
             await until(lambda: len(told.ticks()) > len(before), PATIENCE_S, told.daemon)
@@ -68,24 +67,3 @@ async def test_burst_overflows_through_an_http_route_and_returns_after_a_kill(tm
         assert ready(ticks[-1][0]) > ready(ticks[burst][0])
         shares = [status.share(OPENAI) for _, status in ticks]
         assert rising_once(shares), shares
-
-
-async def measured_share(told: Story, decided: float) -> float:
-    """Return the provider's share of requests that Envoy has answered, by its own counters.
-
-    More requests are sent while chance explains the difference from the decided share.
-    """
-    told.engines.tokens = told.provider.tokens = 1
-    told.engines.token_s = told.provider.token_s = 0.0
-    before = await told.gateway.requests(GPUS, OPENAI)
-    share = 1.0
-    for _ in range(MAX_CHATS // CHATS):
-        assert set(await send_chats(told.gateway.url, CHATS)) == {200}
-        after = await told.gateway.requests(GPUS, OPENAI)
-        grown = {name: after[name] - before[name] for name in before}
-        share = grown[OPENAI] / sum(grown.values())
-        if abs(share - decided) <= TOLERANCE:
-            break
-    told.engines.tokens = told.provider.tokens = 6
-    told.engines.token_s = told.provider.token_s = 0.05
-    return share

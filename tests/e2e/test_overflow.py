@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.overflow_story import BURST_PER_S, CHAT, OPENAI, ready, rising_once, story
+from tests.e2e.chat_rig import ready, rising_once
+from tests.e2e.overflow_story import BURST_PER_S, CHAT, OPENAI, story
 from tests.patience import PATIENCE_S
 from tests.servers.daemon import daemon, until
 from tests.servers.envoy import needs_envoy

@@ -291,6 +291,20 @@ def test_replay_with_another_configuration_reports_the_differences(
     assert "replayed: " in out
 
 
+def test_replay_with_one_workload_of_a_group_needs_no_file_of_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(tmp_path / "journal")
+    route = {"kind": "envoy", "file": "/routes/chat.json", "admin_url": "http://127.0.0.1:9901"}
+    backends = {"home": {"pool": next(iter(DOCUMENT["pools"]))}, "us": {"workload": "chat-us"}}
+    other = {**DOCUMENT, "group": "chat", "routes": {"chat": {**route, "backends": backends}}}
+    (tmp_path / "new.yaml").write_text(yaml.safe_dump(other))
+    assert run(capsys, "replay", tmp_path / "journal", "--config", tmp_path / "new.yaml")[0] == 0
+    code, _, error = run(capsys, "check", tmp_path / "new.yaml")
+    assert code == 2
+    assert "routes.chat.backends.us.workload" in error
+
+
 def test_replay_skips_ticks_without_recorded_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record(tmp_path, [30] * 4 + [20] * 60)
     file = tmp_path / "00000001.jsonl"

@@ -22,16 +22,22 @@ class ChatServer:
     awake: bool = True
     running: int = 0
     chats: int = 0
+    served: int = 0
     failing: bool = False
 
 
 class ChatServers:
-    """Servers `127.0.N.1` and so on, on one port, with common times."""
+    """Servers `127.0.N.1` and so on, on one port, with common times.
+
+    Those that wake do so after `wake_s`, once the platform `has_capacity`.
+    """
 
     def __init__(self, network: int, count: int, awake: int) -> None:
         self.servers = {f"127.0.{network}.{i + 1}": ChatServer(awake=i < awake) for i in range(count)}
         self.port = 0
         self.wake_s = 0.0
+        self.has_capacity = asyncio.Event()
+        self.has_capacity.set()
         self.token_s = 0.05
         self.tokens = 6
 
@@ -51,6 +57,14 @@ class ChatServers:
     def chats(self) -> int:
         return sum(server.chats for server in self.servers.values())
 
+    @asynccontextmanager
+    async def listen(self) -> AsyncIterator[None]:
+        """Serve on the port of the last time, or a free one."""
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self.handle)
+        async with listening(app, host="0.0.0.0", port=self.port) as self.port:
+            yield
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
         server = self.servers[request.transport.get_extra_info("sockname")[0]]
@@ -61,11 +75,13 @@ class ChatServers:
                 return web.json_response({"is_sleeping": not server.awake})
             case "/wake_up":
                 await asyncio.sleep(self.wake_s)
+                await self.has_capacity.wait()
                 server.awake = True
             case "/sleep":
                 server.awake = False
             case "/metrics":
-                return web.Response(text=vllm({"num_requests_running": server.running, "num_requests_waiting": 0.0}))
+                values = {"num_requests_running": server.running, "request_success_total": server.served}
+                return web.Response(text=vllm({**values, "num_requests_waiting": 0.0}))
             case "/v1/chat/completions":
                 return await self._chat(request, server)
         return web.Response()
@@ -84,6 +100,7 @@ class ChatServers:
                 chunk = {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": f"{i} "}}]}
                 await response.write(b"data: %s\n\n" % json.dumps(chunk).encode())
             await response.write(b"data: [DONE]\n\n")
+            server.served += 1
         finally:
             server.running -= 1
         return response
@@ -92,9 +109,7 @@ class ChatServers:
 @asynccontextmanager
 async def chat_servers(network: int, count: int, awake: int | None = None) -> AsyncIterator[ChatServers]:
     servers = ChatServers(network, count, count if awake is None else awake)
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", servers.handle)
-    async with listening(app, host="0.0.0.0") as servers.port:
+    async with servers.listen():
         yield servers
 
 

@@ -39,7 +39,7 @@ RESPONSE_START = "forescale.response_start"
 
 
 def cluster(name: str, *priorities: Sequence[Endpoint]) -> dict[str, Any]:
-    """Return a cluster. Unhealthy endpoints get no requests, and a later priority takes over."""
+    """Return a cluster. Unhealthy endpoints get no requests. A later priority serves while all of the first one are."""
     groups = [
         {
             "priority": priority,
@@ -64,7 +64,7 @@ def cluster(name: str, *priorities: Sequence[Endpoint]) -> dict[str, Any]:
         "connect_timeout": "10s",
         "health_checks": [check],
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
-        "load_assignment": {"cluster_name": name, "endpoints": groups},
+        "load_assignment": {"cluster_name": name, "endpoints": groups, "policy": {"overprovisioning_factor": 100_000}},
     }
 
 

@@ -123,6 +123,26 @@ def test_workloads_that_share_a_lock_are_in_one_shard(tmp_path: Path) -> None:
     assert len(Counter(shards.values())) > 20
 
 
+def in_group(group: str) -> str:
+    return f"group: {group}"
+
+
+def test_workloads_of_a_group_are_in_one_shard(tmp_path: Path) -> None:
+    """They read one another's state. Groups spread, and so do workloads without one."""
+    names = [WorkloadName(f"{place}{n}") for n in range(30) for place in ("eu", "us", "asia")]
+    documents = [document(name, deployment(name), more=in_group(f"g{name.strip('euasi')}")) for name in names]
+    shards = placed(tmp_path, *documents).shards
+    for n in range(30):
+        assert len({shards[WorkloadName(f"{place}{n}")] for place in ("eu", "us", "asia")}) == 1
+    assert len(Counter(shards.values())) > 15
+
+
+def test_groups_of_two_namespaces_are_two_units(tmp_path: Path) -> None:
+    names = [f"team-{n}.chat" for n in range(20)]
+    shards = placed(tmp_path, *(document(name, deployment(name), more=in_group("chat")) for name in names)).shards
+    assert len(Counter(shards.values())) > 10
+
+
 def test_fleet_limits_leave_the_workloads_in_their_shards(tmp_path: Path) -> None:
     documents = [document(f"d{n}", deployment(f"d{n}")) for n in range(10)]
     limited = placed(tmp_path, *documents, daemon="daemon: {fleet: {max_gpus: 100}}\n")

@@ -16,13 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.history.ticks import History
-from policies.model import PoolName, Result, SignalName, Stale, Tick, WorkloadName
+from policies.model import Fresh, PoolName, Result, SignalName, Stale, Tick, WorkloadName
+from policies.model.group import MemberStatus
 from policies.model.names import BackendName, RouteName
 from policies.model.route import BackendTraffic
 from scaler.app import App, RunOptions
 from scaler.config.daemon import DaemonSpec, JournalSpec
 from scaler.config.load import Config, Workload, workload_from
 from scaler.config.problems import ConfigError
+from scaler.group_board import GroupBoard
 from scaler.journal.reader import Journal as JournalReader
 from scaler.journal.replay import replay
 from scaler.journal.shadows import decode_shadow, encode_shadow
@@ -100,6 +102,7 @@ class Scripted(App):
         self.engines = FakeSource(clock, {"running": 40.0, "waiting": 0.0})
         self.actuator = FakeActuator(clock)
         self.route = FakeRoute(clock)
+        self.groups = GroupBoard()
 
     async def open(self, workload: Workload) -> Setup:
         self.opened.append(workload)
@@ -107,7 +110,7 @@ class Scripted(App):
         sources = {name: known_sources[name] for name in workload.spec.sources}
         pools = {MAIN: self.actuator} if workload.spec.pools else {}
         routes = dict.fromkeys(workload.spec.routes, self.route)
-        return Setup(workload, sources, pools, ledger=self.ledger, routes=routes)
+        return Setup(workload, sources, pools, ledger=self.ledger, groups=self.groups, routes=routes)
 
     @property
     def shadow(self) -> Shadow:
@@ -180,6 +183,36 @@ async def test_shadow_decides_the_weights_of_a_route_and_writes_none(tmp_path: P
     assert view["first"]["splits"] == {"chat": "100 % gpus"}
     assert view["shadow"]["splits"] == {"chat": "80 % openai, 20 % gpus"}
     assert view["shadow"]["usd_per_hour"] == pytest.approx(shadow_tick.shadow.requested * 2.0 + 14.4)
+    assert recorded(tmp_path)[-1] == shadow_tick
+
+
+GROUP: dict[str, Any] = {"group": "chat", "backends": {"gpus": {"pool": "main"}, "us": {"workload": "chat-us"}}}
+US, AWAY = WorkloadName("chat-us"), BackendName("us")
+
+
+def in_group(requests_per_replica_per_s: float) -> dict[str, Any]:
+    """Return a member of a group whose route may send requests to another one."""
+    routes = routed(0, backends=GROUP["backends"], requests_per_replica_per_s=requests_per_replica_per_s)
+    return document(**routes, group=GROUP["group"])
+
+
+async def test_shadow_decides_on_the_live_members_of_its_group(tmp_path: Path) -> None:
+    """One replica carries 2 of 10 requests per second. That of the shadow carries 5."""
+    async with shadowed(tmp_path, in_group(5), in_group(2)) as app:
+        groups = app.groups
+        groups.register(US, dataclasses.replace(app.controllers[NAME].workload.spec, workload=US))
+        status = MemberStatus(10.0, 1.0, 20.0, 2.0)
+        app.actuator.ready, app.route.traffic = 1, {GPUS: BackendTraffic(150.0)}
+        groups.publish(US, status, app.clock.now())
+        tick = await app.tick()
+        live_view, shadow_tick = groups.with_members(US, seen({})).members[NAME], app.shadow.last
+    assert shadow_tick is not None
+    assert isinstance(tick.observation.members[US], Fresh)
+    assert shadow_tick.tick.observation.members == tick.observation.members
+    assert tick.decision.routes[CHAT].weights == {GPUS: 2000, AWAY: 8000}
+    assert shadow_tick.tick.decision.routes[CHAT].weights == {GPUS: 5000, AWAY: 5000}
+    assert isinstance(live_view, Fresh | Stale)
+    assert live_view.value.requests_per_replica_per_s == 2.0, "the shadow publishes nothing"
     assert recorded(tmp_path)[-1] == shadow_tick
 
 
