@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from policies.model import WorkloadName
 from scaler.config import groups
 from scaler.config.derived import Finding
-from scaler.config.problems import ConfigError, Problem
+from scaler.config.document import read as read_yaml
+from scaler.config.problems import ConfigError
 from scaler.config.yaml_composer import Place
 
 if TYPE_CHECKING:
@@ -28,9 +30,9 @@ def linked(cases: Sequence[Case]) -> list[list[int]]:
 
 
 def group_of(case: Case) -> tuple[WorkloadName, ...]:
-    """Return the names of the workloads that a scenario's workload exchanges requests with, its own one first.
+    """Return the members of the group of a scenario's workload, its own one first.
 
-    Empty without such a group.
+    Empty where they send no requests to one another.
     """
     cases = (case, *case.concurrent)
     names = (tuple(cases[number].workload.name for number in numbers) for numbers in linked(cases) if 0 in numbers)
@@ -42,11 +44,12 @@ def require_no_group(case: Case, file: str, purpose: str) -> None:
     if names := group_of(case):
         rule = f"{' and '.join(names)} carry one another's requests, but {purpose} handles one workload"
         hint = "use forescale simulate, which reports all of them, or remove workload: from the backends"
-        raise ConfigError([Problem(file, 1, "concurrent_scenarios", case.scenario.scenario, rule, hint)])
+        documents, _ = read_yaml(Path(file))
+        raise ConfigError([document.problem(("concurrent_scenarios",), rule, hint) for document in documents])
 
 
 def member_problems(case: Case, cases: Sequence[Case]) -> Iterator[Finding]:
-    """Yield the backends of a case's route that no other case can serve, as (key, rule broken, hint)."""
+    """Yield the backends of a case's route that no other case can serve."""
     by_name = {other.workload.name: other for other in cases}
     specs = {name: other.workload.spec for name, other in by_name.items()}
     missing: set[Place] = set()
@@ -68,7 +71,7 @@ def member_problems(case: Case, cases: Sequence[Case]) -> Iterator[Finding]:
 
 
 def unused_regions(case: Case, cases: Sequence[Case]) -> Iterator[str]:
-    """Yield the broken rules of round trips to regions in which no request of a case can be served."""
+    """Yield the rules broken by round trips to regions where nothing can serve a case."""
     targets = {workload for _, workload in _targets(case)}
     others = (other.scenario for other in cases if other.workload.name in targets)
     regions = {offer.region for scenario in (case.scenario, *others) for offer in scenario.pools.values()}
@@ -83,7 +86,7 @@ def accepted_per_step(case: Case) -> float:
 
 
 def _far_pools(case: Case, other: Case, place: Place) -> Iterator[Finding]:
-    """Yield the backend if a pool of its workload is in a region to which the round trip is not known."""
+    """Yield the backend if the round trip to a pool of its workload is not known."""
     round_trip_s = case.scenario.round_trip_s
     for name, offer in other.scenario.pools.items() if round_trip_s else ():
         if offer.region not in round_trip_s:

@@ -283,7 +283,7 @@ def _read(path: Path) -> tuple[Case, Document]:
 
 
 def _concurrent_cases(case: Case, source: Document) -> Iterator[tuple[Case, Document]]:
-    """Yield the cases of the scenarios in `concurrent_scenarios`, with their documents. Raises `ConfigError`."""
+    """Yield the cases of `concurrent_scenarios` with their documents. Raises `ConfigError`."""
     for name in case.scenario.concurrent_scenarios:
         neighbour, document = _read(case.folder / name)
         rule = "has concurrent_scenarios" if neighbour.scenario.concurrent_scenarios else "has fleet limits of its own"

@@ -186,7 +186,10 @@ class World:
         return self.kernel.arrived if self.feed is None else self.feed.handled
 
     def as_receiver(self, round_trip_s: Mapping[str, float]) -> Receiver:
-        """Return this world as a backend of another one's gateway, with the round trips from there."""
+        """Return this world as a backend of another one's gateway.
+
+        `round_trip_s` has the round trips from there.
+        """
         self._senders.append(round_trip_s)
         return Receiver(self.inbox, len(self._senders) - 1)
 
@@ -277,7 +280,7 @@ class World:
 
 
 def connect(worlds: Mapping[WorkloadName, World]) -> None:
-    """Let the gateways of worlds send requests to one another's engines, and run the worlds together."""
+    """Let worlds send requests to one another's engines, and run together."""
     for world in worlds.values():
         world.connect(worlds)
 

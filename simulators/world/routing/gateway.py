@@ -47,7 +47,10 @@ class Backends(NamedTuple):
 
 
 class Receiver(NamedTuple):
-    """Another workload as a backend: its engines' requests, and the number of this gateway among their senders."""
+    """Another workload as a backend.
+
+    It has the requests to its engines, and the number of this gateway among their senders.
+    """
 
     inbox: EngineInbox
     sender: int
@@ -135,7 +138,10 @@ class Gateway:
     # --- requests
 
     def split(self, until_ps: int) -> None:
-        """Split the requests that arrive before a time. Those for engines wait in the inbox of their world."""
+        """Split the requests that arrive before a time.
+
+        Those for engines wait in the inbox of their world.
+        """
         self._advanced_ps = until_ps
         first, last = self._next, int(np.searchsorted(self._arriving.arrived_ps, until_ps))
         if last == first:
@@ -207,7 +213,9 @@ class Gateway:
         return ready if any(ready.values()) else {next(iter(self._pools)): 1}
 
     def _backends(self, choices: Floats, weights: Mapping[BackendName, int]) -> NDArray[np.int64]:
-        """Return the number of each request's backend: providers first, then pools and other workloads.
+        """Return the number of each request's backend.
+
+        Providers come first, then pools and other workloads.
 
         Example: a provider with 2,800 and a pool with 7,200 get the requests with a choice below 0.28 and the others.
         """

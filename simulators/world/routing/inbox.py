@@ -1,4 +1,4 @@
-"""The requests that are about to arrive at a world's engines, from its own users and from other workloads."""
+"""Requests on their way to a world's engines, from its own users and other workloads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Requests(NamedTuple):
         )
 
 
-class Batch(NamedTuple):
+class ArrivingBatch(NamedTuple):
     """Requests with the kernel's number of the pool of each, and the number of their sender."""
 
     requests: Requests
@@ -41,14 +41,14 @@ class Batch(NamedTuple):
 
 
 class EngineInbox:
-    """The requests to the engines of one world, collected until all their senders have split theirs.
+    """Requests to the engines of one world, collected until all senders have split theirs.
 
     Senders are numbered: 0 is the world's own gateway, and each other one has the number of its first request here.
     """
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._batches: list[Batch] = []
+        self._batches: list[ArrivingBatch] = []
         self._senders: list[NDArray[np.int16]] = []
         self.received = 0
         """The requests of other workloads."""
@@ -65,7 +65,7 @@ class EngineInbox:
 
     def add(self, requests: Requests, pools: NDArray[np.int32]) -> None:
         """Add requests of the world's own users to the pools of these numbers."""
-        self._batches.append(Batch(requests, pools, 0))
+        self._batches.append(ArrivingBatch(requests, pools, 0))
 
     def receive(self, requests: Requests, choices: Floats, sender: int) -> None:
         """Add requests of another workload. Pools share them in proportion to their ready replicas.
@@ -75,7 +75,7 @@ class EngineInbox:
         replicas = self._kernel.accepting()
         edges = np.cumsum(replicas if replicas.any() else np.eye(1, len(replicas), dtype=np.int64)[0])
         pools = np.searchsorted(edges / edges[-1], choices, side="right").astype(np.int32)
-        self._batches.append(Batch(requests, pools, sender))
+        self._batches.append(ArrivingBatch(requests, pools, sender))
         self.received += len(choices)
 
     def deliver(self) -> None:
