@@ -120,7 +120,9 @@ def simulated_workload(workload: Workload, file: str) -> Workload:
 
 
 def _route_texts(spec: WorkloadSpec) -> Iterator[str]:
-    if spec.routes:
+    if any(route.workloads for route in spec.routes.values()):
+        yield "routes: left out; requests that other workloads carried are theirs, and those from others count here"
+    elif spec.routes:
         yield "routes: left out, since the requests to token APIs are not recorded one by one"
 
 

@@ -16,6 +16,7 @@ from simulators.cost import of_journal, of_scenario
 from simulators.cost.advice import Advice, advice, as_dict
 from simulators.cost.evidence import WorkloadEvidence
 from simulators.cost.text import lines
+from simulators.experiments import group_cases
 from simulators.experiments.invariants import InvariantBroken
 from simulators.experiments.spec_loader import COMMAND_LINE
 from simulators.reporting.progress import ProgressBar
@@ -112,6 +113,7 @@ def _advice(args: argparse.Namespace) -> Advice:
 
 def _scenario_evidence(args: argparse.Namespace, offers: cost_inputs.LoadedOffers) -> tuple[WorkloadEvidence, int]:
     case, trace, seed = shared_options.read_case(args, args.what)
+    group_cases.require_no_group(case, str(args.what), "advise")
     with ProgressBar(f"simulate {case.scenario.scenario}") as progress:
         inputs = of_scenario.ScenarioInputs(args.what, case, trace, seed)
         return of_scenario.of_scenario(inputs, offers, progress), seed

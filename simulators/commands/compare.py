@@ -13,6 +13,7 @@ from typing import Any
 
 from scaler.config.problems import ConfigError, Problem
 from simulators.commands import shared_options
+from simulators.experiments import group_cases
 from simulators.experiments.compare import REPLICATIONS, Comparison, compare
 from simulators.experiments.contenders.contenders import contenders, peer_names, split_texts
 from simulators.experiments.invariants import InvariantBroken
@@ -88,6 +89,7 @@ def _compare(args: argparse.Namespace) -> Comparison:
     if problems:
         raise ConfigError(problems)
     case = load(args.scenario)
+    group_cases.require_no_group(case, str(args.scenario), "compare")
     policies = contenders(case, split_texts(args.policies), with_self=not args.without_self)
     if case.scenario.slo is None and any(policy.oracle for policy in policies):
         rule = "requires an SLO: set slo in the scenario"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import fcntl
 import math
 import shutil
@@ -24,6 +25,7 @@ from scaler.journal.writer import files as journal_files
 from simulators.commands import shared_options
 from simulators.engine.models import catalogue
 from simulators.experiments import run as running
+from simulators.experiments.group_results import summarize_groups
 from simulators.experiments.invariants import InvariantBroken
 from simulators.experiments.results import CountedRequests, summarize
 from simulators.experiments.run import SimulationRun
@@ -76,9 +78,12 @@ def command(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace, run: SimulationRun) -> int:
     summary = summarize(run)
     concurrent = [summarize(other) for other in run.concurrent]
+    summaries = [summary, *concurrent]
+    groups = summarize_groups(run, summaries)
     if args.json:
         fleet = {"concurrent_scenarios": [other.as_dict() for other in concurrent], "peak_usage": dict(run.peak_usage)}
-        shared_options.write_json({**summary.as_dict(), **(fleet if run.peak_usage else {})}, args.json)
+        together = {"groups": [dataclasses.asdict(group) for group in groups]} if groups else {}
+        shared_options.write_json({**summary.as_dict(), **(fleet if run.peak_usage else {}), **together}, args.json)
     if args.requests:
         write_requests(run, args.requests)
     if args.html:
@@ -87,10 +92,11 @@ def _report(args: argparse.Namespace, run: SimulationRun) -> int:
         with replacing(args.html) as file:
             file.write(page([(run.case.workload.name, run)]).encode())
     if args.json != Path("-"):
-        summaries = [summary, *concurrent]
         print("\n".join(table.lines(summaries, [s.policy for s in summaries])))
         if run.peak_usage:
             print(_fleet_text(run))
+        for group in groups:
+            print(text.group(group))
         for s in summaries:
             of_policy = f"{s.policy}: " if concurrent else ""
             for warning in s.warnings:

@@ -7,6 +7,7 @@ causality, life cycle, work conservation. Signal freshness holds by construction
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -38,10 +39,21 @@ def _require(holds: bool, rule: str) -> None:
         )
 
 
+def check_group(worlds: Sequence[World]) -> None:
+    """Raise `InvariantBroken` if requests between the worlds of a group are not conserved."""
+    sent = sum(world.feed.sent for world in worlds if world.feed is not None)
+    received = sum(world.inbox.received for world in worlds)
+    _require(sent == received, f"workloads get what others send them: {sent} sent, {received} received")
+    arrived, ended = sum(w.arrived_at_gateway for w in worlds), sum(len(w.arrived_requests) for w in worlds)
+    _require(arrived == ended, f"a group conserves requests: {arrived} arrived, {ended} accounted for")
+
+
 def _routed(world: World) -> None:
-    if world.gateway is not None:
-        handled, routed = world.gateway.handled, len(world.arrived_requests)
+    if world.feed is not None:
+        handled = world.feed.handled + world.inbox.received - world.feed.sent
+        routed = len(world.arrived_requests)
         _require(handled == routed, f"the gateway conserves requests: {handled} arrived, {routed} accounted for")
+    if world.gateway is not None:
         usd, served = world.gateway.usd, world.gateway.requests(world.now_ps)
         _require(not usd[served.has_failed].any(), "a request that a provider rejects costs nothing")
 

@@ -20,11 +20,12 @@ from policies.history.ticks import History
 from policies.model import PoolName, Result, Tick
 from scaler.config.load import workload_from
 from scaler.controller import Controller
+from scaler.group_board import GroupBoard
 from scaler.quota_ledger import QuotaLedger
 from simulators.engine.kernel.event_loop import Router
 from simulators.engine.models.service import PS_PER_S, ServiceModel
-from simulators.experiments import concurrent_runs
-from simulators.experiments.invariants import check
+from simulators.experiments import concurrent_runs, group_cases
+from simulators.experiments.invariants import check, check_group
 from simulators.experiments.scenario import MAX_REQUESTS, Case, Scenario
 from simulators.world import faults, ports
 from simulators.world.infrastructure.market import PoolOffer
@@ -32,7 +33,7 @@ from simulators.world.rng import derived_seed, streams
 from simulators.world.telemetry import Telemetry
 from simulators.world.traffic.generate import TraceFile
 from simulators.world.traffic.trace import RequestTrace, TraceError
-from simulators.world.world import MAX_S, World
+from simulators.world.world import MAX_S, World, connect
 
 ROUND_S: Final = 600.0
 """The simulated time between two checks for unfinished requests, without a controller. Seconds."""
@@ -41,6 +42,8 @@ HISTORY_S: Final = 3600.0
 REMEDY: Final = "can be simulated: use a shorter or thinner part"
 Progress = Callable[[float], None]
 """A callback that gets the completed share, 0 to 1."""
+Input = tuple[Case, int, RequestTrace]
+"""A case with its seed and its requests."""
 
 
 @dataclass(slots=True)
@@ -126,8 +129,11 @@ def checked(trace: RequestTrace) -> RequestTrace:
     return trace
 
 
-def build_world(case: Case, seed: int, trace: RequestTrace) -> World:
-    """Return the case's world at its start, with the trace's requests to come."""
+def build_world(case: Case, seed: int, trace: RequestTrace, group_requests: int | None = None) -> World:
+    """Return the case's world at its start, with the trace's requests to come.
+
+    `group_requests` are those of all workloads of its group; None for a workload that runs apart.
+    """
     s = case.scenario
     queue, router = s.queue, s.router
     if queue is not None:
@@ -143,10 +149,11 @@ def build_world(case: Case, seed: int, trace: RequestTrace) -> World:
         telemetry=case.telemetry,
         seed=seed,
         epoch_s=s.epoch_s,
-        slots=len(trace),
+        slots=group_requests or len(trace),
         folder=case.folder,
         backends=ports.backends(case.workload, case.pools, s.providers),
         round_trip_s=s.round_trip_s,
+        is_member=group_requests is not None,
     )
     world.offer(trace)
     return world
@@ -195,27 +202,61 @@ def simulate(  # noqa: PLR0913 - the run's inputs and its callbacks
         other_seed = derived_seed(seed, other.scenario.seed, other.scenario.scenario)
         inputs.append((other, other_seed, traffic_of(other, other_seed)))
     ledger = QuotaLedger(s.fleet) if case.concurrent or s.fleet.limits else None
-    runs = [SimulationRun(*item, build_world(*item), Timeline(s.epoch_s)) for item in inputs]
+    linked = group_cases.linked([item[0] for item in inputs])
+    worlds, ends_s = _worlds(inputs, linked), _ends_s(inputs, linked)
+    runs = [SimulationRun(*item, world, Timeline(s.epoch_s)) for item, world in zip(inputs, worlds, strict=True)]
     on_start(runs[0])
-    scheduled = [_schedule(run, ledger, record) for run in runs]
+    board = GroupBoard()
+    scheduled = [_schedule(run, end_s, ledger, board, record) for run, end_s in zip(runs, ends_s, strict=True)]
     peak = concurrent_runs.PeakUsage(ledger)
     with contextlib.closing(asyncio.new_event_loop()) as loop:  # asyncio.run would handle Ctrl-C itself and wait
         loop.run_until_complete(concurrent_runs.drive(scheduled, peak.update, progress))
     for run, scheduled_run in zip(runs, scheduled, strict=True):
         run.world.run_until(round(scheduled_run.end_s * PS_PER_S))
         check(run.world)
+    for numbers in linked:
+        check_group([worlds[number] for number in numbers])
     return dataclasses.replace(runs[0], concurrent=tuple(runs[1:]), peak_usage=peak.by_unit)
 
 
+def _worlds(inputs: Sequence[Input], linked: Sequence[Sequence[int]]) -> list[World]:
+    """Return the world of each case. Those of a group send requests to one another's engines."""
+    requests: dict[int, int] = {}
+    for numbers in linked:
+        total = sum(len(inputs[number][2]) for number in numbers)
+        if total > MAX_REQUESTS:
+            names = ", ".join(inputs[number][0].workload.name for number in numbers)
+            raise TraceError(f"group of {names}: {total:,} requests, and at most {MAX_REQUESTS:,} {REMEDY}")
+        requests |= dict.fromkeys(numbers, total)
+    worlds = [build_world(*item, requests.get(number)) for number, item in enumerate(inputs)]
+    for numbers in linked:
+        connect({inputs[number][0].workload.name: worlds[number] for number in numbers})
+    return worlds
+
+
+def _ends_s(inputs: Sequence[Input], linked: Sequence[Sequence[int]]) -> list[float]:
+    """Return the end of each run. Members of a group run until the last of them ends. Seconds."""
+    ends_s = [run_end_s(case, trace) for case, _, trace in inputs]
+    for numbers in linked:
+        last_s = max(ends_s[number] for number in numbers)
+        for number in numbers:
+            ends_s[number] = last_s
+    return ends_s
+
+
 def _schedule(
-    run: SimulationRun, ledger: QuotaLedger | None, record: Sequence[Callable[[Tick], None]]
+    run: SimulationRun,
+    end_s: float,
+    ledger: QuotaLedger | None,
+    board: GroupBoard,
+    record: Sequence[Callable[[Tick], None]],
 ) -> concurrent_runs.ScheduledRun:
     """Return the run with the daemon's controller over its world."""
     s, spec = run.case.scenario, run.case.workload.spec
     clock = ports.SimulatedClock(run.world)
     setup = ports.setup(run.world, run.case.workload, run.case.pools, s.quantities)
     setup = faults.with_faults(setup, s.faults, clock, s.epoch_s, run.seed)
-    setup = dataclasses.replace(setup, ledger=ledger)
+    setup = dataclasses.replace(setup, ledger=ledger, groups=board)
     listeners = (run.timeline.record_tick, *record)
 
     def publish(tick: Tick) -> None:
@@ -223,9 +264,7 @@ def _schedule(
             listener(tick)
 
     history = History(max(HISTORY_S, spec.lookback_s), step_s=spec.interval_s)
-    return concurrent_runs.ScheduledRun(
-        Controller(setup, clock, history, publish), clock, s.epoch_s, run_end_s(run.case, run.trace)
-    )
+    return concurrent_runs.ScheduledRun(Controller(setup, clock, history, publish), clock, s.epoch_s, end_s)
 
 
 def simulate_engines(

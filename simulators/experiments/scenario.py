@@ -25,7 +25,7 @@ from scaler.config.problems import ConfigError, Problem
 from scaler.registry import kind_of
 from simulators.engine.kernel.event_loop import Router
 from simulators.engine.models.service import ServiceModel
-from simulators.experiments import spec_loader
+from simulators.experiments import group_cases, spec_loader
 from simulators.experiments.offered_pools import models_of, region_problems, supply_problems
 from simulators.experiments.spec_loader import Chosen
 from simulators.world import ports
@@ -140,7 +140,7 @@ class Scenario:
         tuple[str, ...],
         FieldMetadata(
             "Files of scenarios that run at the same time and share the fleet limits. Each has a simulated world of its"
-            " own."
+            " own. Workloads of one `group` take one another's requests, as their routes say."
         ),
     ] = ()
     prefix_hit_share: Annotated[
@@ -211,7 +211,7 @@ class Case:
     """The scenario's pool for each pool of the workload."""
     folder: Path
     concurrent: tuple[Case, ...] = ()
-    """The cases that run at the same time under the same fleet limits."""
+    """The cases that run at the same time, under the same fleet limits and maybe in one group."""
 
     @property
     def target(self) -> Slo:
@@ -234,13 +234,27 @@ class Case:
     def under(self, workload: Workload, file: str) -> Case:
         """Return the same world and concurrent cases under another workload. Raises `ConfigError`."""
         case = _build_case(self.scenario, workload, self.models, self.folder, file)
-        return with_concurrent(case, self.concurrent, _source(file))
+        return with_concurrent(case, self.concurrent, _source(file), file)
+
+    @property
+    def file(self) -> str:
+        """The file of the scenario's workload."""
+        return str(self.folder / self.scenario.workload)
 
 
 def load(path: Path) -> Case:
     """Return the case of a scenario's file. Raises `ConfigError` with all problems."""
     case, source = _read(path)
-    return with_concurrent(case, tuple(_concurrent_cases(case, source)), source)
+    read = ((case, source), *_concurrent_cases(case, source))
+    cases = tuple(each for each, _ in read)
+    problems = [
+        document.problem(("round_trip_s",), rule)
+        for each, document in read
+        for rule in group_cases.unused_regions(each, cases)
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return with_concurrent(case, cases[1:], source, case.file)
 
 
 def _read(path: Path) -> tuple[Case, Document]:
@@ -268,21 +282,21 @@ def _read(path: Path) -> tuple[Case, Document]:
     return _build_case(scenario, load_workload(file), models, folder, str(file)), source
 
 
-def _concurrent_cases(case: Case, source: Document) -> Iterator[Case]:
-    """Yield the cases of the scenarios listed in `concurrent_scenarios`. Raises `ConfigError`."""
+def _concurrent_cases(case: Case, source: Document) -> Iterator[tuple[Case, Document]]:
+    """Yield the cases of `concurrent_scenarios` with their documents. Raises `ConfigError`."""
     for name in case.scenario.concurrent_scenarios:
-        neighbour, _ = _read(case.folder / name)
+        neighbour, document = _read(case.folder / name)
         rule = "has concurrent_scenarios" if neighbour.scenario.concurrent_scenarios else "has fleet limits of its own"
         if neighbour.scenario.concurrent_scenarios or neighbour.scenario.fleet.limits:
             hint = "list all scenarios and the limits in one scenario"
             raise ConfigError([source.problem(("concurrent_scenarios",), f"{name} {rule}", hint)])
-        yield neighbour
+        yield neighbour, document
 
 
-def with_concurrent(case: Case, concurrent: tuple[Case, ...], source: Document) -> Case:
-    """Return the case with concurrent ones that share its fleet.
+def with_concurrent(case: Case, concurrent: tuple[Case, ...], source: Document, file: str) -> Case:
+    """Return the case with concurrent ones that share its fleet and may be in its group.
 
-    Raises `ConfigError` with places in `source`.
+    Raises `ConfigError` with places in `source`, or in the file of a workload: `file` is that of the case.
     """
     specs = [other.workload.spec for other in (case, *concurrent)]
     across = limits.fleet_limits(case.scenario.fleet, specs)
@@ -294,6 +308,9 @@ def with_concurrent(case: Case, concurrent: tuple[Case, ...], source: Document) 
         if any(other.workload.name == earlier.workload.name for earlier in (case, *concurrent[:i])):
             rule = f"two workloads have the name {other.workload.name}"
             problems.append(source.problem(("concurrent_scenarios",), rule, "give each workload a distinct name"))
+    for other, other_file in ((case, file), *((other, other.file) for other in concurrent)):
+        findings = group_cases.member_problems(other, (case, *concurrent))
+        problems += [_source(other_file).problem(place, rule, hint) for place, rule, hint in findings]
     if problems:
         raise ConfigError(problems)
     return dataclasses.replace(case, concurrent=concurrent)

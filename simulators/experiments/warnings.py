@@ -114,7 +114,7 @@ def _all_in_warm_up(run: SimulationRun) -> Iterator[str]:
 
 def _unfinished(run: SimulationRun) -> Iterator[str]:
     arrived = run.world.arrived_requests
-    unsent = len(run.trace) - len(arrived)
+    unsent = len(run.trace) - run.world.arrived_at_gateway
     if unsent:
         yield f"{unsent:,} of {len(run.trace):,} requests arrive after the end of the run (duration_s): not counted"
     unfinished = int(arrived.ended_as(RequestEnd.OPEN).sum())

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from policies.model.spec import Slo
+from simulators.experiments.group_results import GroupSummary
 from simulators.experiments.results import ResultSummary
 from simulators.reporting.run_data import RunData
 from simulators.reporting.table import dollars, points, seconds, share
@@ -47,6 +48,14 @@ def verdict(s: ResultSummary) -> str:
         f"SLO missed by {points(s.missed_by)}: {share(attained)} of the requests met it, the target is"
         f" {percent(s.slo.share)}"
     )
+
+
+def group(g: GroupSummary) -> str:
+    """Return the figures of a group as a sentence."""
+    attained = "" if g.attainment is None else f", {share(g.attainment)} of them within the SLO"
+    sent = joined([f"{share(part)} of those of {name}" for name, part in g.sent.items()] or ["none"])
+    figures = f"{g.requests:,} requests{attained}, {dollars(g.cost_usd)}"
+    return f"group of {joined(g.workloads)}: {figures}; others carried {sent}"
 
 
 def slo_text(slo: Slo) -> str:

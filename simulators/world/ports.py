@@ -181,7 +181,7 @@ def backends(
         names = {name: backend.pool for name, backend in route.backends.items()}
         routed = {name: pools[pool] for name, pool in names.items() if pool is not None}
         used = {name: provider for name, provider in providers.items() if name in names}
-        return Backends(routed, used, route.zero_replicas == "hold")
+        return Backends(routed, used, route.zero_replicas == "hold", route.workloads)
     return None
 
 
@@ -198,9 +198,6 @@ def unsupported_routes(
     if routes and has_queue:
         yield ("routes",), "splits requests, but the scenario's queue holds them", "remove the queue or the routes"
     for name, route in routes.items():
-        for backend in route.workloads:
-            hint = "give one workload a pool in each region, or remove this backend for the simulation"
-            yield ("routes", name, "backends", backend), "is another workload, which a simulated world has not", hint
         for backend in route.providers:
             if backend not in known:
                 rule = f"{backend} is not a provider of the scenario"

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.model import PoolName, PoolStatus
+from policies.model import PoolName, PoolStatus, WorkloadName
 from simulators.engine.kernel.event_loop import Kernel, Router
 from simulators.engine.models.service import PS_PER_S, ServiceModel
 from simulators.engine.tables import RequestTable, as_of, delayed
@@ -25,7 +25,8 @@ from simulators.world.infrastructure.pool import FleetPool
 from simulators.world.infrastructure.update_lock import UpdateLock
 from simulators.world.queue import QueueCounts, QueueView, SimulatedQueue
 from simulators.world.rng import stream, streams
-from simulators.world.routing.gateway import Backends, Gateway, Requests, merged
+from simulators.world.routing.gateway import Backends, Gateway, Receiver, merged
+from simulators.world.routing.inbox import DirectFeed, EngineInbox, Requests
 from simulators.world.telemetry import EngineTelemetry, Telemetry
 from simulators.world.traffic.trace import RequestTrace
 
@@ -39,6 +40,7 @@ class World:
 
     `epoch_s` is the Unix time of its start; `slots` the requests it holds at once. `backends` are those of the
     workload's route; None without a route. `round_trip_s` has the time from the gateway to each region and back.
+    `is_member` is whether other workloads may send requests to its engines.
     """
 
     def __init__(  # noqa: PLR0913 - all parts of a world
@@ -56,6 +58,7 @@ class World:
         folder: Path = Path(),
         backends: Backends | None = None,
         round_trip_s: Mapping[str, float] = NO_ROUND_TRIPS,
+        is_member: bool = False,
     ) -> None:
         self.epoch_s = epoch_s
         self.now_ps = 0
@@ -63,6 +66,12 @@ class World:
         self.queue = queue
         self.gateway: Gateway | None = None
         """The gateway that splits the requests; None without a route."""
+        self.feed: Gateway | DirectFeed | None = None
+        """The gateway, or what else sends requests as they arrive; None where all are offered to the engines before."""
+        self.inbox = EngineInbox(self.kernel)
+        self._is_member = is_member
+        self._together: tuple[World, ...] = (self,)
+        self._senders: list[Mapping[str, float]] = [round_trip_s]
         self.lost_requests = 0
         shared = {offer.updates.lock for offer in pools.values() if offer.updates}
         locks = {lock: UpdateLock() for lock in shared if lock is not None}
@@ -96,7 +105,7 @@ class World:
         self._due = [0] * len(self._clocks)
         for name, pool in self.pools.items():
             pool.begin(initial_replicas.get(name, 0))
-        self._advance_to(0)
+        self.advance_to(0)
 
     # --- time
 
@@ -106,11 +115,20 @@ class World:
         return self.epoch_s + self.now_ps / PS_PER_S
 
     def run_until(self, until_ps: int) -> None:
-        """Run the world to a time, including the events of pools and scrapes at that time."""
-        while self.now_ps < until_ps:
-            self._advance_to(min(until_ps, self._next_event_ps()))
+        """Run the world to a time, including the events of pools and scrapes at that time.
 
-    def _next_event_ps(self) -> int:
+        Worlds that send requests to one another run together: at each event of one, all of them have split the
+        requests before it.
+        """
+        while self.now_ps < until_ps:
+            t = min(until_ps, *(world.next_event_ps() for world in self._together))
+            for world in self._together:
+                world.split(t)
+            for world in self._together:
+                world.advance_to(t)
+
+    def next_event_ps(self) -> int:
+        """Return the time of the next event of a pool or a scrape. Picoseconds."""
         due = min(self._due)
         for pool in self.pools.values():
             event = pool.next_event_ps()
@@ -118,9 +136,14 @@ class World:
                 due = event
         return due
 
-    def _advance_to(self, t: int) -> None:
-        if self.gateway is not None:
-            self.gateway.advance(t)
+    def split(self, t: int) -> None:
+        """Send the requests that arrive before a time to their backends."""
+        if self.feed is not None:
+            self.feed.split(t)
+
+    def advance_to(self, t: int) -> None:
+        """Serve the requests until a time, and handle the events of pools and scrapes at that time."""
+        self.inbox.deliver()
         self.kernel.advance(t)
         self.now_ps = t
         for pool in self.pools.values():
@@ -142,15 +165,33 @@ class World:
         arrival = np.round(trace.arrival_s * PS_PER_S).astype(np.int64) + (since_ps + self._delay_ps)
         strides = self._strides(len(trace))
         prompt, output, cached = trace.prompt_tokens, trace.output_tokens, trace.cached_tokens
-        if self._backends is None:
+        if self._backends is None and not self._is_member:
             self.kernel.offer(arrival, prompt, output, cached, strides)
             return
         cached = np.zeros(len(trace), np.int32) if cached is None else cached
         strides = np.ones(len(trace), np.int32) if strides is None else strides
         requests = Requests(arrival, prompt, output, cached, strides)
+        if self._backends is None:
+            self.feed = DirectFeed(requests, self.inbox)
+            return
         numbers = {name: number for number, name in enumerate(self.pools)}
         rngs = streams(self._seed)
-        self.gateway = Gateway(self.kernel, requests, self._backends, numbers, self._round_trip_s, rngs)
+        self.feed = self.gateway = Gateway(
+            self.kernel, self.inbox, requests, self._backends, numbers, self._round_trip_s, rngs
+        )
+
+    @property
+    def arrived_at_gateway(self) -> int:
+        """The requests of the workload's own users that have arrived, wherever they are served."""
+        return self.kernel.arrived if self.feed is None else self.feed.handled
+
+    def as_receiver(self, round_trip_s: Mapping[str, float]) -> Receiver:
+        """Return this world as a backend of another one's gateway.
+
+        `round_trip_s` has the round trips from there.
+        """
+        self._senders.append(round_trip_s)
+        return Receiver(self.inbox, len(self._senders) - 1)
 
     @property
     def arrived_requests(self) -> RequestTable:
@@ -159,19 +200,31 @@ class World:
         They include those that no pool got.
         """
         at_pools = self.kernel.arrived_requests
-        if self._round_trip_s:
+        if any(self._senders):
             at_pools = self._at_gateway(at_pools)
         if self.gateway is None:
             return at_pools
         return merged((at_pools, self.gateway.requests(self.now_ps)))
 
     def _at_gateway(self, served: RequestTable) -> RequestTable:
-        """Return requests with the round trip to the region of their replica added to their latency."""
-        delay_ps = np.zeros(len(self.kernel.read()) + 1, np.int64)  # the last one is that of requests without a replica
+        """Return requests with the round trip from their gateway to their replica added to their latency."""
+        # the last column is that of requests without a replica
+        delay_ps = np.zeros((len(self._senders), len(self.kernel.read()) + 1), np.int64)
         for pool in self.pools.values():
-            round_trip_s = 0.0 if pool.offer.region is None else self._round_trip_s.get(pool.offer.region, 0.0)
-            delay_ps[[node.engine for node in pool.ledger.nodes if node.engine >= 0]] = round(round_trip_s * PS_PER_S)
-        return as_of(delayed(served, delay_ps[served.replica]), self.now_ps)
+            engines = [node.engine for node in pool.ledger.nodes if node.engine >= 0]
+            for row, round_trip_s in zip(delay_ps, self._senders, strict=True):
+                row[engines] = round(round_trip_s.get(pool.offer.region or "", 0.0) * PS_PER_S)
+        sender = 0 if self.feed is None else self.inbox.senders[: len(served)]
+        return as_of(delayed(served, delay_ps[sender, served.replica]), self.now_ps)
+
+    def connect(self, worlds: Mapping[WorkloadName, World]) -> None:
+        """Run together with the other worlds of a group, and send requests to their engines."""
+        self._together = tuple(worlds.values())
+        if self.gateway is not None and self._backends is not None:
+            members = self._backends.members
+            self.gateway.connect(
+                {name: worlds[workload].as_receiver(self._round_trip_s) for name, workload in members.items()}
+            )
 
     def _strides(self, requests: int) -> NDArray[np.int32] | None:
         """Return the tokens per decode step of each request: whole numbers with the model's mean.
@@ -224,6 +277,12 @@ class World:
         spent = self.kernel.requests[slots].deliveries >= self.queue.max_receives
         self.kernel.move_to_dead_letters(slots[spent])
         self.kernel.retry(slots[~spent], self.now_ps + round(self.queue.visibility_timeout_s * PS_PER_S))
+
+
+def connect(worlds: Mapping[WorkloadName, World]) -> None:
+    """Let worlds send requests to one another's engines, and run together."""
+    for world in worlds.values():
+        world.connect(worlds)
 
 
 class _Engines:

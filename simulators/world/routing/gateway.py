@@ -1,7 +1,8 @@
 """The simulated gateway, which splits arriving requests by the applied weights.
 
 It acts before the engines. Requests that arrive until the next event of the world are split by the present weights, and
-only those for pools are offered to the kernel. Among the replicas of a pool, the scenario's router selects.
+only those for pools reach the kernel. Those for another workload of the group arrive at the engines of its world. Among
+the replicas of a pool, the scenario's router selects.
 """
 
 from __future__ import annotations
@@ -12,57 +13,47 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.model.names import BackendName, PoolName
+from policies.model.names import BackendName, PoolName, WorkloadName
 from policies.model.route import BackendTraffic, RouteDecision, RouteStatus
 from policies.model.route_spec import Route
 from simulators.engine.kernel.event_loop import Kernel
 from simulators.engine.tables import (
     Mask,
-    Picoseconds,
     RequestEnd,
     RequestTable,
-    Tokens,
     as_of,
     joined,
     outside_requests,
 )
 from simulators.world.rng import RngFor, within
+from simulators.world.routing.inbox import EngineInbox, Requests
 from simulators.world.routing.provider import Arrivals, Floats, ResponseTimes, SimulatedProvider, TokenApi
+
+NO_POOL: Final = -1
+"""Number of a backend that is not one of the kernel's pools."""
+NO_MEMBERS: Final[Mapping[BackendName, WorkloadName]] = {}
 
 
 class Backends(NamedTuple):
-    """The backends of a route: pools of the world, and token APIs.
+    """The backends of a route: pools of the world, token APIs, and other workloads of the group.
 
-    `holds` is whether a request to a pool without a ready replica waits for one. Otherwise the gateway answers 503.
+    `holds` is whether a request to a backend without a ready replica waits for one. Otherwise the gateway answers 503.
     """
 
     pools: Mapping[BackendName, PoolName]
     providers: Mapping[BackendName, SimulatedProvider]
     holds: bool = False
+    members: Mapping[BackendName, WorkloadName] = NO_MEMBERS
 
 
-NO_POOL: Final = -1
-"""Number of a provider among the kernel's pools."""
+class Receiver(NamedTuple):
+    """Another workload as a backend.
 
+    It has the requests to its engines, and the number of this gateway among their senders.
+    """
 
-class Requests(NamedTuple):
-    """Requests in order of arrival, one entry a request, as the kernel takes them."""
-
-    arrived_ps: Picoseconds
-    prompt_tokens: Tokens
-    output_tokens: Tokens
-    cached_tokens: Tokens
-    tokens_per_step: Tokens
-
-    def at(self, rows: NDArray[np.int64]) -> Requests:
-        """Return some of the requests."""
-        return Requests(
-            self.arrived_ps[rows],
-            self.prompt_tokens[rows],
-            self.output_tokens[rows],
-            self.cached_tokens[rows],
-            self.tokens_per_step[rows],
-        )
+    inbox: EngineInbox
+    sender: int
 
 
 class Gateway:
@@ -76,6 +67,7 @@ class Gateway:
     def __init__(  # noqa: PLR0913 - the parts of a world that the gateway connects
         self,
         kernel: Kernel,
+        inbox: EngineInbox,
         requests: Requests,
         backends: Backends,
         pools: Mapping[PoolName, int],
@@ -83,16 +75,20 @@ class Gateway:
         rng_for: RngFor,
     ) -> None:
         self._kernel = kernel
+        self._inbox = inbox
         self._arriving = requests
         self._providers = {name: TokenApi(settings, round_trip_s) for name, settings in backends.providers.items()}
         self._pools = {name: pools[pool] for name, pool in backends.pools.items()}
-        numbers = [*([NO_POOL] * len(self._providers)), *self._pools.values()]
+        self._members: dict[BackendName, Receiver] = {}
+        others = [NO_POOL] * len(backends.members)
+        numbers = [*([NO_POOL] * len(self._providers)), *self._pools.values(), *others]
         self._numbers = np.array(numbers, dtype=np.int32)
         self._holds = backends.holds
         count, draw = len(requests.arrived_ps), within(rng_for, "gateway")
         self._choices, self._second_choices = draw("backend").random(count), draw("failover").random(count)
         normals, uniforms = draw("latency").standard_normal((count, 2)), draw("faults").random((count, 1))
         self._draws = np.hstack((normals, uniforms))
+        self._member_choices = draw("member").random(count if backends.members else 0)
         self._next = 0
         self._weights: dict[BackendName, int] = {}
         self._rejects = False
@@ -105,6 +101,12 @@ class Gateway:
         self._usd: list[Floats] = []
         self.writes = 0
         """Changes of the weights, including the first split."""
+        self.sent = 0
+        """The requests to other workloads."""
+
+    def connect(self, members: Mapping[BackendName, Receiver]) -> None:
+        """Set the worlds of the other workloads, in the order of the backends."""
+        self._members = dict(members)
 
     # --- the port
 
@@ -120,7 +122,7 @@ class Gateway:
         over_s = 0.0 if self._read_at is None else now - self._read_at
         traffic: dict[BackendName, BackendTraffic] = {}
         if over_s > 0.0:
-            for name in (*self._pools, *self._providers):
+            for name in (*self._pools, *self._members, *self._providers):
                 requests, errors = self._traffic.get(name, (0, 0))
                 traffic[name] = BackendTraffic(requests, errors, latencies_s.get(name))
         rejected, self._rejected = float(self._rejected), 0
@@ -135,8 +137,11 @@ class Gateway:
 
     # --- requests
 
-    def advance(self, until_ps: int) -> None:
-        """Split the requests that arrive before a time."""
+    def split(self, until_ps: int) -> None:
+        """Split the requests that arrive before a time.
+
+        Those for engines wait in the inbox of their world.
+        """
         self._advanced_ps = until_ps
         first, last = self._next, int(np.searchsorted(self._arriving.arrived_ps, until_ps))
         if last == first:
@@ -149,7 +154,7 @@ class Gateway:
             return
         ready = self._ready()
         backends = self._backends(self._choices[rows], self._weights or ready)
-        for number, name in enumerate(self._pools, len(self._providers)):
+        for number, name in enumerate((*self._pools, *self._members), len(self._providers)):
             self._count(name, int((backends == number).sum()))
         pools_only = {name: weight for name, weight in self._weights.items() if weight and name in self._pools} or ready
         for number, (name, provider) in enumerate(self._providers.items()):
@@ -158,16 +163,28 @@ class Gateway:
                 failed = sent[~self._served(name, provider, rows[sent])]
                 backends[failed] = self._backends(self._second_choices[rows[failed]], pools_only)
         self._to_pools(rows, self._numbers[backends])
+        for number, member in enumerate(self._members.values(), len(self._providers) + len(self._pools)):
+            self._to_member(rows[backends == number], member)
 
     def _to_pools(self, rows: NDArray[np.int64], pools: NDArray[np.int32]) -> None:
-        """Send requests to the pools of these numbers; those of `NO_POOL` are answered already."""
+        """Send requests to the pools of these numbers; those of `NO_POOL` go elsewhere."""
         sent = pools != NO_POOL
         if not self._holds:
             refused = sent & (self._kernel.accepting()[pools] == 0)
             self._reject(rows[refused])
             sent &= ~refused
         if sent.any():
-            self._kernel.offer(*self._arriving.at(rows[sent]), pools[sent])
+            self._inbox.add(self._arriving.at(rows[sent]), pools[sent])
+
+    def _to_member(self, rows: NDArray[np.int64], member: Receiver) -> None:
+        """Send requests to the engines of another workload."""
+        if not len(rows):
+            return
+        if not self._holds and not member.inbox.is_serving:
+            self._reject(rows)
+            return
+        self.sent += len(rows)
+        member.inbox.receive(self._arriving.at(rows), self._member_choices[rows], member.sender)
 
     @property
     def handled(self) -> int:
@@ -175,7 +192,7 @@ class Gateway:
         return self._next
 
     def requests(self, now_ps: int) -> RequestTable:
-        """Return the requests that no pool got: answered by providers, or rejected.
+        """Return the requests that no engine got: answered by providers, or rejected.
 
         A time after now is open.
         """
@@ -196,11 +213,13 @@ class Gateway:
         return ready if any(ready.values()) else {next(iter(self._pools)): 1}
 
     def _backends(self, choices: Floats, weights: Mapping[BackendName, int]) -> NDArray[np.int64]:
-        """Return the number of each request's backend: providers first, then pools.
+        """Return the number of each request's backend.
+
+        Providers come first, then pools and other workloads.
 
         Example: a provider with 2,800 and a pool with 7,200 get the requests with a choice below 0.28 and the others.
         """
-        edges = np.cumsum([weights.get(name, 0) for name in (*self._providers, *self._pools)])
+        edges = np.cumsum([weights.get(name, 0) for name in (*self._providers, *self._pools, *self._members)])
         return np.searchsorted(edges / edges[-1], choices, side="right").astype(np.int64)
 
     def _served(self, name: BackendName, provider: TokenApi, rows: NDArray[np.int64]) -> Mask:

@@ -60,7 +60,11 @@ def offer(**settings: Any) -> PoolOffer:
 
 
 def world(requests: RequestTrace, replicas: int = 1, **settings: Any) -> World:
-    """Return a world of one pool with initial replicas, or of `pools` with as many each."""
+    """Return a world of one pool with initial replicas, or of `pools` with as many each.
+
+    One with `slots` is the member of a group, all of whose requests fit into them.
+    """
+    given = frozenset(settings)
     pools = {PoolName(name): o for name, o in settings.pop("pools", {POOL: settings.pop("pool", offer())}).items()}
     queue: SimulatedQueue | None = settings.pop("queue", None)
     limit = STEADY.max_seqs if queue is not None else None
@@ -73,7 +77,8 @@ def world(requests: RequestTrace, replicas: int = 1, **settings: Any) -> World:
         telemetry=settings.pop("telemetry", Telemetry()),
         seed=settings.pop("seed", 1),
         epoch_s=settings.pop("epoch_s", 1000.0),
-        slots=len(requests),
+        slots=settings.pop("slots", len(requests)),
+        is_member="slots" in given,
         backends=settings.pop("backends", None),
         round_trip_s=settings.pop("round_trip_s", {}),
     )
