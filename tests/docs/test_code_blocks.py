@@ -7,8 +7,8 @@ HTML comments before a block say how. A reader of the site does not see them:
 - ``<!-- not run: needs an AWS account -->``: no machine can run the block, for this reason.
 
 The commands of a page run in order in one folder, which is also their home: they find no credentials. A daemon that
-would run until Ctrl-C runs for `DAEMON_S`, on a free port and without writes. A search has the budget `BUDGET`, and a
-comparison one replication.
+would run until Ctrl-C runs for `DAEMON_S`, on a free port and without writes. A search has the budget `BUDGET`, a
+comparison one replication in one process, and the traffic of a shipped scenario `SHARE` of its duration.
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ SHOWN: Final = {"", "text", "promql", "sql"}
 TIMEOUT_S: Final = 600.0
 DAEMON_S: Final = 3
 BUDGET: Final = "6-trials"
+SHARE: Final = 1 / 8
+TRACE_S: Final = 1800
+"""Duration of the traces that pages generate."""
 DAEMON_FILE: Final = ".daemon.yaml"
 BASE: Final[Mapping[str, Any]] = {
     "workload": "chat",
@@ -184,9 +187,22 @@ def test_blocks_have_a_language_that_is_tested_or_shown(page: Path) -> None:
 
 def furnish(folder: Path) -> None:
     """Make a folder like the root of a checkout with an installed environment."""
-    (folder / "config").symlink_to(ROOT / "config")
+    link_all(ROOT / "config", folder / "config")
+    for file in SCENARIOS.glob("*.yaml"):
+        text = re.sub(r"\b(duration_s|at_s): (\d+)", lambda m: f"{m[1]}: {int(m[2]) * SHARE:g}", file.read_text())
+        (folder / "config/scenarios" / file.name).write_text(text)
     (folder / ".venv").symlink_to(sys.prefix)
     (folder / DAEMON_FILE).write_text(json.dumps({"daemon": {"listen": "127.0.0.1:0"}}))
+
+
+def link_all(source: Path, folder: Path) -> None:
+    """Make a folder with links to the entries of `source`, except its scenarios, which are a folder for themselves."""
+    folder.mkdir()
+    for entry in source.iterdir():
+        if entry == SCENARIOS:
+            link_all(entry, folder / entry.name)
+        elif entry.parent != SCENARIOS or entry.is_dir():
+            (folder / entry.name).symlink_to(entry)
 
 
 def copy(made: Path, folder: Path, name: str) -> None:
@@ -211,6 +227,8 @@ def execute(command: str, folder: Path) -> None:
         command += f" --dry-run -C {ROOT}"
     command = re.sub(r"--budget \S+", f"--budget {BUDGET}", command)
     command = re.sub(r"--replications \S+", "--replications 1", command)
+    command = re.sub(r"\bforescale compare\b", "forescale compare --jobs 1", command)
+    command = re.sub(r"\bduration_s=\d+", f"duration_s={TRACE_S}", command)
     if words[:2] == ["forescale", "run"] and not {"--for", "--once"} & set(words):
         command = command.replace("run", f"run --for {DAEMON_S} --dry-run {DAEMON_FILE}", 1)
     environment = {
@@ -244,19 +262,19 @@ def workload() -> Path:
 
 @pytest.fixture(scope="session")
 def journal(workshop: Path) -> Path:
-    """Return a journal of twenty minutes: the quickstart for 20 s."""
+    """Return a journal of twelve minutes: the quickstart for 12 s."""
     daemon = yaml.safe_load((ROOT / "config/quickstart/daemon.yaml").read_text())
     daemon["daemon"]["listen"] = "127.0.0.1:0"
     (workshop / "daemon.yaml").write_text(json.dumps(daemon))
     workloads = "config/quickstart/chat.yaml config/quickstart/summaries.yaml"
-    execute(f"forescale run daemon.yaml {workloads} --for 20", workshop)
+    execute(f"forescale run daemon.yaml {workloads} --for 12", workshop)
     return workshop / "journal"
 
 
 @pytest.fixture(scope="session")
 def trace(workshop: Path) -> Path:
     """Return a trace of half an hour."""
-    execute("forescale trace generate poisson rps=5 duration_s=1800 --out trace.csv.gz", workshop)
+    execute(f"forescale trace generate poisson rps=5 duration_s={TRACE_S} --out trace.csv.gz", workshop)
     return workshop / "trace.csv.gz"
 
 

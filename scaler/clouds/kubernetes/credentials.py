@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import yaml
-from kubernetes_asyncio import client
-from kubernetes_asyncio.config import ConfigException
-from kubernetes_asyncio.config.kube_config import KubeConfigLoader, KubeConfigMerger
 
+from scaler.clouds.kubernetes.client_library import ConfigException, KubeConfigLoader, KubeConfigMerger, client
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.config.document import read
 from scaler.ports import Misconfigured

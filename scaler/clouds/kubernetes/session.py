@@ -17,13 +17,12 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 import aiohttp
-from kubernetes_asyncio import client
-from kubernetes_asyncio.config import ConfigException
 
 from scaler.clouds import retry_after
 from scaler.clouds.api_budget import Api
 from scaler.clouds.api_channel import Channel
 from scaler.clouds.http_answers import http_errors, read_body, read_json, read_lines
+from scaler.clouds.kubernetes.client_library import ConfigException, client
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.credentials import Load, credentials
 from scaler.clouds.response_validation import one_line

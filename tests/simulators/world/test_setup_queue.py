@@ -29,7 +29,7 @@ from tests.simulators.engine.kernel.queues import (
 
 pytestmark = pytest.mark.slow
 
-CUSTOMERS = 300_000
+CUSTOMERS = 100_000
 
 
 def set_up_steps(rng: np.random.Generator, kind: str, mean_steps: int, n: int) -> Ints:
