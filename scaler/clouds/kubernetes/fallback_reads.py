@@ -24,7 +24,7 @@ WAIT_SHARE: Final = 0.5
 
 
 class FallbackReads:
-    """Limits the fallback reads of one cluster. Each waits for its place in the order of the calls."""
+    """Limit of the fallback reads of one cluster. Reads wait in the order of the calls."""
 
     def __init__(self) -> None:
         self._free = asyncio.Semaphore(FALLBACK_READS)
@@ -39,10 +39,10 @@ class FallbackReads:
             async with asyncio.timeout(WAIT_SHARE * timeout_s):
                 await self._free.acquire()
         except TimeoutError as e:
+            problem = "the API server does not respond, or the daemon has too many workloads for its processor"
             raise Unavailable(
                 f"the watch has not confirmed {name}, and {FALLBACK_READS} reads of single objects were in flight for"
-                f" {WAIT_SHARE * timeout_s:.3g} s: the API server does not respond, or the daemon has too many workloads"
-                " for its processor"
+                f" {WAIT_SHARE * timeout_s:.3g} s: {problem}"
             ) from e
         try:
             return await read(timeout_s - (stopwatch_s() - began_s))
