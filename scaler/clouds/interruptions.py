@@ -79,6 +79,8 @@ class NoticeBoard:
 
         A notice whose `interrupts_at` passed more than `overdue_s` seconds ago is not valid.
         """
+        if not self._pinned:
+            return {}
         now = self.clock.now()
         for machine in machines:
             if machine in self._pinned and self._pinned[machine].expired(now):

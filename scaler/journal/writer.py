@@ -61,6 +61,7 @@ class JournalWriter:
         self.error: str | None = None
         self._settings = settings
         self._directory = Path(settings.directory)
+        self._lock_path = self._directory / LOCK
         self._start = {"v": SCHEMA, "type": "start", "at": at, "version": version}
         self._written_specs: set[str] = set()
         self._written_slos: set[WorkloadName] = set()
@@ -167,7 +168,7 @@ class JournalWriter:
         The records in a removed file are counted as lost.
         """
         if self._file is not None and self._lock is not None:
-            if _is_same_file(self._lock, self._directory / LOCK) and _is_same_file(self._file, self._path):
+            if _is_same_file(self._lock, self._lock_path) and _is_same_file(self._file, self._path):
                 return
             if os.fstat(self._file).st_nlink == 0:
                 self.lost += self._records
@@ -179,7 +180,7 @@ class JournalWriter:
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             _restrict_access(self._directory)
-            self._lock = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._open_file(self._current_path())
         except OSError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from scaler.clouds.engines.histogram import P95
@@ -135,8 +136,12 @@ def metric_names(query: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in NAMES.findall(text) if name.lower() not in KEYWORDS))
 
 
+@lru_cache(maxsize=256)
 def _matcher(label: str, value: str | tuple[str, ...]) -> str:
-    """Return the matcher of a label. A regular expression in PromQL matches the whole value."""
+    """Return the matcher of a label. A regular expression in PromQL matches the whole value.
+
+    It is cached: a query for many workloads has the same one in each of its selectors.
+    """
     if isinstance(value, str):
         return f"{label}={quoted(value)}"
     escaped = (SPECIAL.sub(r"\\\g<0>", v) for v in value)

@@ -57,6 +57,12 @@ KINDS: Final[Mapping[tuple[str, str], Served]] = {
 }
 
 
+def _set_event() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 @dataclass(slots=True)
 class FakeKube:
     """The objects, and the server's faults."""
@@ -75,6 +81,8 @@ class FakeKube:
     """Writes are applied, and their connection breaks before the response."""
     silent: bool = False
     """Watches stay open without events."""
+    answers_get: asyncio.Event = field(default_factory=_set_event)
+    """Reads of single objects are answered while it is set."""
     watch_s: float = 60.0
     """Maximum duration of a watch, regardless of its request. Seconds."""
     tracks_scale: bool = True
@@ -208,6 +216,8 @@ class FakeKube:
         verb = VERBS[request.method] if name else "watch" if "watch" in request.query else "list"
         resource = f"{plural}/{subresource}" if subresource else plural
         self.calls.append((verb, resource))
+        if verb == "get":
+            await self.answers_get.wait()
         if self.throttled:
             return refused(429, "Too many requests, please try again later.", {"Retry-After": "1"})
         served = self.kinds.get((api_version, plural))

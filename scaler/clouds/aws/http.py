@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeVar
 
-from aiobotocore.awsrequest import AioAWSResponse
 from aiobotocore.httpsession import AIOHTTPSession
 
 from scaler.clouds.http_answers import http_errors, read_body
@@ -17,6 +16,8 @@ from scaler.ports import Unavailable
 T = TypeVar("T")
 MAX_BODY: Final = 16 * 2**20
 """Bytes of a response. A page of a thousand described instances has some 5 MB of XML."""
+METADATA: Final = "ResponseMetadata"
+"""Key of status and HTTP headers in a response."""
 MAX_BITS: Final = 1023
 """Maximum size of an integer: a larger one is beyond a float."""
 
@@ -44,8 +45,8 @@ class BoundedSession(AIOHTTPSession):
         what = f"AWS {request.url.partition('?')[0]}"
         with http_errors(what):
             async with response.raw:
-                content = await read_body(what, response.raw, MAX_BODY)
-        return AioAWSResponse(response.url, response.status_code, response.headers, _ReadBody(content))
+                response.raw = _ReadBody(await read_body(what, response.raw, MAX_BODY))
+        return response
 
 
 def check_encodable(what: str, response: T) -> T:
@@ -54,9 +55,12 @@ def check_encodable(what: str, response: T) -> T:
     Raises `Unavailable` for a text or number that cannot be encoded.
 
     JSON may hold a lone surrogate or a number beyond a float, which fail later where they are written or computed
-    with. A value that is not finite is kept: it makes only its own reading absent, not those of a whole batch.
+    with. A value that is not finite is kept: it makes only its own reading absent, not those of a whole batch. The HTTP
+    headers are UTF-8 already.
     """
     unchecked: list[Any] = [response]
+    if isinstance(response, dict):
+        unchecked = [part for name, value in response.items() if name != METADATA for part in (name, value)]
     while unchecked:
         value = unchecked.pop()
         if isinstance(value, dict):

@@ -88,12 +88,10 @@ class CustomObjects(Follower):
     async def get(self, name: str, timeout_s: float, *, refresh: bool = False) -> CustomObject:
         """Return an object. `refresh` reads it even if the stored one is fresh. Raises port errors."""
         custom_object = self._objects.get(name)
-        if (
-            refresh
-            or custom_object is None
-            or not 0 <= self._clock.now() - self.confirmed_since(custom_object) <= CONFIRM_S
-        ):
-            custom_object = await self._flights.share(name, lambda: self._read(name, timeout_s))
+        if refresh or custom_object is None:
+            return await self._flights.share(name, lambda: self._read(name, timeout_s))
+        if not 0 <= self._clock.now() - self.confirmed_since(custom_object) <= CONFIRM_S:
+            return await self._flights.share(name, lambda: self._read_unconfirmed(name, timeout_s))
         return custom_object
 
     async def state(self, name: str, timeout_s: float, *, refresh: bool = False) -> ScalableState:
@@ -125,6 +123,10 @@ class CustomObjects(Follower):
     def confirmed_since(self, custom_object: CustomObject) -> float:
         """Return the time of an object's last confirmation, by a read or by the watch."""
         return max(custom_object.at, self.confirmed_at)
+
+    async def _read_unconfirmed(self, name: str, timeout_s: float) -> CustomObject:
+        what = f"{self._collection.plural} {name}"
+        return await self._session.fallback_reads.run(what, timeout_s, lambda rest_s: self._read(name, rest_s))
 
     async def _read(self, name: str, timeout_s: float) -> CustomObject:
         requested_at = self._clock.now()

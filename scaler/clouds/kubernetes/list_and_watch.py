@@ -184,6 +184,8 @@ class Follower(ABC):
 
 async def wait_until_listed(*followers: Follower) -> None:
     """Wait until each collection was listed once or failed, at most `MAX_FIRST_WAIT_S` in all."""
+    if all(follower.listed.is_set() for follower in followers):
+        return
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(MAX_FIRST_WAIT_S):
             for follower in followers:

@@ -124,7 +124,7 @@ class ReplicaObserver:
                 node.market,
                 int(pod.ready),
                 int(not pod.ready),
-                int(pod.ready and self.is_interruption_pending(pod)),
+                int(pod.ready and pod.uid in self._interruptions.noticed),
             )
             for pod, node in placed
             if node is not None

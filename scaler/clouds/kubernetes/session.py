@@ -25,6 +25,7 @@ from scaler.clouds.http_answers import http_errors, read_body, read_json, read_l
 from scaler.clouds.kubernetes.client_library import ConfigException, client
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.credentials import Load, credentials
+from scaler.clouds.kubernetes.fallback_reads import FallbackReads
 from scaler.clouds.response_validation import one_line
 from scaler.ports import Clock, Conflict, Context, Misconfigured, PortError, Throttled, Unavailable
 
@@ -71,6 +72,7 @@ class Session:
     def __init__(self, context: Context, load: Load, scope: Hashable = None) -> None:
         self.clock: Clock = context.clock
         self.tasks = context.tasks
+        self.fallback_reads = FallbackReads()
         self._channel = Channel(context, API, scope)
         self._load = load
         self._client: Any = None

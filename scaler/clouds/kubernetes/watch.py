@@ -1,7 +1,7 @@
 """One watch per cluster, kind and namespace that all workloads there share.
 
-An object that was not confirmed for `CONFIRM_S` is read individually. Only requested objects are stored, each as a
-`ScalableState`.
+An object that was not confirmed for `CONFIRM_S` is read individually, within the limit of `FallbackReads`. Only
+requested objects are stored, each as a `ScalableState`.
 """
 
 from __future__ import annotations
@@ -59,8 +59,10 @@ class SharedWatch(Follower):
             self._task.result()  # raise the defect that ended the watch
         self._requested_names.add(name)
         stored = self._states.get(name)
-        if refresh or stored is None or abs(self._clock.now() - self._confirmed_at(stored)) > CONFIRM_S:
+        if refresh or stored is None:
             stored = await self._flights.share(name, lambda: self._read(name, timeout_s))
+        elif abs(self._clock.now() - self._confirmed_at(stored)) > CONFIRM_S:
+            stored = await self._flights.share(name, lambda: self._read_unconfirmed(name, timeout_s))
         if stored.desired is None or stored.ready is None:
             stored = await self._flights.share((name, "scale"), lambda: self._complete(name, timeout_s))
         return replace(stored, at=self._confirmed_at(stored))
@@ -106,6 +108,10 @@ class SharedWatch(Follower):
         if response.status == 404:
             self._kind = None
         return accepted_body(what, response)
+
+    async def _read_unconfirmed(self, name: str, timeout_s: float) -> ScalableState:
+        what = f"{self._kind_names[1]} {name}"
+        return await self._session.fallback_reads.run(what, timeout_s, lambda rest_s: self._read(name, rest_s))
 
     async def _read(self, name: str, timeout_s: float) -> ScalableState:
         requested_at, order = self._clock.now(), self._order

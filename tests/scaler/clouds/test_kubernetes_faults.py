@@ -15,6 +15,7 @@ from scaler.actuators.kubernetes import KubernetesResizer, open_kubernetes
 from scaler.clock import SystemClock
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.credentials import in_pod
+from scaler.clouds.kubernetes.fallback_reads import FALLBACK_READS
 from scaler.clouds.singleflight import Singleflight
 from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.ports import Misconfigured, PortError, Throttled, Unavailable
@@ -45,11 +46,13 @@ async def place(tmp_path: Path) -> AsyncIterator[FakePlace]:
 async def opened(place: FakePlace, clock: ManualClock) -> AsyncIterator[Open]:
     async with Resources() as resources:
 
-        async def opening(name: str = "llm", kind: str = "Deployment", version: str = "apps/v1") -> KubernetesResizer:
+        async def opening(
+            name: str = "llm", kind: str = "Deployment", version: str = "apps/v1", deadline_s: float = DEADLINE_S
+        ) -> KubernetesResizer:
             cluster = KubeCluster(kubeconfig=str(place.kubeconfig))
             spec = Kubernetes(name=name, object_kind=kind, api_version=version, cluster=cluster)
             return await open_kubernetes(
-                spec, AdapterContext(resources, clock, DEADLINE_S), WorkloadName("chat"), PoolName("gpus")
+                spec, AdapterContext(resources, clock, deadline_s), WorkloadName("chat"), PoolName("gpus")
             )
 
         yield opening
@@ -174,6 +177,53 @@ async def test_one_watch_serves_all_workloads_of_a_namespace(place: FakePlace, o
     for actuator in actuators:
         await settled(actuator, lambda s: s.ready == 1)
     assert place.fake.calls == []
+
+
+async def unconfirmed(place: FakePlace, opened: Open, clock: ManualClock, deadline_s: float) -> list[KubernetesResizer]:
+    """Return pools of more objects than may be read at once, whose watch has been silent for too long.
+
+    Reads of single objects are not answered, and not counted until now.
+    """
+    names = [f"llm-{n}" for n in range(3 * FALLBACK_READS)]
+    for name in names:
+        await place.fake.put("deployments", name, {"spec": {"replicas": 2}, "status": {"readyReplicas": 2}})
+    actuators = [await opened(name, deadline_s=deadline_s) for name in names]
+    await asyncio.gather(*(settled(a, lambda s: s.desired == 2) for a in actuators))
+    await watched(place, actuators[0])
+    place.fake.silent = True
+    clock.advance(21)
+    place.fake.calls.clear()
+    place.fake.answers_get.clear()
+    return actuators
+
+
+async def test_objects_of_a_silent_watch_are_read_a_few_at_a_time(
+    place: FakePlace, opened: Open, clock: ManualClock
+) -> None:
+    actuators = await unconfirmed(place, opened, clock, DEADLINE_S)
+    reads = [asyncio.create_task(a.status()) for a in actuators]
+    await until(lambda: place.fake.calls.count(("get", "deployments")) >= FALLBACK_READS)
+    await asyncio.sleep(0.1)  # time for more reads, if they were not limited
+    assert place.fake.calls.count(("get", "deployments")) == FALLBACK_READS
+    place.fake.answers_get.set()
+    statuses = await asyncio.gather(*reads)
+    assert {(s.value.desired, s.measured_at) for s in statuses} == {(2, clock.now())}
+    assert place.fake.calls.count(("get", "deployments")) == len(actuators)
+
+
+@pytest.mark.slow
+async def test_reads_without_a_place_end_within_the_deadline(
+    place: FakePlace, opened: Open, clock: ManualClock
+) -> None:
+    actuators = await unconfirmed(place, opened, clock, deadline_s=2.0)
+    async with asyncio.timeout(PATIENCE_S):
+        errors = await asyncio.gather(*(a.status() for a in actuators), return_exceptions=True)
+    assert {type(e) for e in errors} == {Unavailable}
+    waited = [str(e) for e in errors if "8 reads of single objects were in flight" in str(e)]
+    assert len(waited) >= FALLBACK_READS, errors
+    assert all(e.startswith("the watch has not confirmed Deployment llm-") for e in waited)
+    assert place.fake.calls.count(("get", "deployments")) <= 2 * FALLBACK_READS
+    place.fake.answers_get.set()
 
 
 # --- errors by remedy
