@@ -34,7 +34,12 @@ HOURS: Final = 24
 WORKLOADS: Final = 4
 REPLICAS: Final = 12
 MAX_GROWTH_KB: Final = 8.0
-"""Maximum growth of a workload's memory after the first third of the day. KB."""
+"""Maximum growth of a workload's memory after the first third of the day. KB.
+
+Arrays have their full size from the start, and histories are full after 8 hours. After that, the memory of one workload
+varied between 1,544 and 1,552 KB with the numbers and texts stored last. The smallest leak in each tick, a reference,
+adds 3,840 ticks * 8 bytes = 31 KB in 16 hours.
+"""
 OUTSIDE: Final = (tracemalloc.Filter(False, "*/tests/*"), tracemalloc.Filter(False, tracemalloc.__file__))
 """Filters that leave out the scripted engines and pools, which record their calls."""
 TOP: Final = 3
