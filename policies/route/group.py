@@ -97,7 +97,7 @@ def member_status(spec: WorkloadSpec, history: History, observation: Observation
 
 
 def _settle_s(spec: WorkloadSpec, observation: Observation) -> float:
-    """Return the time after which the need shows a change of the requests to the engines. Seconds.
+    """Return the time after which the need shows a change of the requests. Seconds.
 
     It is the longest window of the sources and one tick. Example: with rates over 60 s and a tick of 15 s, 75 s.
     """

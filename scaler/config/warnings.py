@@ -40,7 +40,7 @@ def _unknown_capacity(spec: WorkloadSpec) -> Iterator[Finding]:
     learned = any(kind_of("policy", policy) == "predictive" for policy in spec.policies.values())
     stated = any(route.requests_per_replica_per_s is not None for route in spec.routes.values())
     if spec.group is not None and not (learned or stated):
-        rule = "sends this workload no requests: nothing tells how many of them a replica carries"
+        rule = "sends this workload no requests: it is not known how many of them a replica carries"
         yield ("group",), rule, "use the policy predictive, or set requests_per_replica_per_s of a route"
 
 

@@ -207,7 +207,7 @@ class World:
         return merged((at_pools, self.gateway.requests(self.now_ps)))
 
     def _at_gateway(self, served: RequestTable) -> RequestTable:
-        """Return requests with the round trip from their gateway to their replica added to their latency."""
+        """Return requests with the round trip from gateway to replica added to their latency."""
         # the last column is that of requests without a replica
         delay_ps = np.zeros((len(self._senders), len(self.kernel.read()) + 1), np.int64)
         for pool in self.pools.values():

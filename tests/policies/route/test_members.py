@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.model import Evidence, Fresh, Stale
-from policies.model.group import MemberStatus
-from policies.route.members import SETTLE_S, SHIFT_S, MemberOffer, handed_requests, shares_of
+from policies.model.group import SETTLE_S, MemberStatus
+from policies.route.members import SHIFT_S, MemberOffer, handed_requests, shares_of
 from tests.policies.route.group_world import EU, FRONT, GPUS, INTERVAL_S, OTHER, PER_REPLICA, US, Group, group
 
 SETTLE_TICKS = round(SETTLE_S / INTERVAL_S)
