@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from policies.guard.bounds import with_override_bounds
 from policies.history.ticks import History
 from policies.model import (
     Absent,
@@ -75,6 +76,7 @@ def _group_recommendation(spec: WorkloadSpec, evaluated: Evaluated, observation:
 
 def member_status(spec: WorkloadSpec, history: History, observation: Observation, decision: Decision) -> MemberStatus:
     """Return the state of a workload for the other members of its group, after a decision."""
+    spec = with_override_bounds(spec, observation.at)
     policy, ready = group_policy(spec), 0.0
     needs = [r.need for r in decision.recommendations if r.policy != policy and r.need is not None]
     for name, pool in spec.serving_pools.items():

@@ -32,6 +32,11 @@ def settled_key(backend: BackendName) -> str:
     return f"{backend}.settled_s"
 
 
+def base_key(backend: BackendName) -> str:
+    """Return the key for what a member got before its share changed. Requests per second."""
+    return f"{backend}.base"
+
+
 def shifted_key(backend: BackendName) -> str:
     """Return the key that is 1 while requests follow the lower price of a member."""
     return f"{backend}.shifted"
@@ -125,7 +130,9 @@ class Neighbours:
         if status is not None and status.need is not None and status.requests_per_replica_per_s is not None:
             rate, share = status.requests_per_replica_per_s, 1.0 / self._senders(name)
             spare = (status.ready - status.need) * rate
-            if self._settled_s(backend) >= status.settle_s:
+            if self._settled_s(backend) < status.settle_s:
+                max_sent = max(sent, self.memory.get(base_key(backend), sent) + spare * share)
+            else:
                 max_sent = sent + spare * share if spare >= 0.0 else max(0.0, sent + spare * self._part(name, sent))
             if status.max_supply is not None:
                 max_handed = sent + max(0.0, status.max_supply - status.need) * rate * share
@@ -141,7 +148,17 @@ class Neighbours:
         """Return what the route remembers of a share until the need of its member shows it."""
         settled_s, status = self._settled_s(backend), self.status(backend)
         is_settled = math.isinf(settled_s) or (status is not None and settled_s >= status.settle_s)
-        return {} if is_settled else {settled_key(backend): settled_s}
+        base = self.memory.get(base_key(backend), 0.0)
+        return {} if is_settled else {settled_key(backend): settled_s, base_key(backend): base}
+
+    def changed_memory(self, backend: BackendName, sent: float) -> dict[str, float]:
+        """Return what is remembered of a member that gets `sent` requests per second from now on.
+
+        The need of the member still shows what it got before the first of several changes. Example: with 6 spare
+        replicas, a share that grows to 3 of them may grow to 6 in the next tick. One that falls does not grow again.
+        """
+        base = self.settled_memory(backend).get(base_key(backend), self.sent[backend])
+        return {settled_key(backend): 0.0, base_key(backend): min(base, sent)}
 
     def _senders(self, member: WorkloadName) -> int:
         """Return the number of workloads that may send requests to a member, this one included."""

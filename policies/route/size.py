@@ -14,6 +14,8 @@ from policies.model.spec import WorkloadSpec
 from policies.recommend.evaluate import Evaluated, largest
 from policies.recommend.need_bounds import max_need
 from policies.route.demand import demand_of
+from policies.route.members import shifted_key
+from policies.route.supply import max_supply
 
 
 def with_routed_demand(
@@ -26,8 +28,8 @@ def with_routed_demand(
     """
     routed = [
         recommendation
-        for name, route in spec.routes.items()
-        if (recommendation := _recommendation(name, route, history, observation, evaluated.recommendations)) is not None
+        for name in spec.routes
+        if (recommendation := _recommendation(name, spec, history, observation, evaluated.recommendations)) is not None
     ]
     return with_recommendations(evaluated, routed, max_need(spec, current)) if routed else evaluated
 
@@ -47,12 +49,13 @@ def with_recommendations(evaluated: Evaluated, added: Iterable[Recommendation], 
 
 def _recommendation(
     name: RouteName,
-    route: Route,
+    spec: WorkloadSpec,
     history: History,
     observation: Observation,
     recommendations: Iterable[Recommendation],
 ) -> Recommendation | None:
     """Return the recommendation of a route; None where no requests are to come back."""
+    route = spec.routes[name]
     reading, last, policy = observation.routes.get(name), history.routes.get(name), PolicyName(f"route {name}")
     if not isinstance(reading, Fresh):
         rejects = last is not None and last.retry_after_s is not None
@@ -71,7 +74,9 @@ def _recommendation(
         if unread := _unread_members(route, status, observation):
             reason = f"{unread} takes requests, and its state is unknown"
             return Recommendation(policy, None, Evidence.BLIND, True, reason)
-        handed = _handed_share(route, status, last, demand.requests_per_s)
+        maximum = max_supply(spec, history, observation)
+        shortage = 1.0 if maximum is None else max(0.0, 1.0 - maximum / demand.replicas)
+        handed = _handed_share(route, status, last, demand.requests_per_s, shortage)
     if outside - handed < route.min_change / 2 and not status.rejects:
         return None
     elsewhere = "are rejected" if status.rejects else f"go to {_others(route)}"
@@ -100,9 +105,16 @@ def _unread_members(route: Route, status: RouteStatus, observation: Observation)
     return ", ".join(workload for workload in used if not isinstance(observation.members.get(workload), Fresh))
 
 
-def _handed_share(route: Route, status: RouteStatus, last: RouteDecision, requests_per_s: float) -> float:
-    """Return the share of the requests for which other workloads have replicas."""
-    return sum(
-        min(status.share(name), last.handed.get(workload, 0.0) / requests_per_s)
+def _handed_share(
+    route: Route, status: RouteStatus, last: RouteDecision, requests_per_s: float, shortage: float
+) -> float:
+    """Return the share of the requests for which other workloads have replicas.
+
+    `shortage` is the share that the own pools cannot carry now. Only a lower price lets more of them stay elsewhere.
+    """
+    stay = {
+        name: min(status.share(name), last.handed.get(workload, 0.0) / requests_per_s)
         for name, workload in route.workloads.items()
-    )
+    }
+    cheaper = sum(share for name, share in stay.items() if last.memory.get(shifted_key(name)))
+    return cheaper + min(sum(stay.values()) - cheaper, shortage)

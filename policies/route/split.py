@@ -14,7 +14,6 @@ from policies.model.spec import WorkloadSpec
 from policies.route.drain import drain_memory
 from policies.route.ejection import BackendHealth
 from policies.route.hysteresis import held_share
-from policies.route.members import settled_key
 from policies.route.pools import pool_shares
 from policies.route.providers import FILL, may_overflow
 from policies.route.situation import DEMAND, LASTING_DEMAND, RISE, Situation, rank_key, situation_of
@@ -246,8 +245,11 @@ def _changed(
 ) -> RouteDecision:
     weights = weights_of(shares, situation)
     applied = {name: share_of(weights, name) for name in weights}
-    changed = {settled_key(name): 0.0 for name in situation.route.workloads if applied[name] != situation.applied[name]}
-    memory = _memory(situation, {**memory, **changed, HELD_S: 0.0})
+    for name in situation.route.workloads:
+        if applied[name] != situation.applied[name]:
+            sent = applied[name] * (situation.demand.requests_per_s or 0.0)
+            memory = {**memory, **situation.neighbours.changed_memory(name, sent)}
+    memory = _memory(situation, {**memory, HELD_S: 0.0})
     usd_per_hour, demand = _usd_per_hour(situation, applied), situation.demand.replicas
     return RouteDecision(weights, reason, False, demand, usd_per_hour, memory=memory, handed=situation.handed)
 

@@ -12,13 +12,18 @@ from policies.model.spec import WorkloadSpec
 def max_supply(spec: WorkloadSpec, history: History, observation: Observation) -> float | None:
     """Return the capacity that bounds and platforms allow now, in replica equivalents.
 
-    None where a pool's size is unknown. Example: with max_replicas 20, a pool that holds 6 and was just refused more
-    allows 6.
+    None where a pool's size is unknown. A paused workload keeps what it has, and one with an override gets its size.
+    Example: with max_replicas 20, a pool that holds 6 and was just refused more allows 6.
     """
     if not all(isinstance(observation.pools.get(name), Fresh) for name in spec.serving_pools):
         return None
-    supply = sum(c.max_supply * c.work for c in _candidates(spec, history, observation))
-    return min(float(spec.max_replicas), supply)
+    pools = _candidates(spec, history, observation)
+    if spec.paused:
+        return sum(c.supply * c.work for c in pools)
+    limit = spec.max_replicas
+    if spec.override is not None and spec.override.in_force(observation.at):
+        limit = spec.override.replicas
+    return min(float(limit), sum(c.max_supply * c.work for c in pools))
 
 
 def next_usd_per_hour(spec: WorkloadSpec, history: History, observation: Observation) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from policies.model import Evidence, Fresh, Stale
 from policies.model.group import SETTLE_S, MemberStatus
+from policies.model.limits import Override
 from policies.route.members import SHIFT_S, MemberOffer, handed_requests, shares_of
+from tests.factories import FREE_DOWN
 from tests.policies.route.group_world import EU, FRONT, GPUS, INTERVAL_S, OTHER, PER_REPLICA, US, Group, group
 
 SETTLE_TICKS = round(SETTLE_S / INTERVAL_S)
@@ -47,6 +50,53 @@ def test_a_burst_uses_the_spare_replicas_of_the_other_member_until_its_own_are_r
     assert (g.eu.ready, g.eu.share, g.us.desired) == (10, 0.0, 6), "back, and no replica was added for the burst"
     assert g.late[-16:-12] == pytest.approx([4.0] * 4), "12 requests/s were too many for 4 replicas before"
     assert sum(g.late[-10:]) == 0.0
+
+
+def test_a_burst_that_grows_over_two_ticks_uses_the_rest_of_the_spare_replicas_at_once() -> None:
+    g = group(us={"min_replicas": 10})
+    g.run(20, 8.0, 4.0)
+    g.run(1, 12.0, 4.0)
+    assert g.eu.share == pytest.approx(4.0 / 12.0, abs=1e-3)
+    g.run(1, 24.0, 4.0)
+    assert g.eu.share == pytest.approx(16.0 / 24.0, abs=1e-3), "8 replicas were spare, 2 of them were used so far"
+    g.run(1, 30.0, 4.0)
+    assert g.eu.share * 30.0 <= 20.0 + 1e-6, "no more than it had spare, although its metrics do not show all of it yet"
+
+
+def test_replicas_that_arrive_after_a_shortage_are_kept() -> None:
+    g = group({"scale_down": FREE_DOWN})
+    g.eu.stock = 6
+    g.run(20, 8.0, 4.0)
+    g.run(30, 20.0, 4.0)
+    assert g.eu.share == 0.4
+    g.eu.stock = 1000
+    sizes = []
+    while g.eu.share > 0.0:
+        g.run(1, 20.0, 4.0)
+        sizes.append(g.eu.desired)
+        assert len(sizes) < 140
+    assert set(sizes[sizes.index(10) :]) == {10}
+
+
+@pytest.mark.parametrize(
+    ("setting", "maximum"),
+    [
+        ({}, 20.0),
+        ({"paused": True}, 3.0),
+        ({"override": Override(replicas=2, until="2030-01-01T00:00Z")}, 2.0),
+        ({"override": Override(replicas=25, until="2030-01-01T00:00Z", beyond_bounds=True)}, 25.0),
+        ({"override": Override(replicas=2, until="2020-01-01T00:00Z")}, 20.0),
+    ],
+    ids=["bounds", "paused", "override", "override beyond bounds", "override that ended"],
+)
+def test_a_setting_bounds_what_the_others_may_hand_over(setting: dict[str, Any], maximum: float) -> None:
+    g = group()
+    g.us.desired = g.us.ready = 3
+    g.us.spec = dataclasses.replace(g.us.spec, **setting)
+    g.run(1, 8.0, 4.0)
+    published = g.board.with_members(EU, g.observation(EU)).members[US]
+    assert isinstance(published, Fresh)
+    assert published.value.max_supply == maximum
 
 
 def test_requests_that_the_platform_has_no_replicas_for_are_handed_over_until_it_has() -> None:
