@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-from policies.model import Fresh, Observation, Recommendation, SignalName
+from policies.model import Fresh, Observation, PolicyName, Recommendation, SignalName
 from policies.model.route import RouteStatus
 from policies.model.route_spec import Route
 from policies.model.spec import WorkloadSpec
@@ -59,6 +59,17 @@ def service_time_s(route: Route | None, recommendations: Iterable[Recommendation
         return 1.0 / route.requests_per_replica_per_s
     learned = (r.memory.get(SERVICE_TIME, 0.0) for r in recommendations)
     return next((service_s for service_s in learned if service_s > 0.0), None)
+
+
+def group_policy(spec: WorkloadSpec) -> PolicyName:
+    """Return the name under which a group recommends a size."""
+    return PolicyName(f"group {spec.group}")
+
+
+def own_need(spec: WorkloadSpec, recommendations: Iterable[Recommendation]) -> float | None:
+    """Return the largest need, without requests that other members of the group are to send. Replica equivalents."""
+    policy = group_policy(spec)
+    return max((r.need for r in recommendations if r.policy != policy and r.need is not None), default=None)
 
 
 def tokens_of(

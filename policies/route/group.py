@@ -12,7 +12,6 @@ from policies.model import (
     Evidence,
     Fresh,
     Observation,
-    PolicyName,
     Recommendation,
     Stale,
     WorkloadName,
@@ -23,16 +22,11 @@ from policies.model.spec import WorkloadSpec
 from policies.recommend.evaluate import Evaluated
 from policies.recommend.need_bounds import max_need
 from policies.route import supply
-from policies.route.demand import service_time_s
+from policies.route.demand import group_policy, own_need, service_time_s
 from policies.route.size import with_recommendations
 
 UNKNOWN_WINDOW_S: Final = 60.0
 """Window of the rates of a source that does not state it. Seconds."""
-
-
-def group_policy(spec: WorkloadSpec) -> PolicyName:
-    """Return the name under which a group recommends a size."""
-    return PolicyName(f"group {spec.group}")
 
 
 def with_handed_demand(
@@ -77,8 +71,7 @@ def _group_recommendation(spec: WorkloadSpec, evaluated: Evaluated, observation:
 def member_status(spec: WorkloadSpec, history: History, observation: Observation, decision: Decision) -> MemberStatus:
     """Return the state of a workload for the other members of its group, after a decision."""
     spec = with_override_bounds(spec, observation.at)
-    policy, ready = group_policy(spec), 0.0
-    needs = [r.need for r in decision.recommendations if r.policy != policy and r.need is not None]
+    ready = 0.0
     for name, pool in spec.serving_pools.items():
         reading = observation.pools.get(name)
         ready += reading.value.ready * pool.work_per_replica if isinstance(reading, Fresh) else 0.0
@@ -87,8 +80,8 @@ def member_status(spec: WorkloadSpec, history: History, observation: Observation
     regions = {pool.region for pool in spec.serving_pools.values()}
     return MemberStatus(
         ready=ready,
-        need=max(needs, default=None) if decision.may_scale_in else None,
-        max_supply=supply.max_supply(spec, history, observation),
+        need=own_need(spec, decision.recommendations) if decision.may_scale_in else None,
+        max_supply=supply.proven_supply(spec, history, observation),
         requests_per_replica_per_s=1.0 / service_s if service_s else None,
         usd_per_hour=supply.next_usd_per_hour(spec, history, observation),
         region=regions.pop() if len(regions) == 1 else None,

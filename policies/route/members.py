@@ -19,8 +19,9 @@ from policies.model.names import BackendName
 from policies.model.route_spec import Route
 from policies.route.preference import Distance
 
-MIN_PRICE_RATIO: Final = 1.2
-"""Ratio of two prices from which requests follow the lower one: moving them costs a start-up and a longer way."""
+MIN_PRICE_RATIO: Final = 1.5
+"""Ratio of two prices of a request from which requests follow the lower one. The requests that a replica carries are
+learned with errors of up to a quarter, and moving costs a start-up and a longer way."""
 HOME_FILL: Final = 0.9
 """Share of the minimum size that is filled at home before requests follow a lower price. The rest is for noise."""
 SHIFT_S: Final = 300.0

@@ -15,7 +15,7 @@ from policies.model.route import RouteDecision, RouteStatus
 from policies.model.route_spec import Route
 from policies.model.spec import WorkloadSpec
 from policies.route import supply
-from policies.route.demand import RouteDemand, demand_of, tokens_of
+from policies.route.demand import RouteDemand, demand_of, own_need, tokens_of
 from policies.route.ejection import BackendHealth
 from policies.route.members import HOME_FILL, MemberOffer, Neighbours, handed_requests, shares_of
 from policies.route.preference import Distance, distance_of, latency_ranks
@@ -257,18 +257,29 @@ class Situation:
         return self.neighbours.offers({name: self.distance(name) for name in workloads}) if workloads else ()
 
     @cached_property
-    def max_supply(self) -> float | None:
+    def proven_supply(self) -> float | None:
         """The capacity that the own pools can have; None where it is unknown. Replica equivalents."""
-        return supply.max_supply(self.spec, self.history, self.observation)
+        return supply.proven_supply(self.spec, self.history, self.observation)
+
+    @cached_property
+    def shortage(self) -> float:
+        """The demand that the own pools cannot carry; 0 where it is unknown. Replica equivalents."""
+        demand, maximum = self.lasting_demand, self.proven_supply
+        return 0.0 if demand is None or maximum is None else max(0.0, demand - maximum)
 
     @cached_property
     def handed(self) -> Mapping[WorkloadName, float]:
-        """The requests per second that each other member is to carry until further notice."""
+        """The requests per second that each other member is to have replicas for.
+
+        They include what the own policies forecast beyond the own pools.
+        """
         demand, service_s = self.lasting_demand, self.demand.service_s
         last = {} if self.last is None else self.last.handed
-        if not self.members or self.spec.paused or demand is None or service_s is None or self.max_supply is None:
+        if not self.members or self.spec.paused or demand is None or service_s is None or self.proven_supply is None:
             return last
-        shortage, movable = max(0.0, demand - self.max_supply), max(0.0, demand - HOME_FILL * self.spec.min_replicas)
+        need = own_need(self.spec, self.decision.recommendations) or 0.0
+        shortage = max(self.shortage, need - self.proven_supply, 0.0)
+        movable = max(0.0, demand - HOME_FILL * self.spec.min_replicas)
         return handed_requests(self.members, shortage / service_s, movable / service_s, last)
 
     def member_shares(self, wanted: float) -> dict[BackendName, float]:
@@ -277,9 +288,13 @@ class Situation:
 
     @property
     def handed_share(self) -> float:
-        """The share of all requests that other members are to carry until further notice."""
-        rate = self.demand.requests_per_s
-        return min(1.0, sum(self.handed.values()) / rate) if rate else 0.0
+        """The share of all requests that other members are to carry now, even if own replicas are ready."""
+        rate, service_s = self.demand.requests_per_s, self.demand.service_s
+        if not rate or not service_s:
+            return 0.0
+        cheaper = sum(self.handed.get(offer.workload, 0.0) for offer in self.members if offer.is_cheaper)
+        short = min(sum(self.handed.values()) - cheaper, self.shortage / service_s)
+        return min(1.0, (cheaper + short) / rate)
 
 
 def situation_of(

@@ -15,6 +15,19 @@ def max_supply(spec: WorkloadSpec, history: History, observation: Observation) -
     None where a pool's size is unknown. A paused workload keeps what it has, and one with an override gets its size.
     Example: with max_replicas 20, a pool that holds 6 and was just refused more allows 6.
     """
+    return _supply(spec, history, observation, is_proven=False)
+
+
+def proven_supply(spec: WorkloadSpec, history: History, observation: Observation) -> float | None:
+    """Return the capacity that bounds and platforms allow, as far as they have shown it. Replica equivalents.
+
+    As `max_supply`, but a pool that refused more in the last 15 minutes has what it held then, also while it is asked
+    again. Example: a pool refused more than 6, and is asked for 10: `max_supply` is 10, and 6 are proven.
+    """
+    return _supply(spec, history, observation, is_proven=True)
+
+
+def _supply(spec: WorkloadSpec, history: History, observation: Observation, *, is_proven: bool) -> float | None:
     if not all(isinstance(observation.pools.get(name), Fresh) for name in spec.serving_pools):
         return None
     pools = _candidates(spec, history, observation)
@@ -23,7 +36,12 @@ def max_supply(spec: WorkloadSpec, history: History, observation: Observation) -
     limit = spec.max_replicas
     if spec.override is not None and spec.override.in_force(observation.at):
         limit = spec.override.replicas
-    return min(float(limit), sum(c.max_supply * c.work for c in pools))
+    ceilings = {c.name: history.pool_memories.of(c.name).ceiling.held for c in pools} if is_proven else {}
+    supplies = {c.name: c.max_supply for c in pools}
+    for c in pools:
+        if (held := ceilings.get(c.name)) is not None:
+            supplies[c.name] = min(c.max_supply, max(c.ready, held))
+    return min(float(limit), sum(supplies[c.name] * c.work for c in pools))
 
 
 def next_usd_per_hour(spec: WorkloadSpec, history: History, observation: Observation) -> float | None:

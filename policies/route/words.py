@@ -59,7 +59,9 @@ def _why_handed(situation: Situation, workload: WorkloadName) -> str:
     if not rate:
         return ""
     offer = next(offer for offer in situation.members if offer.workload == workload)
-    cause = "it costs less" if offer.is_cheaper else f"the own pools can have {situation.max_supply or 0.0:g} replicas"
+    cause = (
+        "it costs less" if offer.is_cheaper else f"the own pools can have {situation.proven_supply or 0.0:g} replicas"
+    )
     return f" ({rate:.1f} requests/s stay at workload {workload}: {cause})"
 
 

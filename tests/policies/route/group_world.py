@@ -51,12 +51,17 @@ def member(name: WorkloadName, other: WorkloadName, **settings: Any) -> Workload
         requests_per_replica_per_s=PER_REPLICA,
         **settings.pop("route", {}),
     )
-    defaults: dict[str, Any] = {"max_replicas": 20, "scale_up": FREE_UP, "scale_down": ScaleDown(window_s=120.0)}
+    load = {PolicyName("load"): Metric(source="engines", quantity="requests_per_s", target=PER_REPLICA)}
+    defaults: dict[str, Any] = {
+        "policies": load,
+        "max_replicas": 20,
+        "scale_up": FREE_UP,
+        "scale_down": ScaleDown(window_s=120.0),
+    }
     return WorkloadSpec(
         workload=name,
         group="llama",
         sources={},
-        policies={PolicyName("load"): Metric(source="engines", quantity="requests_per_s", target=PER_REPLICA)},
         pools={MAIN: Pool(price_usd_per_hour=settings.pop("pools_price", None))},
         routes={FRONT: route},
         **{**defaults, **settings},

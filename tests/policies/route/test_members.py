@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from policies.model import Evidence, Fresh, Stale
 from policies.model.group import SETTLE_S, MemberStatus
 from policies.model.limits import Override
+from policies.model.names import PolicyName
+from policies.recommend.peers.static import Static
 from policies.route.members import SHIFT_S, MemberOffer, handed_requests, shares_of
 from tests.factories import FREE_DOWN
 from tests.policies.route.group_world import EU, FRONT, GPUS, INTERVAL_S, OTHER, PER_REPLICA, US, Group, group
@@ -118,6 +120,28 @@ def test_requests_that_the_platform_has_no_replicas_for_are_handed_over_until_it
     assert sum(g.late[late:]) == 0.0, "the way back makes no request late"
 
 
+def test_requests_stay_handed_while_the_platform_is_asked_again() -> None:
+    g = group({"scale_down": FREE_DOWN})
+    g.eu.stock = 6
+    g.run(20, 8.0, 4.0)
+    g.run(20, 20.0, 4.0)
+    handed, asked = set(), 0
+    for _ in range(50):
+        g.run(1, 20.0, 4.0)
+        assert g.eu.decision is not None
+        handed.add(round(g.eu.decision.routes[FRONT].handed.get(US, 0.0), 1))
+        asked += g.eu.desired > 6
+    assert handed == {8.0}
+    assert asked, "the platform must be asked again"
+
+
+def test_what_policies_forecast_beyond_the_own_pools_gets_replicas_and_no_requests_yet() -> None:
+    g = group({"policies": {PolicyName("forecast"): Static(replicas=9)}})
+    g.eu.stock = 6
+    g.run(30, 8.0, 4.0)
+    assert (g.eu.ready, g.us.desired, g.eu.share) == (6, 5, 0.0), "3 replicas beyond 6, with 2 for its own users"
+
+
 def test_the_other_member_grows_before_the_requests_come() -> None:
     g = group()
     g.eu.stock = 6
@@ -145,7 +169,7 @@ def test_requests_follow_a_lower_price_and_return_with_it() -> None:
     assert sum(g.late[late:]) == 0.0
 
 
-@pytest.mark.parametrize("price", [8.5, 10.0, None], ids=["15 % lower", "equal", "unknown"])
+@pytest.mark.parametrize("price", [7.0, 10.0, None], ids=["30 % lower", "equal", "unknown"])
 def test_requests_follow_no_price_that_is_hardly_lower_or_unknown(price: float | None) -> None:
     g = group({"pools_price": 10.0}, {"pools_price": price})
     g.run(2 * SHIFT_TICKS, 12.0, 4.0)
