@@ -67,7 +67,7 @@ def group_policy(spec: WorkloadSpec) -> PolicyName:
 
 
 def own_need(spec: WorkloadSpec, recommendations: Iterable[Recommendation]) -> float | None:
-    """Return the largest need, without requests that other members of the group are to send. Replica equivalents."""
+    """Return the largest need, without requests that others are to send. Replica equivalents."""
     policy = group_policy(spec)
     return max((r.need for r in recommendations if r.policy != policy and r.need is not None), default=None)
 

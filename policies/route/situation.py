@@ -288,7 +288,7 @@ class Situation:
 
     @property
     def handed_share(self) -> float:
-        """The share of all requests that other members are to carry now, even if own replicas are ready."""
+        """The share of all requests that other members are to carry now."""
         rate, service_s = self.demand.requests_per_s, self.demand.service_s
         if not rate or not service_s:
             return 0.0

@@ -19,7 +19,7 @@ def max_supply(spec: WorkloadSpec, history: History, observation: Observation) -
 
 
 def proven_supply(spec: WorkloadSpec, history: History, observation: Observation) -> float | None:
-    """Return the capacity that bounds and platforms allow, as far as they have shown it. Replica equivalents.
+    """Return the capacity that bounds and platforms have shown to allow. Replica equivalents.
 
     As `max_supply`, but a pool that refused more in the last 15 minutes has what it held then, also while it is asked
     again. Example: a pool refused more than 6, and is asked for 10: `max_supply` is 10, and 6 are proven.
