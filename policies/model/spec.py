@@ -377,14 +377,6 @@ class WorkloadSpec:
         namespace, dot, _ = self.workload.rpartition(".")
         return None if self.group is None else f"{namespace}{dot}{self.group}"
 
-    def rate_window_s(self, source: str | None) -> float | None:
-        """Return the window of a source's rates in seconds; None where the source does not state it."""
-        settings = None if source is None else self.sources.get(source)
-        if getattr(settings, "rates_between_ticks", False):
-            return self.interval_s
-        window_s: float | None = getattr(settings, "window_s", None)
-        return window_s
-
     @property
     def slo_limits_s(self) -> Mapping[str, float]:
         """Limits of the SLO, by setting; empty without an SLO. Seconds."""

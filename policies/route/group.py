@@ -24,6 +24,7 @@ from policies.recommend.need_bounds import max_need
 from policies.route import supply
 from policies.route.demand import group_policy, own_need, service_time_s
 from policies.route.size import with_recommendations
+from policies.signals.rate_windows import rate_window_s
 
 UNKNOWN_WINDOW_S: Final = 60.0
 """Window of the rates of a source that does not state it. Seconds."""
@@ -103,7 +104,7 @@ def _settle_s(spec: WorkloadSpec, observation: Observation) -> float:
 def _window_s(source: str, spec: WorkloadSpec, observation: Observation) -> float:
     """Return the window of a source's rates, as it reports or states it. Seconds."""
     reading = observation.readings.get(SignalName(f"{source}.{RATE_WINDOW}"))
-    window_s = reading.value if isinstance(reading, Fresh) else spec.rate_window_s(source)
+    window_s = reading.value if isinstance(reading, Fresh) else rate_window_s(spec, source)
     return UNKNOWN_WINDOW_S if window_s is None else window_s
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from policies.model import PolicyName
 from policies.model.spec import Slo, WorkloadSpec
 from policies.signals.latency_quantities import LATENCIES
+from policies.signals.rate_windows import rate_window_s
 from scaler.clouds.engines.presets import PRESETS, recipes
 from scaler.config.model_rates import MODEL_RATES
 from scaler.config.yaml_composer import Place
@@ -193,7 +194,7 @@ def _with_window(policy: Any, spec: WorkloadSpec) -> Any:
     """Return a policy with the window of its source's rates, where it sets none."""
     if getattr(policy, "rate_window_s", ...) is not None:
         return policy
-    return dataclasses.replace(policy, rate_window_s=spec.rate_window_s(policy.source))
+    return dataclasses.replace(policy, rate_window_s=rate_window_s(spec, policy.source))
 
 
 def _with_first_guess(policy: Any, model: str | None) -> Any:

@@ -2,22 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from policies.model import WorkloadName
+from policies.model import PoolName, WorkloadName
+from policies.model.names import BackendName
 from scaler.config import groups
 from scaler.config.derived import Finding
 from scaler.config.document import read as read_yaml
+from scaler.config.load import Workload
 from scaler.config.problems import ConfigError
 from scaler.config.yaml_composer import Place
+from simulators.engine.models.service import ServiceModel
+from simulators.world.infrastructure.market import PoolOffer
+from simulators.world.queue import SimulatedQueue
+from simulators.world.routing.provider import SimulatedProvider
 
-if TYPE_CHECKING:
-    from simulators.experiments.scenario import Case
+
+class GroupScenario(Protocol):
+    """What is read of a member's scenario."""
+
+    @property
+    def scenario(self) -> str: ...
+    @property
+    def queue(self) -> SimulatedQueue | None: ...
+    @property
+    def round_trip_s(self) -> Mapping[str, float]: ...
+    @property
+    def pools(self) -> Mapping[PoolName, PoolOffer]: ...
+    @property
+    def providers(self) -> Mapping[BackendName, SimulatedProvider]: ...
 
 
-def linked(cases: Sequence[Case]) -> list[list[int]]:
+class GroupCase(Protocol):
+    """What is read of a member's case."""
+
+    @property
+    def scenario(self) -> GroupScenario: ...
+    @property
+    def workload(self) -> Workload: ...
+    @property
+    def models(self) -> Mapping[str, ServiceModel]: ...
+    @property
+    def concurrent(self) -> tuple[GroupCase, ...]: ...
+
+
+def linked(cases: Sequence[GroupCase]) -> list[list[int]]:
     """Return the numbers of the cases of each group whose members send requests to one another.
 
     A group in which no route names another workload is left out: its worlds run apart.
@@ -29,7 +60,7 @@ def linked(cases: Sequence[Case]) -> list[list[int]]:
     return [numbers for numbers in members.values() if any(_targets(cases[number]) for number in numbers)]
 
 
-def group_of(case: Case) -> tuple[WorkloadName, ...]:
+def group_of(case: GroupCase) -> tuple[WorkloadName, ...]:
     """Return the members of the group of a scenario's workload, its own one first.
 
     Empty where they send no requests to one another.
@@ -39,7 +70,7 @@ def group_of(case: Case) -> tuple[WorkloadName, ...]:
     return next(names, ())
 
 
-def require_no_group(case: Case, file: str, purpose: str) -> None:
+def require_no_group(case: GroupCase, file: str, purpose: str) -> None:
     """Raise `ConfigError` if the scenario's workload exchanges requests with others."""
     if names := group_of(case):
         rule = f"{' and '.join(names)} carry one another's requests, but {purpose} handles one workload"
@@ -48,7 +79,7 @@ def require_no_group(case: Case, file: str, purpose: str) -> None:
         raise ConfigError([document.problem(("concurrent_scenarios",), rule, hint) for document in documents])
 
 
-def member_problems(case: Case, cases: Sequence[Case]) -> Iterator[Finding]:
+def member_problems(case: GroupCase, cases: Sequence[GroupCase]) -> Iterator[Finding]:
     """Yield the backends of a case's route that no other case can serve."""
     by_name = {other.workload.name: other for other in cases}
     specs = {name: other.workload.spec for name, other in by_name.items()}
@@ -70,7 +101,7 @@ def member_problems(case: Case, cases: Sequence[Case]) -> Iterator[Finding]:
     yield from (finding for finding in groups.member_problems(case.workload.spec, specs) if finding[0] not in missing)
 
 
-def unused_regions(case: Case, cases: Sequence[Case]) -> Iterator[str]:
+def unused_regions(case: GroupCase, cases: Sequence[GroupCase]) -> Iterator[str]:
     """Yield the rules broken by round trips to regions where nothing can serve a case."""
     targets = {workload for _, workload in _targets(case)}
     others = (other.scenario for other in cases if other.workload.name in targets)
@@ -80,12 +111,12 @@ def unused_regions(case: Case, cases: Sequence[Case]) -> Iterator[str]:
         yield f"has region {region}, in which there is no pool and no provider"
 
 
-def accepted_per_step(case: Case) -> float:
+def accepted_per_step(case: GroupCase) -> float:
     """Return the tokens of a decode step, which all models of a scenario share."""
     return next(iter(case.models.values())).accepted_per_step
 
 
-def _far_pools(case: Case, other: Case, place: Place) -> Iterator[Finding]:
+def _far_pools(case: GroupCase, other: GroupCase, place: Place) -> Iterator[Finding]:
     """Yield the backend if the round trip to a pool of its workload is not known."""
     round_trip_s = case.scenario.round_trip_s
     for name, offer in other.scenario.pools.items() if round_trip_s else ():
@@ -96,7 +127,7 @@ def _far_pools(case: Case, other: Case, place: Place) -> Iterator[Finding]:
             return
 
 
-def _targets(case: Case) -> list[tuple[Place, WorkloadName]]:
+def _targets(case: GroupCase) -> list[tuple[Place, WorkloadName]]:
     """Return the workloads that a case's routes name, with the key of each."""
     return [
         (("routes", name, "backends", backend, "workload"), workload)
