@@ -20,7 +20,8 @@ from tests.servers.daemon import daemon, until
 from tests.servers.envoy import needs_envoy
 
 pytestmark = [needs_envoy, pytest.mark.slow]
-SHORTAGE_PER_S = 25.0
+SHORTAGE_PER_S = 24.0
+"""Less than what 5 replicas carry, as for the burst."""
 
 
 async def test_members_carry_one_anothers_requests(tmp_path: Path) -> None:
