@@ -36,12 +36,11 @@ def _supply(spec: WorkloadSpec, history: History, observation: Observation, *, i
     limit = spec.max_replicas
     if spec.override is not None and spec.override.in_force(observation.at):
         limit = spec.override.replicas
-    ceilings = {c.name: history.pool_memories.of(c.name).ceiling.held for c in pools} if is_proven else {}
-    supplies = {c.name: c.max_supply for c in pools}
+    supply = 0.0
     for c in pools:
-        if (held := ceilings.get(c.name)) is not None:
-            supplies[c.name] = min(c.max_supply, max(c.ready, held))
-    return min(float(limit), sum(supplies[c.name] * c.work for c in pools))
+        held = history.pool_memories.of(c.name).ceiling.held if is_proven else None
+        supply += c.work * (c.max_supply if held is None else min(c.max_supply, max(c.ready, held)))
+    return min(float(limit), supply)
 
 
 def next_usd_per_hour(spec: WorkloadSpec, history: History, observation: Observation) -> float | None:

@@ -142,13 +142,19 @@ def test_what_policies_forecast_beyond_the_own_pools_gets_replicas_and_no_reques
     assert (g.eu.ready, g.us.desired, g.eu.share) == (6, 5, 0.0), "3 replicas beyond 6, with 2 for its own users"
 
 
-def test_the_other_member_grows_before_the_requests_come() -> None:
+def about_to_hand_over() -> Group:
+    """Return a group in which the other member has just asked for replicas for requests to come."""
     g = group()
     g.eu.stock = 6
     g.run(20, 8.0, 4.0)
     while g.us.desired < 6:
         g.run(1, 20.0, 4.0)
         assert len(g.late) < 40
+    return g
+
+
+def test_the_other_member_grows_before_the_requests_come() -> None:
+    g = about_to_hand_over()
     assert (g.us.ready, g.eu.share) == (2, 0.0)
     assert demand_reason(g) == (
         "group llama recommends 6.00: the own need of 2.0 and 8.0 requests/s of eu to come need 6.0 replicas"
@@ -205,11 +211,7 @@ def test_a_silent_member_keeps_what_it_has_and_gets_no_more() -> None:
 
 
 def test_a_member_keeps_its_size_while_a_sender_is_silent() -> None:
-    g = group()
-    g.eu.stock = 6
-    g.run(20, 8.0, 4.0)
-    while g.us.desired < 6:
-        g.run(1, 20.0, 4.0)
+    g = about_to_hand_over()
     g.eu.is_silent = True
     g.run(30, 20.0, 4.0)
     assert g.us.desired == 6, "the replicas for requests that have not come yet"
