@@ -21,7 +21,7 @@ from simulators.world.routing.provider import SimulatedProvider
 
 
 class GroupScenario(Protocol):
-    """What is read of a member's scenario."""
+    """The scenario of a member, as far as this module reads it."""
 
     @property
     def scenario(self) -> str: ...
@@ -36,7 +36,7 @@ class GroupScenario(Protocol):
 
 
 class GroupCase(Protocol):
-    """What is read of a member's case."""
+    """The case of a member, as far as this module reads it."""
 
     @property
     def scenario(self) -> GroupScenario: ...
