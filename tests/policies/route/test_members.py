@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from policies.model import Evidence, Fresh, Stale
 from policies.model.group import SETTLE_S, MemberStatus
 from policies.model.limits import Override
-from policies.model.names import PolicyName
+from policies.model.names import PolicyName, WorkloadName
 from policies.recommend.peers.static import Static
-from policies.route.members import SHIFT_S, MemberOffer, handed_requests, shares_of
-from tests.factories import FREE_DOWN
+from policies.route.members import SHIFT_S, MemberOffer, Neighbours, handed_requests, shares_of
+from policies.route.preference import Distance
+from tests.factories import FREE_DOWN, NOW
 from tests.policies.route.group_world import EU, FRONT, GPUS, INTERVAL_S, OTHER, PER_REPLICA, US, Group, group
 
 SETTLE_TICKS = round(SETTLE_S / INTERVAL_S)
@@ -279,3 +280,32 @@ def test_readings_grade_members_by_age() -> None:
     assert fresh.value.requests_per_replica_per_s == PER_REPLICA
     g.at += 100.0
     assert isinstance(g.board.with_members(EU, g.observation(EU)).members[US], Stale)
+
+
+STATUS = MemberStatus(ready=10.0, need=4.0, max_supply=20.0, requests_per_replica_per_s=PER_REPLICA)
+"""A member with 6 spare replicas, which may have 10 more."""
+
+
+def offer_of(others: dict[WorkloadName, MemberStatus], factor: float = 1.0, sent: float = 0.0) -> MemberOffer:
+    """Return the offer of the second member to the first one, next to other members."""
+    members = {name: Fresh(status, NOW) for name, status in {US: STATUS, **others}.items()}
+    route = group().eu.spec.routes[FRONT]
+    (offer,) = Neighbours(route, members, None, {OTHER: sent}, {OTHER: factor}, {}, INTERVAL_S).offers(
+        {OTHER: Distance.NEAR}
+    )
+    return offer
+
+
+def test_members_that_name_the_same_one_share_what_it_has() -> None:
+    alone = offer_of({})
+    assert (alone.max_sent, alone.max_handed) == (12.0, 32.0)
+    rival = dataclasses.replace(STATUS, sent={US: 4.0})
+    both = offer_of({WorkloadName("asia"): rival})
+    assert (both.max_sent, both.max_handed) == (6.0, 16.0)
+    elsewhere = offer_of({WorkloadName("asia"): dataclasses.replace(STATUS, sent={EU: 4.0})})
+    assert elsewhere == alone
+
+
+def test_nothing_is_sent_or_handed_to_an_ejected_member() -> None:
+    ejected = offer_of({}, factor=0.0, sent=3.0)
+    assert (ejected.max_sent, ejected.max_handed) == (0.0, 0.0)
