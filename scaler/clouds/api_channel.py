@@ -29,6 +29,10 @@ from scaler.ports import (
 T = TypeVar("T")
 CALL_SHARE: Final = 0.8
 """Share of a tick's deadline for one call, so that its error, which names the call, comes before the tick's."""
+WAIT_SHARE: Final = 0.8
+"""Maximum share of a call's time limit that it waits for its budget, so that the call itself has time."""
+MAX_WAIT_FACTOR: Final = 1.5
+"""Maximum of the random factor of a read's wait, so that reads do not all continue at once."""
 THROTTLED_S: Final = 5.0
 """Pause of reads after a throttle without a Retry-After: APIs count calls per second or minute. Seconds."""
 MAX_RETRY_PAUSE_S: Final = 0.25
@@ -90,10 +94,10 @@ class Channel:
         started_s = stopwatch_s()
         error: PortError | None = None
         try:
-            async with asyncio.timeout(limit_s):
-                await self._wait_for_budget(operation, limit_s, write=write)
-                if write:
-                    check_write()
+            await self._wait_for_budget(operation, WAIT_SHARE * limit_s, write=write)
+            if write:
+                check_write()
+            async with asyncio.timeout(limit_s - (stopwatch_s() - started_s)):
                 return await attempt()
         except TimeoutError as e:
             error = Unavailable(f"{operation}: no response within {limit_s:.3g} s")
@@ -110,17 +114,16 @@ class Channel:
             self._calls.record(self.api, operation, result, stopwatch_s() - started_s)
 
     async def _wait_for_budget(self, operation: str, limit_s: float, *, write: bool) -> None:
-        """Wait for a token of the budget. Raises `Throttled` where the wait exceeds the deadline."""
-        waited_s = 0.0
+        """Wait for a token of the budget. Raises `Throttled` where the wait exceeds `limit_s`."""
+        started_s = stopwatch_s()
         while wait_s := self._bucket.wait_s(self._clock.now(), write=write):
             if math.isinf(wait_s):
                 problem = "this daemon holds no valid lease of a shard with workloads"
                 raise Unavailable(
                     f"{operation}: {problem}, so no part of the rate limit for {self.api.name} is its own"
                 )
-            if waited_s + wait_s > limit_s:
+            pause_s = wait_s if write else wait_s * self._calls.rng.uniform(1.0, MAX_WAIT_FACTOR)
+            if stopwatch_s() - started_s + pause_s > limit_s:
                 rate = f"{self.api.per_s:g} calls/s, burst {self.api.burst}"
                 raise Throttled(f"{operation}: the daemon's rate limit for {self.api.name} is reached ({rate})", wait_s)
-            pause_s = wait_s if write else wait_s * self._calls.rng.uniform(1.0, 1.5)
-            waited_s += pause_s
             await asyncio.sleep(pause_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 from hypothesis import given
@@ -37,6 +38,13 @@ class Answers:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+
+class LongestPause(random.Random):
+    """Draws the upper bound each time."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return b
 
 
 async def test_read_with_a_broken_connection_is_retried_once() -> None:
@@ -118,6 +126,21 @@ async def test_throttle_pauses_reads_and_not_writes() -> None:
     assert await line.call("SetDesiredCapacity", Answers("done"), write=True) == "done"
     clock.advance(21)
     assert await line.call("Describe", Answers("there")) == "there"
+
+
+async def test_read_that_would_wake_after_its_limit_is_throttled_before() -> None:
+    """The clock stands, so the pause never ends: as if other calls were throttled again and again.
+
+    A wait of 0.06 s is at most 0.09 s with its random factor; a second one ends after the limit of 0.16 s.
+    """
+    line, calls, _ = channel(deadline_s=0.2)
+    calls.rng = LongestPause()
+    with pytest.raises(Throttled):
+        await line.call("List", Answers(Throttled("slow down", 0.06)))
+    reads = Answers("there")
+    with pytest.raises(Throttled, match="rate limit"):
+        await line.call("Describe", reads)
+    assert reads.calls_made == 0
 
 
 async def test_budget_is_shared_within_an_account_only() -> None:
