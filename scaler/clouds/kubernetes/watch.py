@@ -1,7 +1,7 @@
 """One watch per cluster, kind and namespace that all workloads there share.
 
-An object that was not confirmed for `CONFIRM_S` is read individually, within the limit of `FallbackReads`. Only
-requested objects are stored, each as a `ScalableState`.
+A first read waits for the list: thousands of workloads would otherwise delay its pages by a read each. An object that
+is still unknown, or was not confirmed for `CONFIRM_S`, is read individually, within the limit of `FallbackReads`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
+from scaler.clock import stopwatch_s
 from scaler.clouds.kubernetes.cluster import KubeCluster
-from scaler.clouds.kubernetes.list_and_watch import CONFIRM_S, LIST_S, Follower, WatchPath
+from scaler.clouds.kubernetes.list_and_watch import CONFIRM_S, LIST_S, Follower, WatchPath, wait_until_listed
 from scaler.clouds.kubernetes.objects import (
     ScalableKind,
     ScalableState,
@@ -33,7 +34,6 @@ class SharedWatch(Follower):
         self._kind_names = (api_version, kind)
         self._namespace = namespace
         self._kind: ScalableKind | None = None
-        self._requested_names: set[str] = set()
         self._states: dict[str, ScalableState] = {}
         self._reports_ready = False
         self._order = 0
@@ -57,15 +57,23 @@ class SharedWatch(Follower):
         """
         if self._task.done():
             self._task.result()  # raise the defect that ended the watch
-        self._requested_names.add(name)
-        stored = self._states.get(name)
-        if refresh or stored is None:
+        if refresh:
             stored = await self._flights.share(name, lambda: self._read(name, timeout_s))
-        elif abs(self._clock.now() - self._confirmed_at(stored)) > CONFIRM_S:
-            stored = await self._flights.share(name, lambda: self._read_unconfirmed(name, timeout_s))
+        else:
+            stored = await self._known(name, timeout_s)
         if stored.desired is None or stored.ready is None:
             stored = await self._flights.share((name, "scale"), lambda: self._complete(name, timeout_s))
         return replace(stored, at=self._confirmed_at(stored))
+
+    async def _known(self, name: str, timeout_s: float) -> ScalableState:
+        """Return an object's stored state, from a read where the watch has not confirmed it."""
+        began_s = stopwatch_s()
+        await wait_until_listed(self)
+        stored = self._states.get(name)
+        if stored is None or abs(self._clock.now() - self._confirmed_at(stored)) > CONFIRM_S:
+            rest_s = timeout_s - (stopwatch_s() - began_s)
+            stored = await self._flights.share(name, lambda: self._read_unconfirmed(name, rest_s))
+        return stored
 
     async def resize(self, name: str, replicas: int, version: str, timeout_s: float) -> None:
         """Set the size of an object that still has `version` (empty: any). Raises port errors."""
@@ -166,9 +174,8 @@ class SharedWatch(Follower):
     def add_listed(self, item: Body, at: float) -> None:
         assert self._followed is not None  # noqa: S101 - `watch_path` sets it first
         state = parse(self._followed, item, at)
-        if state.name in self._requested_names:
-            self._listed_names.add(state.name)
-            self._store(state, self._listing)
+        self._listed_names.add(state.name)
+        self._store(state, self._listing)
 
     def end_list(self) -> None:
         deleted = [
@@ -183,7 +190,7 @@ class SharedWatch(Follower):
         state = parse(self._followed, item, at)
         if change == "DELETED":
             self._states.pop(state.name, None)
-        elif state.name in self._requested_names:
+        else:
             self._store(state, self._listed)
 
     def reset_discovery(self) -> None:
