@@ -179,6 +179,28 @@ async def test_one_watch_serves_all_workloads_of_a_namespace(place: FakePlace, o
     assert place.fake.calls == []
 
 
+async def test_first_sizes_come_from_the_list(place: FakePlace, opened: Open) -> None:
+    names = [f"llm-{n}" for n in range(24)]
+    for name in names:
+        await place.fake.put("deployments", name, {"spec": {"replicas": 2}, "status": {"readyReplicas": 2}})
+    actuators = [await opened(name) for name in names]
+    statuses = await asyncio.gather(*(a.status() for a in actuators))
+    assert {s.value.desired for s in statuses} == {2}
+    assert ("get", "deployments") not in place.fake.calls
+
+
+async def test_object_created_after_the_list_is_known_without_a_read(place: FakePlace, opened: Open) -> None:
+    known = await opened()
+    await watched(place, known)
+    await place.fake.put("deployments", "later", {"spec": {"replicas": 3}, "status": {"readyReplicas": 3}})
+    await place.fake.put("deployments", "llm", {"status": {"readyReplicas": 1}})
+    await settled(known, lambda s: s.ready == 1)  # so the event before it has come, too
+    place.fake.calls.clear()
+    status = await (await opened("later")).status()
+    assert (status.value.desired, status.value.ready) == (3, 3)
+    assert ("get", "deployments") not in place.fake.calls
+
+
 async def unconfirmed(place: FakePlace, opened: Open, clock: ManualClock, deadline_s: float) -> list[KubernetesResizer]:
     """Return pools of more objects than may be read at once, whose watch has been silent for too long.
 
