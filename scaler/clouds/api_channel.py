@@ -122,8 +122,9 @@ class Channel:
                 raise Unavailable(
                     f"{operation}: {problem}, so no part of the rate limit for {self.api.name} is its own"
                 )
-            pause_s = wait_s if write else wait_s * self._calls.rng.uniform(1.0, MAX_WAIT_FACTOR)
-            if stopwatch_s() - started_s + pause_s > limit_s:
+            remaining_s = limit_s - (stopwatch_s() - started_s)
+            if wait_s > remaining_s:
                 rate = f"{self.api.per_s:g} calls/s, burst {self.api.burst}"
                 raise Throttled(f"{operation}: the daemon's rate limit for {self.api.name} is reached ({rate})", wait_s)
-            await asyncio.sleep(pause_s)
+            longest_s = wait_s if write else min(MAX_WAIT_FACTOR * wait_s, remaining_s)
+            await asyncio.sleep(self._calls.rng.uniform(wait_s, longest_s))

@@ -163,7 +163,7 @@ class SourceContract(ABC):
         await _reading_or_error(rig, source)
         await rig.recover()
         await rig.answer(3)
-        for _ in range(20):  # the first reads after the fault may still use a broken connection
+        for _ in range(40):  # a throttle pauses reads for 5 s; the first reads may still use a broken connection
             reading = await _reading_or_error(rig, source)
             if isinstance(reading, Fresh):
                 break

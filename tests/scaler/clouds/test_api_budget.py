@@ -131,7 +131,7 @@ async def test_throttle_pauses_reads_and_not_writes() -> None:
 async def test_read_that_would_wake_after_its_limit_is_throttled_before() -> None:
     """The clock stands, so the pause never ends: as if other calls were throttled again and again.
 
-    A wait of 0.06 s is at most 0.09 s with its random factor; a second one ends after the limit of 0.16 s.
+    A wait of 0.06 s is at most 0.09 s with its random factor; a second one ends after the limit of 0.13 s.
     """
     line, calls, _ = channel(deadline_s=0.2)
     calls.rng = LongestPause()
