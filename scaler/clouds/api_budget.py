@@ -94,6 +94,10 @@ class Bucket:
         """Pause reads for `wait_s` seconds, at most `MAX_READ_PAUSE_S`."""
         self._reads_open_at = max(self._reads_open_at, now + min(wait_s, MAX_READ_PAUSE_S))
 
+    def are_reads_closed(self, now: float) -> bool:
+        """Return whether reads pause after a throttled call."""
+        return now < self._reads_open_at
+
 
 class Calls:
     """All buckets, and the results and durations of calls.

@@ -124,7 +124,12 @@ class Channel:
                 )
             remaining_s = limit_s - (stopwatch_s() - started_s)
             if wait_s > remaining_s:
-                rate = f"{self.api.per_s:g} calls/s, burst {self.api.burst}"
-                raise Throttled(f"{operation}: the daemon's rate limit for {self.api.name} is reached ({rate})", wait_s)
+                raise Throttled(f"{operation}: {self._throttle_cause(write=write)}", wait_s)
             longest_s = wait_s if write else min(MAX_WAIT_FACTOR * wait_s, remaining_s)
             await asyncio.sleep(self._calls.rng.uniform(wait_s, longest_s))
+
+    def _throttle_cause(self, *, write: bool) -> str:
+        if not write and self._bucket.are_reads_closed(self._clock.now()):
+            return f"reads of {self.api.name} pause after a throttled call"
+        rate = f"{self.api.per_s:g} calls/s, burst {self.api.burst}"
+        return f"the daemon's rate limit for {self.api.name} is reached ({rate})"

@@ -138,7 +138,7 @@ async def test_read_that_would_wake_after_its_limit_is_throttled_before() -> Non
     with pytest.raises(Throttled):
         await line.call("List", Answers(Throttled("slow down", 0.06)))
     reads = Answers("there")
-    with pytest.raises(Throttled, match="rate limit"):
+    with pytest.raises(Throttled, match="Describe: reads of aws/autoscaling pause after a throttled call"):
         await line.call("Describe", reads)
     assert reads.calls_made == 0
 

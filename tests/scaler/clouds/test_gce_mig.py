@@ -188,7 +188,7 @@ async def test_reads_pause_after_a_throttle_and_writes_do_not(env: GcpEnvironmen
     with pytest.raises(Throttled):
         await pool.status()
     env.cloud.reads = None
-    with pytest.raises(Throttled, match="the daemon's rate limit for"):
+    with pytest.raises(Throttled, match="pause after a throttled call"):
         await pool.status()
     await pool.resize(3, before)
     assert mig.target == 3
