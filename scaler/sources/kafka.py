@@ -34,6 +34,8 @@ PERMANENT: Final = frozenset(
     }
 )  # fmt: skip
 """Names of errors that a person must fix. Those with an underscore are the client's own."""
+UNTRUSTED: Final = "certificate verify failed"
+"""Text of a refused certificate. librdkafka names it `_SSL`, or `_TRANSPORT` if its first handshake call fails."""
 UNKNOWN_TOPIC: Final = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC"})
 
 
@@ -173,9 +175,14 @@ class KafkaSource:
         if connection is None:
             return Unavailable(f"{self._what}: {text}")
         reason = one_line(connection.str())
-        if connection.name() in PERMANENT:
+        if is_permanent(connection):
             return Misconfigured(f"{self._what}: {reason}; check tls, mechanism, username and password")
         return Unavailable(f"{self._what}: {text} ({reason})")
+
+
+def is_permanent(error: KafkaError) -> bool:
+    """Return whether a person must fix the failure to connect."""
+    return error.name() in PERMANENT or UNTRUSTED in error.str()
 
 
 def _settings(spec: Kafka) -> dict[str, Any]:

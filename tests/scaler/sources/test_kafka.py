@@ -12,6 +12,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError
 
 from policies.model import Absent, Fresh
 from scaler.adapters import open_source
@@ -21,6 +22,7 @@ from scaler.config.kinds.kafka import Kafka
 from scaler.config.secret import Secret
 from scaler.ports import Misconfigured, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
+from scaler.sources.kafka import is_permanent
 from tests.factories import DEADLINE_S
 from tests.servers.certificate import self_signed
 from tests.servers.kafka import KafkaMock, kafka_mock
@@ -88,6 +90,18 @@ async def test_certificate_is_verified(tmp_path: Path) -> None:
             await read(address, deadline_s=10.0, tls=Tls())
         with pytest.raises(Unavailable):
             await read(address, deadline_s=2.0, tls=Tls(ca_file=ca_file))
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "permanent"),
+    [
+        (KafkaError._SSL, "SSL routines::certificate verify failed", True),
+        (KafkaError._TRANSPORT, "SSL routines::certificate verify failed", True),  # when the server is quick
+        (KafkaError._TRANSPORT, "Connect to ipv4#127.0.0.1:9092 failed: Connection refused", False),
+    ],
+)
+def test_refused_certificate_is_permanent_whatever_its_code(code: int, text: str, permanent: bool) -> None:
+    assert is_permanent(KafkaError(code, text)) is permanent
 
 
 @contextmanager
