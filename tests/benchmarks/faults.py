@@ -44,6 +44,7 @@ SCENARIO: Final = {
         }
     },
     "initial_replicas": {"gpus": 4},
+    "slo": {"ttft_s": 1.0, "itl_s": 0.05, "share": 0.99},
 }
 SEEDS: Final = range(1, 6)
 MILD_SHARE: Final = 0.05
