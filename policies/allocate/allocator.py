@@ -145,7 +145,8 @@ def _in_order(
         for n in pools
         if (why := candidates.unavailable_reason(n, pools, context.observation.pools, memories, now))
     }
-    has_no_alternative = bool(unavailable) and not pools.keys() - unmanaged - unavailable.keys()
+    alternatives = {n for n, pool in pools.items() if pool.max_replicas != 0} - unmanaged - unavailable.keys()
+    has_no_alternative = bool(unavailable) and not alternatives
     if has_no_alternative:
         unavailable = {n: why for n, why in unavailable.items() if memories.of(n).backoff.is_recent_quota_error(now)}
     if not unavailable:

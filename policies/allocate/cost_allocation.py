@@ -69,7 +69,7 @@ def _with_probe(candidates: list[PoolCandidate], context: RuleContext) -> list[P
     whose backoff ends first. After a quota error it requests only every few minutes.
     """
     memories = context.history.pool_memories
-    if any(c.desired or not (c.unavailable or c.fixed) for c in candidates):
+    if any(c.desired or (c.max_supply >= c.pool.quantum and not (c.unavailable or c.fixed)) for c in candidates):
         return candidates
     unavailable = [
         c

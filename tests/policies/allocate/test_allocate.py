@@ -304,6 +304,14 @@ def test_capacity_error_moves_requests_elsewhere_and_backs_off() -> None:
     assert sim.sizes() == {"spot-a": 2}, "an arrival ends the backoff, and the expensive pool is released"
 
 
+def test_closed_pool_is_no_alternative_to_a_shortage_at_zero() -> None:
+    closed = replace(SPOT["on-demand"], max_replicas=0)
+    sim = Simulation.of(workload_over({"spot-a": SPOT["spot-a"], "on-demand": closed}, **CALM))
+    sim.fake_pools[A].refusal = Result.OUT_OF_CAPACITY
+    sim.run(5, 2)
+    assert [d.targets[A] for d in sim.decisions[1:]] == [1] * 4, "without a replica, no backoff is waited for"
+
+
 def test_misconfigured_pool_is_requested_again_without_a_signal() -> None:
     sim = Simulation.of(workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM))
     sim.fake_pools[A].refusal = Result.MISCONFIGURED

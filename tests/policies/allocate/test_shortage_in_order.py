@@ -48,8 +48,9 @@ def test_first_pool_is_requested_again_after_its_wait() -> None:
     assert sim.sizes() == {"first": 2, "second": 4}, "serving replicas are not moved"
 
 
-def test_only_pool_is_requested_every_tick() -> None:
-    sim = Simulation.of(workload_over({"first": Pool()}))
+@pytest.mark.parametrize("others", [{}, {"second": Pool(max_replicas=0)}], ids=["one pool", "the other pool is closed"])
+def test_only_pool_is_requested_every_tick(others: dict[str, Pool]) -> None:
+    sim = Simulation.of(workload_over({"first": Pool(), **others}))
     sim.fake_pools[FIRST].refusal = Result.OUT_OF_CAPACITY
     sim.run(5, 4)
     assert [d.targets[FIRST] for d in sim.decisions] == [4] * 5
