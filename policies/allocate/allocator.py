@@ -133,7 +133,7 @@ def _in_order(
     """Return the sizes in the order listed, without growth in pools that have a shortage.
 
     A pool with a shortage keeps the replicas that serve or may still arrive, and the next pools take the others. Where
-    every pool has a shortage, all are requested, except for a few minutes after a quota error.
+    every pool has a shortage or its maximum size, all are requested, except for a few minutes after a quota error.
 
     Example: a holds 3, of which 1 failed, and b holds 0. A size of 4 makes a 2 and b 2.
     """
@@ -145,8 +145,8 @@ def _in_order(
         for n in pools
         if (why := candidates.unavailable_reason(n, pools, context.observation.pools, memories, now))
     }
-    alternatives = {n for n, pool in pools.items() if pool.max_replicas != 0} - unmanaged - unavailable.keys()
-    has_no_alternative = bool(unavailable) and not alternatives
+    can_grow = {n for n, pool in pools.items() if context.sizes[n] < quantum.bounds(pool, spec.max_replicas)[1]}
+    has_no_alternative = bool(unavailable) and not can_grow - unmanaged - unavailable.keys()
     if has_no_alternative:
         unavailable = {n: why for n, why in unavailable.items() if memories.of(n).backoff.is_recent_quota_error(now)}
     if not unavailable:

@@ -56,6 +56,14 @@ def test_only_pool_is_requested_every_tick(others: dict[str, Pool]) -> None:
     assert [d.targets[FIRST] for d in sim.decisions] == [4] * 5
 
 
+def test_full_pool_is_no_alternative_to_a_shortage() -> None:
+    sim = Simulation.of(workload_over({"first": Pool(), "second": Pool(max_replicas=7, quantum=4)}))
+    sim.fake_pools[FIRST].refusal = Result.OUT_OF_CAPACITY
+    sim.run(8, 6)
+    assert sim.sizes() == {"second": 4}
+    assert [d.targets[FIRST] for d in sim.decisions[-3:]] == [2] * 3, "requested in every tick"
+
+
 def test_pools_fill_in_the_order_listed_if_all_have_a_shortage() -> None:
     sim = two_pools()
     for fake_pool in sim.fake_pools.values():
