@@ -145,8 +145,10 @@ def _in_order(
         for n in pools
         if (why := candidates.unavailable_reason(n, pools, context.observation.pools, memories, now))
     }
-    can_grow = {n for n, pool in pools.items() if context.sizes[n] < quantum.bounds(pool, spec.max_replicas)[1]}
-    has_no_alternative = bool(unavailable) and not can_grow - unmanaged - unavailable.keys()
+    has_no_alternative = bool(unavailable) and not any(
+        context.sizes[n] < quantum.bounds(pools[n], spec.max_replicas)[1]
+        for n in pools.keys() - unmanaged - unavailable.keys()
+    )
     if has_no_alternative:
         unavailable = {n: why for n, why in unavailable.items() if memories.of(n).backoff.is_recent_quota_error(now)}
     if not unavailable:
