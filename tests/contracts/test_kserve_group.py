@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -111,8 +110,8 @@ async def group_rig() -> AsyncIterator[GroupRig]:
 
 def patched(rig: GroupRig) -> list[str]:
     """Return the members that were written, in order, from the audit log."""
-    entries = map(json.loads, rig.place.kube.plane.audit.read_text().splitlines())
-    patches = [e for e in entries if e["verb"] == "patch" and "fieldManager=forescale" in e["requestURI"]]
+    events = rig.place.kube.plane.audit_events()
+    patches = [e for e in events if e["verb"] == "patch" and "fieldManager=forescale" in e["requestURI"]]
     written = [e["objectRef"] for e in patches if e["responseStatus"]["code"] == 200]
     return [ref["name"] for ref in written if ref["namespace"] == rig.place.kube.namespace]
 

@@ -75,7 +75,7 @@ class ControlPlane:
         self.folder = Path(tempfile.mkdtemp(prefix="control-plane-"))
         self.port = free_port()
         self.certificate = self.folder / "tls.crt"
-        self.audit = self.folder / "audit.log"
+        self._audit = self.folder / "audit.log"
         self.kubeconfig = self.write_kubeconfig("admin.json", ADMIN)
         self._etcd_port = free_port()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -100,6 +100,14 @@ class ControlPlane:
         for name in ("controllers", "apiserver", "etcd"):
             self._end(name)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def audit_events(self) -> list[dict[str, Any]]:
+        """Return the audit log, without a last line that the API server is still writing.
+
+        The first audited request creates the log.
+        """
+        lines = self._audit.read_bytes().splitlines(keepends=True) if self._audit.exists() else []
+        return [json.loads(line) for line in lines if line.endswith(b"\n")]
 
     def freeze(self, name: str = "apiserver") -> None:
         """Stop responding, with connections left open."""
@@ -146,7 +154,7 @@ class ControlPlane:
             "--authorization-mode=RBAC",
             "--disable-admission-plugins=ServiceAccount",
             f"--audit-policy-file={policy}",
-            f"--audit-log-path={self.audit}",
+            f"--audit-log-path={self._audit}",
             # A few unfinished writes of the scaler then make the server refuse the next one: 429.
             "--feature-gates=APIPriorityAndFairness=false",
             f"--max-mutating-requests-inflight={WRITES}",

@@ -190,23 +190,18 @@ class Rig:
 
     def writes(self) -> list[Write]:
         """Return the accepted writes of sizes by the daemons, in the order of the API server."""
-        return [w for event in self._events() if (w := self._write(event))]
+        return [w for event in self.kube.plane.audit_events() if (w := self._write(event))]
 
     def granted(self) -> list[dict[int, Share]]:
         """Return the shares of the fleet's limits in each record that the API server accepted."""
         shares: list[dict[int, Share]] = []
-        for event in self._events():
+        for event in self.kube.plane.audit_events():
             body = event.get("requestObject") or {}
             metadata, lease = body.get("metadata", {}), event.get("objectRef") or {}
             is_ours = lease.get("namespace") == self.kube.namespace and lease.get("resource") == "leases"
             if is_ours and metadata.get("name") == "forescale-fleet" and event["responseStatus"]["code"] < 300:
                 shares.append(decode(metadata["annotations"][NOTE]))
         return shares
-
-    def _events(self) -> list[dict[str, Any]]:
-        """Return the audit log, which the first write creates."""
-        audit = self.kube.plane.audit
-        return [json.loads(line) for line in audit.read_text().splitlines()] if audit.exists() else []
 
     def written(self, user: str, since: float) -> set[str]:
         """Return the targets that a daemon has written since then."""

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import bisect
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -107,8 +106,7 @@ def _blind_ticks(rig: Rig) -> Iterator[str]:
 
 def _renewals(rig: Rig) -> list[Renewal]:
     """Return the accepted writes of shards' leases, in the order of the API server."""
-    events = map(json.loads, rig.kube.plane.audit.read_text().splitlines())
-    return [renewal for event in events if (renewal := _renewal(rig, event)) is not None]
+    return [renewal for event in rig.kube.plane.audit_events() if (renewal := _renewal(rig, event)) is not None]
 
 
 def _renewal(rig: Rig, event: Mapping[str, Any]) -> Renewal | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import urllib.error
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -86,9 +85,8 @@ class KServePlace:
 
     def scale_writers(self) -> set[str]:
         """Return the field managers of the scaler's writes to scale subresources, from the audit log."""
-        entries = map(json.loads, self.kube.plane.audit.read_text().splitlines())
-        patches = [e for e in entries if e["verb"] == "patch" and e["objectRef"].get("subresource") == "scale"]
-        own = [e for e in patches if e["objectRef"]["namespace"] == self.kube.namespace]
+        events = [e for e in self.kube.plane.audit_events() if e.get("objectRef", {}).get("subresource") == "scale"]
+        own = [e for e in events if e["verb"] == "patch" and e["objectRef"]["namespace"] == self.kube.namespace]
         return {manager for e in own for manager in parse_qs(urlsplit(e["requestURI"]).query)["fieldManager"]}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
 
@@ -315,10 +314,9 @@ async def test_shipped_role_permits_exactly_the_calls_on_kserves_kinds(place: KS
 
 def calls(place: KServePlace) -> set[tuple[str, str]]:
     """Return verb and resource of each call of the scaler in the namespace."""
-    entries = map(json.loads, place.kube.plane.audit.read_text().splitlines())
     return {
         (entry["verb"], entry["objectRef"]["resource"])
-        for entry in entries
+        for entry in place.kube.plane.audit_events()
         if entry["user"].get("username") == "scaler"
         and entry.get("objectRef", {}).get("namespace") == place.kube.namespace
     }

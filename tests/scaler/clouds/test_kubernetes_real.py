@@ -233,8 +233,7 @@ def calls(place: RealPlace) -> list[tuple[Call, int]]:
     They are the calls on the namespace, on cluster-wide resources, and on events in `default`.
     """
     logged = []
-    for line in place.kube_namespace.plane.audit.read_text().splitlines():
-        entry: dict[str, Any] = json.loads(line)
+    for entry in place.kube_namespace.plane.audit_events():
         of = entry.get("objectRef", {})
         namespaces = {None, "", place.namespace, "default"}
         if entry["user"].get("username") == "scaler" and "resource" in of and of.get("namespace") in namespaces:

@@ -104,8 +104,8 @@ async def put(place: KubeNamespace, *objects: dict[str, Any]) -> None:
 
 def calls_of_importer(place: KubeNamespace) -> list[dict[str, Any]]:
     """Return the audited calls of the service account. A call refused with 401 has no user name."""
-    events = [json.loads(line) for line in place.plane.audit.read_text().splitlines()]
-    return [e for e in events if e["user"].get("username") == f"system:serviceaccount:{place.namespace}:importer"]
+    user = f"system:serviceaccount:{place.namespace}:importer"
+    return [e for e in place.plane.audit_events() if e["user"].get("username") == user]
 
 
 @needs_plane
