@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping
 from contextlib import AsyncExitStack
 
 from policies.history.ticks import History
-from policies.model import Fresh, PoolName, Result, Tick
+from policies.model import Decision, Fresh, PoolName, Reading, Result, SignalName, Tick
 from scaler.clock import SystemClock
 from scaler.clouds.api_budget import Api, Bucket, Calls
 from scaler.controller import Controller
@@ -40,6 +40,14 @@ def pool_sizes(tick: Tick) -> dict[PoolName, tuple[int, ...]]:
     return {n: sizes(r.value) for n, r in tick.observation.pools.items() if isinstance(r, Fresh)}
 
 
+def readings(tick: Tick) -> Mapping[SignalName, Reading[float]]:
+    return tick.observation.readings
+
+
+def decision(tick: Tick) -> Decision:
+    return tick.decision
+
+
 def outcomes(tick: Tick) -> list[tuple[PoolName, int, int, Result]]:
     return [(o.pool, o.before, o.after, o.result) for o in tick.outcomes]
 
@@ -47,10 +55,9 @@ def outcomes(tick: Tick) -> list[tuple[PoolName, int, int, Result]]:
 def require_equal(simulated: list[Tick], live: list[Tick]) -> None:
     """Require equal sizes, readings, decisions and outcomes, tick by tick."""
     for one, other in zip(simulated, live, strict=True):
-        assert pool_sizes(one) == pool_sizes(other)
-        assert one.observation.readings == other.observation.readings
-        assert one.decision == other.decision
-        assert outcomes(one) == outcomes(other)
+        for compared in (pool_sizes, readings, decision, outcomes):
+            a, b = compared(one), compared(other)
+            assert a == b, f"{compared.__name__} at {one.decision.at}: simulated {a}, live {b}\n{one}\n{other}"
 
 
 async def simulated_setup(world: World, case: Case) -> Setup:
@@ -94,7 +101,8 @@ async def live_setup(
             continue
         tier = case.workload.spec.pools[pool].tier
         shape = await stack.enter_async_context(rigs.pool() if tier == "serving" else rigs.warm())
-        actuators[pool] = MirroredPool(actuator, shape, await shape.open(await opening()), clock)
+        mirrored = actuators[pool] = MirroredPool(actuator, shape, clock)
+        await mirrored.open(await opening())
     return dataclasses.replace(
         simulated, sources=sources, actuators={pool: actuators[pool] for pool in simulated.actuators}
     )

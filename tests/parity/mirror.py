@@ -15,6 +15,7 @@ from typing import Final
 
 from policies.model import Absent, Fresh, PoolStatus
 from scaler.ports import Actuator, Clock, OutOfCapacity, Source
+from scaler.shared_resources import AdapterContext
 from tests.contracts.actuator import ActuatorRig
 from tests.contracts.source import SourceRig
 
@@ -30,9 +31,17 @@ class MirroredPool:
 
     world: Actuator
     rig: ActuatorRig
-    live: Actuator
     clock: Clock
+    live: Actuator = field(init=False)
     shown: PoolStatus = field(default_factory=lambda: PoolStatus(2, 2))
+
+    async def open(self, context: AdapterContext) -> None:
+        """Open the live adapter on a platform with the world's size.
+
+        A change after the adapter's first read would be another writer's.
+        """
+        await self._show((await self.world.status()).value)
+        self.live = await self.rig.open(context)
 
     async def status(self) -> Fresh[PoolStatus]:
         """Return the live adapter's status once its sizes equal the world's; fail with both on a timeout."""
