@@ -177,7 +177,7 @@ async def prometheus_outage_blocks_scale_in_only(s: Stage, d: Daemon) -> None:
             d, int(2 * WINDOW_S / INTERVAL_S), lambda t: "engines" in t.observation.source_errors
         )
         assert {t.decision.target for t in blind} == {5}
-        assert any("concurrency" in t.decision.reason for t in blind)
+        await wait_for_ticks(d, 1, lambda t: "concurrency" in t.decision.reason)
         await send(s, 8)
         await settle(d, s, 8)  # one fresh signal is enough to grow
     finally:
