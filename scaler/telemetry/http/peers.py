@@ -82,11 +82,13 @@ class Peers:
         token: Secret | None,
         http: aiohttp.ClientSession,
         now: Callable[[], float] = lease_clock_s,
+        limit_s: float = PEER_S,
     ) -> None:
         self.leases = leases
         self._token = token
         self._http = http
         self._now = now
+        self._limit = aiohttp.ClientTimeout(total=limit_s)
 
     def urls(self) -> Mapping[str, str]:
         """Return the URL of each other live daemon.
@@ -123,9 +125,10 @@ class Peers:
         address = URL(url + path, encoded=True)
         at = f"{SystemClock().now():.0f}"
         value = at if self._token is None else f"{at} {proof(self._token.read(), peer, address.raw_path_qs, at)}"
-        limit = aiohttp.ClientTimeout(total=PEER_S)
         with http_errors(what):
-            async with self._http.get(address, headers={PEER: value}, timeout=limit, allow_redirects=False) as response:
+            async with self._http.get(
+                address, headers={PEER: value}, timeout=self._limit, allow_redirects=False
+            ) as response:
                 content, status = await read_body(what, response, MAX_BODY), response.status
         if status != 200:
             raise Unavailable(f"{what}: HTTP {status}")

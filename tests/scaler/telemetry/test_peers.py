@@ -28,7 +28,6 @@ from scaler.telemetry.http.peers import PEER, Peers, own_url, proof
 from scaler.telemetry.http.server import application
 from scaler.telemetry.metrics import Metrics
 from tests.patience import PATIENCE_S
-from tests.servers.daemon import until
 from tests.servers.dashboard import Known, spec, tick
 from tests.servers.site import listening
 
@@ -88,7 +87,8 @@ async def two_daemons(published: str | None = None) -> AsyncIterator[tuple[Membe
         for member in members:
             member.leases = leases_of(member.identity, member.url, urls)
             member.access.join(member.identity, member.url)
-            member.dashboard.peers = Peers(member.leases, Secret(env="PEERS_TOKEN"), http)
+            token = Secret(env="PEERS_TOKEN")
+            member.dashboard.peers = Peers(member.leases, token, http, limit_s=PATIENCE_S)
         yield a, b
 
 
@@ -141,24 +141,10 @@ async def test_request_of_a_peer_is_never_forwarded_and_needs_a_proof_for_this_d
             assert (await a.get(path, **{PEER: refused}))[0] == 401
 
 
-async def whole_fleet(member: Member) -> dict[str, Any]:
-    """Return the fleet once all daemons have answered: on a busy machine, one may be late."""
-    fleets: list[dict[str, Any]] = []
-
-    async def answered() -> bool:
-        status, fleet = await member.get("/api/fleet")
-        assert status == 200
-        fleets.append(fleet)
-        return not fleet["unanswered"]
-
-    await until(answered, PATIENCE_S)
-    return fleets[-1]
-
-
 async def test_each_daemon_has_the_sums_of_the_fleet() -> None:
     async with two_daemons() as members:
         for member in members:
-            fleet = await whole_fleet(member)
+            _, fleet = await member.get("/api/fleet")
             assert {line["workload"] for line in fleet["workloads"]} == {"a", "b"}
             assert (fleet["count"], fleet["without_cost"], fleet["unanswered"]) == (2, 2, {})
             assert sum(place["replicas"] for place in fleet["places"]) == 8
@@ -172,7 +158,7 @@ async def test_each_daemon_has_the_sums_of_the_fleet() -> None:
 async def test_fleet_counts_a_workload_in_a_handover_once() -> None:
     async with two_daemons() as (a, b):
         b.dashboard.observe(tick("a"))
-        fleet = await whole_fleet(a)
+        _, fleet = await a.get("/api/fleet")
         assert sorted(line["workload"] for line in fleet["workloads"]) == ["a", "b"]
         assert sum(place["replicas"] for place in fleet["places"]) == 8
 
