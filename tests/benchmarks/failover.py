@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 from tests.benchmarks.figure import Figure
-from tests.patience import PATIENCE_S
 from tests.servers.daemon import Daemon, until
 from tests.servers.daemons import DURATION_S, SHARDS, holds, now_s, rig
 
@@ -30,11 +29,11 @@ async def _measure(folder: Path, sent: signal.Signals) -> float:
     async with rig(folder) as opened, opened.run("a") as a, opened.run("b") as b:
         await holds(a, SHARDS // 2)
         await holds(b, SHARDS // 2)
-        await until(lambda: opened.written("a", 0.0) | opened.written("b", 0.0) == set(opened.names), PATIENCE_S, b)
+        await until(lambda: opened.written("a", 0.0) | opened.written("b", 0.0) == set(opened.names), b)
         moved = {t.workload for t in a.ticks()} - {t.workload for t in b.ticks()}
         a.process.send_signal(sent)
         ended = now_s()
-        await until(lambda: moved <= _ticked(b, ended), PATIENCE_S, b)
+        await until(lambda: moved <= _ticked(b, ended), b)
         return max(min(t.at for t in b.ticks() if t.workload == name and t.at > ended) for name in moved) - ended
 
 

@@ -19,7 +19,6 @@ from scaler.config.kinds.gateway_routes import GatewayMetrics, GatewayRoute
 from scaler.ports import RouteActuator, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
 from tests.factories import DEADLINE_S
-from tests.patience import PATIENCE_S
 from tests.servers.chat import ChatServers, chat_servers, send_chats
 from tests.servers.daemon import until
 from tests.servers.envoy import EnvoyServer, cluster, envoy
@@ -113,7 +112,7 @@ class RouteRig:
                 return False
             return holds(statuses[-1])
 
-        await until(holding, PATIENCE_S)
+        await until(holding)
         return statuses[-1]
 
 
@@ -158,7 +157,7 @@ async def gateway_rig(folder: Path, kind: RouteKind) -> AsyncIterator[GatewayRig
             async with gateway_controller(kube, gateway.file) as controller:
                 rig = GatewayRig(kind, kube, controller, resources, gateway, pool, provider)
                 await rig.create(kind.rules(vllm=1, provider=0))
-                await until(gateway.file.exists, PATIENCE_S)
+                await until(gateway.file.exists)
                 await gateway.start()
                 rig.route = await rig.open(traffic=rig.traffic)
                 yield rig

@@ -20,7 +20,6 @@ from scaler.config.kinds.gateway_routes import GatewayMetrics, HttpRoute
 from scaler.ports import RouteActuator, Unavailable
 from scaler.shared_resources import AdapterContext, Resources
 from tests.factories import DEADLINE_S
-from tests.patience import PATIENCE_S
 from tests.policies.route.builders import CHAT, CHEAP, DEEPINFRA, EXPENSIVE, GPUS, OPENAI, route
 from tests.servers.chat import ChatServers, chat_servers, send_chats
 from tests.servers.daemon import until
@@ -58,7 +57,7 @@ class Rig:
         async def added() -> bool:
             return await self.gateway.response_times(*self.spec.backends) == self.sent
 
-        await until(added, PATIENCE_S)
+        await until(added)
         return await self.read()
 
     async def apply(self, split: RouteDecision) -> None:
@@ -72,7 +71,7 @@ class Rig:
                 return False
             return weights == {name: weight for name, weight in split.weights.items() if weight}
 
-        await until(applied, PATIENCE_S)
+        await until(applied)
 
 
 OpenedSpec = Callable[[EnvoyServer, AdapterContext], AbstractAsyncContextManager[Route]]
@@ -103,7 +102,7 @@ async def http_route(gateway: EnvoyServer, _: AdapterContext) -> AsyncIterator[R
         }
         await kube.call("POST", kube.path(HTTP_ROUTES, api=f"apis/{GATEWAY}/v1"), body)
         async with gateway_controller(kube, gateway.file):
-            await until(gateway.file.exists, PATIENCE_S)
+            await until(gateway.file.exists)
             own = {"name": "chat", "namespace": kube.namespace, "return_s": 0.0}
             cluster_access = KubeCluster(kubeconfig=str(kube.kubeconfig))
             traffic = GatewayMetrics(urls=(f"{gateway.admin_url}/stats/prometheus",))
@@ -123,5 +122,5 @@ async def latency_rig(folder: Path, opened: OpenedSpec = envoy_file) -> AsyncIte
             opened(gateway, context) as spec,
         ):
             await gateway.start()
-            await until(gateway.is_healthy, PATIENCE_S)
+            await until(gateway.is_healthy)
             yield Rig(gateway, slow, spec, await open_route(spec, context, WorkloadName("llm"), CHAT), context)

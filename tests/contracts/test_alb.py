@@ -26,7 +26,6 @@ from tests.contracts.aws_route_rig import (
     pools,
     read,
 )
-from tests.factories import DEADLINE_S
 from tests.fakes import ManualClock
 from tests.servers.aws import KEYS, isolate
 from tests.servers.daemon import until
@@ -203,7 +202,7 @@ async def test_write_with_a_lost_response_is_not_another_writer(balancer: Balanc
     async def written() -> bool:
         return (await balancer.actions())[1] == balancer.forward(vllm=720, provider=279)
 
-    await until(written, DEADLINE_S)
+    await until(written)
     writing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await writing

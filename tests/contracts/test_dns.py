@@ -15,7 +15,6 @@ from scaler.config.kinds.aws_routes import Dns
 from scaler.ports import Conflict, Misconfigured, Unavailable
 from tests.contracts.aws_rig import THROTTLE
 from tests.contracts.aws_route_rig import GPUS, SPARE, AwsRouteRig, apply, aws_route_rig, granted, pools, read
-from tests.factories import DEADLINE_S
 from tests.fakes import ManualClock
 from tests.servers.aws import KEYS, isolate
 from tests.servers.aws_health_checks import FAILED, PASSED
@@ -148,7 +147,7 @@ async def test_write_with_a_lost_response_is_not_another_writer(zone: Zone) -> N
     async def written() -> bool:
         return bool((await zone.records())["us-east-1"]["Weight"] == 180)
 
-    await until(written, DEADLINE_S)
+    await until(written)
     writing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await writing

@@ -25,7 +25,6 @@ from scaler.ports import Conflict, Misconfigured, RouteActuator, Unavailable
 from scaler.routes.envoy import open_envoy
 from scaler.shared_resources import AdapterContext, Resources
 from tests.factories import DEADLINE_S
-from tests.patience import PATIENCE_S
 from tests.servers.chat import ChatServers, chat_servers, send_chats
 from tests.servers.daemon import until
 from tests.servers.envoy import EnvoyServer, cluster, envoy, needs_envoy
@@ -53,7 +52,7 @@ class Rig:
         async def holding() -> bool:
             return holds((await self.route.status()).value)
 
-        await until(holding, PATIENCE_S)
+        await until(holding)
         return (await self.route.status()).value
 
     async def send(self, requests: int) -> list[int]:
@@ -104,7 +103,7 @@ async def test_streams_continue_while_the_weights_change(tmp_path: Path) -> None
     async with rig(tmp_path) as env:
         env.pool.token_s, env.pool.tokens = 0.1, 20
         streams = asyncio.create_task(env.send(20))
-        await until(lambda: env.pool.chats >= 20, PATIENCE_S)
+        await until(lambda: env.pool.chats >= 20)
         await env.split(0)
         assert not streams.done()
         assert await streams == [200] * 20

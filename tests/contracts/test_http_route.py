@@ -10,7 +10,6 @@ import pytest
 from scaler.config.kinds.gateway_routes import AiGatewayRoute, GatewayMetrics, HttpRoute
 from scaler.ports import Conflict, Misconfigured, Permitted, RouteActuator, Unavailable
 from tests.contracts.gateway_rig import GPUS, OPENAI, RouteKind, gateway_rig, route_rig
-from tests.patience import PATIENCE_S
 from tests.servers.control_plane import why_not
 from tests.servers.daemon import until
 from tests.servers.envoy import needs_envoy
@@ -38,7 +37,7 @@ async def refusal(route: RouteActuator, error: type[Exception] = Misconfigured) 
             caught.append("")
         return bool(caught[-1])
 
-    await until(refused, PATIENCE_S)
+    await until(refused)
     return caught[-1]
 
 
@@ -144,7 +143,7 @@ async def test_refused_write_names_the_permission(tmp_path: Path, kind: RouteKin
         async def reported() -> bool:
             return any(not permit.granted for permit in await checked.permits())
 
-        await until(reported, PATIENCE_S)
+        await until(reported)
         with pytest.raises(Misconfigured, match=r"is forbidden.*config/deploy/kubernetes-routes\.yaml"):
             await env.apply(7200, observed)
         assert await env.weights() == {"vllm": 1, "provider": 0}
@@ -232,6 +231,6 @@ async def test_inference_pools_need_a_gateway_that_splits_them(tmp_path: Path) -
             await env.send(20)
             return env.provider.chats == before
 
-        await until(ignores_weights, PATIENCE_S)
+        await until(ignores_weights)
         await env.send(1000)
         assert "the gateway does not split requests among InferencePools by weight" in await refusal(env.route)

@@ -21,7 +21,6 @@ from scaler.ports import Conflict, Misconfigured, Permitted, Unavailable
 from scaler.routes.kserve_group import KServeGroupActuator
 from scaler.shared_resources import AdapterContext, Resources
 from tests.factories import DEADLINE_S
-from tests.patience import PATIENCE_S
 from tests.scaler.clouds.kserve_place import KServePlace, kserve_place
 from tests.servers.control_plane import why_not
 from tests.servers.daemon import until
@@ -67,7 +66,7 @@ class GroupRig:
                 return False
             return holds(statuses[-1])
 
-        await until(holding, PATIENCE_S)
+        await until(holding)
         return statuses[-1]
 
     async def split(self, h100: int) -> RouteStatus:
@@ -87,7 +86,7 @@ class GroupRig:
                 return False
             return False
 
-        await until(refused, PATIENCE_S)
+        await until(refused)
 
 
 @asynccontextmanager

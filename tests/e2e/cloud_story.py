@@ -132,25 +132,25 @@ async def run_scenario(rig: Rig, folder: Path) -> None:
 
 async def scale_out_uses_spot(rig: Rig, d: Daemon) -> None:
     await rig.queue(FIRST_WAVE * MESSAGES_PER_REPLICA)
-    await until(lambda: ready(d, *SPOT) >= FIRST_WAVE, PATIENCE_S, d)
+    await until(lambda: ready(d, *SPOT) >= FIRST_WAVE, d)
 
     async def on_demand_is_released() -> bool:
         """Return whether the on-demand replicas that were requested as a reserve are released."""
         return await rig.requested(REGULAR) == 0
 
-    await until(on_demand_is_released, PATIENCE_S, d)
+    await until(on_demand_is_released, d)
 
 
 async def spot_machine_is_interrupted_and_replaced(rig: Rig, d: Daemon) -> None:
     pool = max(SPOT, key=lambda name: ready(d, name))
     notice_s = SystemClock().now()
     await rig.interrupt(pool)
-    await until(lambda: any(status_of(t, pool).interruption_pending for t in since(d, notice_s)), PATIENCE_S, d)
+    await until(lambda: any(status_of(t, pool).interruption_pending for t in since(d, notice_s)), d)
     assert any(status_of(t, pool).interruption_pending for t in since(d, notice_s)[:MAX_NOTICE_TICKS]), (
         "the notice was observed late"
     )
-    await until(lambda: status_of(d.ticks()[-1], pool).interrupted == 1, PATIENCE_S, d)
-    await until(lambda: ready(d, *SPOT, REGULAR) >= FIRST_WAVE, PATIENCE_S, d)
+    await until(lambda: status_of(d.ticks()[-1], pool).interrupted == 1, d)
+    await until(lambda: ready(d, *SPOT, REGULAR) >= FIRST_WAVE, d)
 
 
 async def spot_is_exhausted_and_on_demand_scales_out(rig: Rig, d: Daemon) -> None:
@@ -158,7 +158,7 @@ async def spot_is_exhausted_and_on_demand_scales_out(rig: Rig, d: Daemon) -> Non
         await rig.exhaust(pool)
     began = SystemClock().now()
     await rig.queue(SECOND_WAVE * MESSAGES_PER_REPLICA)
-    await until(lambda: ready(d, *SPOT, REGULAR) >= SECOND_WAVE, 2 * PATIENCE_S, d)
+    await until(lambda: ready(d, *SPOT, REGULAR) >= SECOND_WAVE, d, 2 * PATIENCE_S)
     assert await rig.requested(REGULAR) > 0
     ticks = since(d, began)
     refused = {o.pool for t in ticks for o in t.outcomes if o.result is Result.OUT_OF_CAPACITY}
@@ -170,7 +170,7 @@ async def warm_pool_is_refilled(rig: Rig, d: Daemon) -> None:
     async def filled() -> bool:
         return await rig.warm() >= WARM_REPLICAS
 
-    await until(filled, PATIENCE_S, d)
+    await until(filled, d)
     warm_sizes = [status_of(t, WARM).ready for t in d.ticks() if PoolName(WARM) in t.observation.pools]
     assert min(warm_sizes[warm_sizes.index(WARM_REPLICAS) :]) < WARM_REPLICAS, (
         "the warm pool drained as on-demand scaled out"
@@ -183,7 +183,7 @@ async def scale_in_to_zero(rig: Rig, d: Daemon) -> None:
     async def is_zero() -> bool:
         return sum([await rig.requested(pool) for pool in (*SPOT, REGULAR)]) == 0
 
-    await until(is_zero, 2 * PATIENCE_S, d)
+    await until(is_zero, d, 2 * PATIENCE_S)
 
 
 def check_journal(journal: Path, ticks: list[Tick]) -> None:

@@ -16,7 +16,6 @@ from policies.model.names import BackendName, RouteName
 from policies.model.route import RouteStatus
 from scaler.journal.reader import tail
 from tests.e2e.chat_rig import PACE, REPLICA_PER_S, Clients, engine_pool, engine_source, envoy_route, ticks_of
-from tests.patience import PATIENCE_S
 from tests.servers.chat import ChatServers
 from tests.servers.daemon import Daemon, daemon, until
 from tests.servers.envoy import EnvoyServer, cluster, envoy
@@ -76,12 +75,12 @@ class GroupStory:
     async def until_tick(self, holds: Callable[[Tick, RouteStatus], bool], name: WorkloadName = EU) -> int:
         """Wait for a tick of a workload that is not recorded yet, and return its index."""
         seen = len(self.ticks(name))
-        await until(lambda: any(holds(*each) for each in self.ticks(name)[seen:]), PATIENCE_S, self.daemon)
+        await until(lambda: any(holds(*each) for each in self.ticks(name)[seen:]), self.daemon)
         return next(i for i, each in enumerate(self.ticks(name)) if i >= seen and holds(*each))
 
     async def ticks_from(self, first: int, count: int, name: WorkloadName = EU) -> list[Tick]:
         """Wait until a workload has so many ticks from the first one on, and return them."""
-        await until(lambda: len(self.ticks(name)) >= first + count, PATIENCE_S, self.daemon)
+        await until(lambda: len(self.ticks(name)) >= first + count, self.daemon)
         return [tick for tick, _ in self.ticks(name)[first : first + count]]
 
 
@@ -138,10 +137,10 @@ async def story(folder: Path) -> AsyncIterator[GroupStory]:
         running = await stack.enter_async_context(daemon(str(file), journal=journal))
         told = GroupStory(file, journal, running, members)
         for member in members.values():
-            await until(member.gateway.file.exists, PATIENCE_S, running)
+            await until(member.gateway.file.exists, running)
             await member.gateway.start()
         for member in members.values():
-            await until(member.gateway.is_healthy, PATIENCE_S, running)
+            await until(member.gateway.is_healthy, running)
         sending = [asyncio.create_task(member.clients.run()) for member in members.values()]
         for name in members:
             await told.until_tick(lambda _, status: (status.requests_per_s or 0.0) > 3.0, name)

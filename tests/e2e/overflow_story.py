@@ -15,7 +15,6 @@ from policies.model import Tick
 from policies.model.names import BackendName, RouteName
 from policies.model.route import RouteStatus
 from tests.e2e.chat_rig import PACE, REPLICA_PER_S, Clients, engine_pool, engine_source, envoy_route, ticks_of
-from tests.patience import PATIENCE_S
 from tests.servers.chat import ChatServers, chat_servers
 from tests.servers.daemon import Daemon, daemon, until
 from tests.servers.envoy import EnvoyServer, cluster, envoy
@@ -44,7 +43,7 @@ class Story:
         return ticks_of(self.daemon.ticks(), CHAT)
 
     async def until_share(self, holds: Callable[[float], bool]) -> None:
-        await until(lambda: bool(t := self.ticks()) and holds(t[-1][1].share(OPENAI)), PATIENCE_S, self.daemon)
+        await until(lambda: bool(t := self.ticks()) and holds(t[-1][1].share(OPENAI)), self.daemon)
 
 
 @asynccontextmanager
@@ -94,14 +93,14 @@ async def story(folder: Path, opened: OpenedRoute = envoy_file) -> AsyncIterator
         file = configuration(folder, await stack.enter_async_context(opened(gateway)), engines)
 
         running = await stack.enter_async_context(daemon(str(file), journal=folder / "journal"))
-        await until(gateway.file.exists, PATIENCE_S, running)
+        await until(gateway.file.exists, running)
         await gateway.start()
-        await until(gateway.is_healthy, PATIENCE_S, running)
+        await until(gateway.is_healthy, running)
         clients = Clients(gateway.url, STEADY_PER_S)
         told = Story(file, running, gateway, engines, provider, provider_stack, clients)
         sending = asyncio.create_task(clients.run())
 
-        await until(lambda: bool(t := told.ticks()) and (t[-1][1].requests_per_s or 0.0) > 2.0, PATIENCE_S, running)
+        await until(lambda: bool(t := told.ticks()) and (t[-1][1].requests_per_s or 0.0) > 2.0, running)
         yield told
         clients.stopping = True
         await sending

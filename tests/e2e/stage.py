@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 import yaml
 
 from policies.model import Tick
-from tests.patience import PATIENCE_S
 from tests.servers.aws import KEYS, REGION, Aws, aws
 from tests.servers.control_plane import control_plane
 from tests.servers.daemon import Daemon, daemon, until
@@ -95,13 +94,13 @@ class Stage:
         async with daemon(str(self.configure()), journal=self.journals, env=KEYS) as d:
             yield d
 
-    async def wait_for_size(self, replicas: int, d: Daemon, within_s: float = PATIENCE_S) -> None:
+    async def wait_for_size(self, replicas: int, d: Daemon) -> None:
         """Wait until the Deployment has this size."""
 
         async def has_size() -> bool:
             return await self.kube.size() == replicas
 
-        await until(has_size, within_s, d)
+        await until(has_size, d)
 
 
 def after(d: Daemon, time_s: float) -> list[Tick]:
@@ -118,7 +117,7 @@ async def wait_for_ticks(d: Daemon, count: int, which: Callable[[Tick], bool] = 
         matching[:] = [t for t in d.ticks()[known:] if which(t)]
         return len(matching) >= count
 
-    await until(enough, PATIENCE_S, d)
+    await until(enough, d)
     return matching
 
 
@@ -149,7 +148,7 @@ def idle(engine: Engine) -> None:
 async def settle(d: Daemon, s: Stage, replicas: int) -> None:
     """Wait until the Deployment has this size and the daemon has observed it."""
     await s.wait_for_size(replicas, d)
-    await until(lambda: d.ticks()[-1].decision.current == replicas, PATIENCE_S, d)
+    await until(lambda: d.ticks()[-1].decision.current == replicas, d)
 
 
 def outcomes(ticks: list[Tick]) -> list[Any]:

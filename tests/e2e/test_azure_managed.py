@@ -29,7 +29,6 @@ from tests.e2e.cloud_story import (
     status_of,
 )
 from tests.factories import DEADLINE_S
-from tests.patience import PATIENCE_S
 from tests.servers.azure import SUBSCRIPTION, Azure, Events, azure, scheduled_events
 from tests.servers.azure_bus import Bus, Counted, bus
 from tests.servers.azure_compute import ScaleSet
@@ -139,12 +138,12 @@ def ready_units(d: Daemon, pool: str) -> int:
 async def first_wave_grows_the_cheapest_deployments(place: Place, d: Daemon) -> None:
     place.queue("prompts", FIRST_WAVE)
     place.queue("requests", 2 * MIN_PTU + STEP_PTU)
-    await until(lambda: place.h100.capacity + place.h200.capacity >= FIRST_WAVE, PATIENCE_S, d)
+    await until(lambda: place.h100.capacity + place.h200.capacity >= FIRST_WAVE, d)
     assert not place.setting.enabled, "the autoscale setting is disabled before the first write"
-    await until(lambda: place.account.writes == 1, PATIENCE_S, d)
+    await until(lambda: place.account.writes == 1, d)
     place.account.end(REQUEST_CONFLICT)
     place.account.change_s = CHANGE_S
-    await until(lambda: ready_units(d, "chat") == MIN_PTU + STEP_PTU, PATIENCE_S, d)
+    await until(lambda: ready_units(d, "chat") == MIN_PTU + STEP_PTU, d)
     assert place.account.log == 2 * [("chat", MIN_PTU + STEP_PTU)], "the change that failed late is repeated"
 
 
@@ -152,16 +151,16 @@ async def second_wave_is_rolled_back_refused_and_taken_by_the_next_pools(place: 
     place.queue("prompts", SECOND_WAVE)
     place.queue("requests", 2 * MIN_PTU + 2 * STEP_PTU)
     rest = SECOND_WAVE - H100_INSTANCES - H200_INSTANCES
-    await until(lambda: sum(m.state == "ready" for m in place.machines.machines) >= rest, PATIENCE_S, d)
-    await until(lambda: ready_units(d, "batch") == MIN_PTU + STEP_PTU, PATIENCE_S, d)
+    await until(lambda: sum(m.state == "ready" for m in place.machines.machines) >= rest, d)
+    await until(lambda: ready_units(d, "batch") == MIN_PTU + STEP_PTU, d)
 
 
 async def load_falls_and_everything_is_handed_back(place: Place, d: Daemon) -> None:
     place.queue("prompts", 0)
     place.queue("requests", 0)
-    await until(lambda: not place.machines.alive, PATIENCE_S, d)
-    await until(lambda: place.h100.capacity + place.h200.capacity == 2, PATIENCE_S, d)
-    await until(lambda: ready_units(d, "batch") == MIN_PTU, PATIENCE_S, d)
+    await until(lambda: not place.machines.alive, d)
+    await until(lambda: place.h100.capacity + place.h200.capacity == 2, d)
+    await until(lambda: ready_units(d, "batch") == MIN_PTU, d)
     assert [p.capacity for p in place.account.deployments[:2]] == [MIN_PTU + STEP_PTU, MIN_PTU]
 
 

@@ -12,7 +12,6 @@ import pytest
 
 from tests.e2e.chat_rig import TOLERANCE, measured_share, ready, rising_once
 from tests.e2e.overflow_story import BURST_PER_S, CHAT, GPUS, OPENAI, story
-from tests.patience import PATIENCE_S
 from tests.servers.control_plane import why_not
 from tests.servers.daemon import daemon, until
 from tests.servers.envoy import EnvoyServer, needs_envoy
@@ -54,7 +53,7 @@ async def test_burst_overflows_through_an_http_route_and_returns_after_a_kill(tm
         assert share == pytest.approx(decided, abs=TOLERANCE)
 
         async with daemon(str(told.file), journal=tmp_path / "journal") as told.daemon:
-            await until(lambda: len(told.ticks()) > len(before), PATIENCE_S, told.daemon)
+            await until(lambda: len(told.ticks()) > len(before), told.daemon)
             first, status = told.ticks()[len(before)]
             assert first.decision.routes[CHAT].weights == status.weights, "a start without counters keeps the split"
             await told.until_share(lambda share: share == 0.0)

@@ -26,7 +26,6 @@ from tests.e2e.cloud_story import (
     since,
     status_of,
 )
-from tests.patience import PATIENCE_S
 from tests.servers.daemon import Daemon, daemon, until
 from tests.servers.gcp import PROJECT, Gcp, gcp
 from tests.servers.gcp_run import Resource
@@ -83,14 +82,14 @@ def one_at_a_time(cloud: Gcp) -> bool:
 
 async def first_wave_uses_the_cheaper_endpoint(cloud: Gcp, model: Deployed, workers: Resource, d: Daemon) -> None:
     await queue(cloud, FIRST_WAVE)
-    await until(lambda: ready(d, ENDPOINT) >= FIRST_WAVE, PATIENCE_S, d)
-    await until(sized(model, workers, FIRST_WAVE, 0), PATIENCE_S, d)
+    await until(lambda: ready(d, ENDPOINT) >= FIRST_WAVE, d)
+    await until(sized(model, workers, FIRST_WAVE, 0), d)
 
 
 async def missing_machines_are_taken_from_cloud_run(cloud: Gcp, model: Deployed, workers: Resource, d: Daemon) -> None:
     model.stock = FIRST_WAVE
     await queue(cloud, SECOND_WAVE)
-    await until(lambda: ready(d, ENDPOINT, WORKERS) >= SECOND_WAVE, PATIENCE_S, d)
+    await until(lambda: ready(d, ENDPOINT, WORKERS) >= SECOND_WAVE, d)
     assert (model.available, workers.target) == (FIRST_WAVE, SECOND_WAVE - FIRST_WAVE)
 
 
@@ -98,7 +97,7 @@ async def refused_machines_are_taken_from_cloud_run(cloud: Gcp, model: Deployed,
     cloud.vertex.exhausted = True
     began = SystemClock().now()
     await queue(cloud, THIRD_WAVE)
-    await until(sized(model, workers, FIRST_WAVE, THIRD_WAVE - FIRST_WAVE), PATIENCE_S, d)
+    await until(sized(model, workers, FIRST_WAVE, THIRD_WAVE - FIRST_WAVE), d)
     outcomes = [o for t in since(d, began) for o in t.outcomes if o.pool == ENDPOINT and o.after > o.before]
     assert {o.result for o in outcomes} <= {Result.OUT_OF_CAPACITY}
 
@@ -107,8 +106,8 @@ async def new_instances_stay_for_their_minimum_and_everything_is_handed_back(
     cloud: Gcp, model: Deployed, workers: Resource, d: Daemon
 ) -> None:
     await queue(cloud, 0)
-    await until(sized(model, workers, 1, 0), PATIENCE_S, d)
-    await until(lambda: status_of(d.ticks()[-1], WORKERS).ready == 0, PATIENCE_S, d)
+    await until(sized(model, workers, 1, 0), d)
+    await until(lambda: status_of(d.ticks()[-1], WORKERS).ready == 0, d)
 
 
 @pytest.mark.slow

@@ -16,7 +16,6 @@ from policies.model import Tick
 from policies.model.route import RouteStatus
 from tests.e2e.chat_rig import TOLERANCE, measured_share, ready
 from tests.e2e.group_story import BURST_PER_S, EU, FRONT, HOME, MIN_REPLICAS, OTHER, US, GroupStory, story
-from tests.patience import PATIENCE_S
 from tests.servers.daemon import daemon, until
 from tests.servers.envoy import needs_envoy
 
@@ -108,7 +107,7 @@ async def killed_member_is_ejected(told: GroupStory) -> None:
     await told.us.engine_stack.aclose()
     await told.until_tick(lambda _, status: status.share(OTHER) == 0.0)
     answered = told.eu.clients.answered
-    await until(lambda: told.eu.clients.answered > answered + 50, PATIENCE_S, told.daemon)
+    await until(lambda: told.eu.clients.answered > answered + 50, told.daemon)
     assert len(told.failures) <= begun, told.failures
     assert any("other.ejections" in tick.decision.routes[FRONT].memory for tick, _ in told.ticks()[-5:])
 

@@ -21,7 +21,6 @@ from aiohttp import web
 
 from policies.model import Tick
 from scaler.cli import main
-from tests.patience import PATIENCE_S
 from tests.servers.control_plane import shared_plane, why_not
 from tests.servers.daemon import Daemon, until
 from tests.servers.daemons import ACCOUNTS, DURATION_S, PRICE_USD_PER_HOUR, SHARDS, Demand, Rig, held, holds, now_s, rig
@@ -47,7 +46,7 @@ async def each_answers_for_both(opened: Rig, *daemons: Daemon) -> None:
         return listed == set(opened.names) and all(status == 200 for status, _ in shown)
 
     for d in daemons:
-        await until(functools.partial(is_complete, d), PATIENCE_S, d)
+        await until(functools.partial(is_complete, d), d)
 
 
 async def test_shares_and_handover_at_a_shutdown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,7 +59,7 @@ async def test_shares_and_handover_at_a_shutdown(tmp_path: Path, capsys: pytest.
         assert len({shard["holder"] for shard in printed["shards"]}) == len(printed["members"]) == 2
         assert await a.stop() == 0
         stopped = now_s()
-        await until(lambda: opened.written("b", stopped) == set(opened.names), PATIENCE_S, b)
+        await until(lambda: opened.written("b", stopped) == set(opened.names), b)
         assert len(await held(b)) == SHARDS
         assert any(t.epoch is not None for t in b.ticks())
         _, metrics = await b.get("metrics")
@@ -86,7 +85,7 @@ async def test_takeover_after_a_crash(tmp_path: Path, database: str) -> None:
         moved = opened.last_written("a")
         a.process.kill()
         killed = now_s()
-        await until(lambda: opened.written("b", killed) == set(opened.names), PATIENCE_S, b)
+        await until(lambda: opened.written("b", killed) == set(opened.names), b)
         taken = await opened.first_taken(killed)
         first = min(w.at for w in opened.writes() if w.user == "b" and w.target in moved and w.at > killed)
         assert first >= taken + DURATION_S  # a write of the killed daemon may still have been under way
@@ -102,10 +101,10 @@ async def test_paused_daemon_writes_nothing_when_it_continues(tmp_path: Path) ->
         before = await held(a)
         a.process.send_signal(signal.SIGSTOP)
         paused = now_s()
-        await until(lambda: opened.written("b", paused) == set(opened.names), PATIENCE_S, b)
+        await until(lambda: opened.written("b", paused) == set(opened.names), b)
         a.process.send_signal(signal.SIGCONT)
         continued = now_s()
-        await until(lambda: bool(opened.written("a", continued)), PATIENCE_S, a)  # with shards that were handed back
+        await until(lambda: bool(opened.written("a", continued)), a)  # with shards that were handed back
         again = await held(a)
         assert all(epoch > before.get(shard, -1) for shard, epoch in again.items())
         opened.check_laws()
@@ -122,16 +121,16 @@ async def test_limit_of_the_fleet_holds_across_daemons_and_unused_shares_flow(
             await holds(b, SHARDS // 2)
             growing = opened.names[0]
             opened.demand.idle.remove(growing)
-            await until(lambda: opened.sizes()[-1][growing] == GPUS - SHARDS + 1, PATIENCE_S, b)
+            await until(lambda: opened.sizes()[-1][growing] == GPUS - SHARDS + 1, b)
             opened.demand.idle.clear()
-            await until(lambda: all(any(is_held_back(t) for t in d.ticks()) for d in (a, b)), PATIENCE_S, b)
+            await until(lambda: all(any(is_held_back(t) for t in d.ticks()) for d in (a, b)), b)
 
             async def are_published() -> bool:
                 assert await asyncio.to_thread(main, ["shards", str(tmp_path / "a"), "--json"]) == 0
                 shares = [member["share"]["gpus"] for member in json.loads(capsys.readouterr().out)["members"]]
                 return bool(sum(s["granted"] for s in shares) == sum(s["used"] for s in shares) == GPUS)
 
-            await until(are_published, PATIENCE_S, b)
+            await until(are_published, b)
             assert max(sum(sizes.values()) for sizes in opened.sizes()) == GPUS
             opened.check_epochs()
 
@@ -165,17 +164,17 @@ async def test_cost_of_all_daemons_stays_within_the_limit_while_one_is_cut_off(t
         await holds(a, SHARDS // 2)
         await holds(b, SHARDS // 2)
         demand.levels = dict.fromkeys(opened.names, 2)
-        await until(lambda: set(opened.sizes()[-1].values()) == {2}, PATIENCE_S, b)
+        await until(lambda: set(opened.sizes()[-1].values()) == {2}, b)
         frozen, proxy.fault = now_s(), ProxyFault.FROZEN
         demand.levels = dict.fromkeys(opened.names, 2 * GPUS)
-        await until(lambda: sum(opened.sizes()[-1].values()) == GPUS, PATIENCE_S, b)
+        await until(lambda: sum(opened.sizes()[-1].values()) == GPUS, b)
         await holds(b, SHARDS)
         assert not opened.written("a", frozen)
         proxy.tear_down()  # what was frozen is lost
         proxy.fault = ProxyFault.NONE
         healed = now_s()
         await holds(a, SHARDS // 2)
-        await until(lambda: any(is_held_back(t, "max_usd_per_hour") for t in a.ticks() if t.at > healed), PATIENCE_S, a)
+        await until(lambda: any(is_held_back(t, "max_usd_per_hour") for t in a.ticks() if t.at > healed), a)
         opened.check_epochs()
         assert max(sum(sizes.values()) for sizes in opened.sizes()) * PRICE_USD_PER_HOUR == USD_PER_HOUR
         granted = opened.granted()
@@ -201,13 +200,13 @@ async def test_rolling_replacement_loses_no_tick_beyond_one_interval(tmp_path: P
             return {name: sorted(own) for name, own in times.items()}
 
         async def all_tick_after(at: float) -> None:
-            await until(lambda: all(own and own[-1] > at for own in ticks().values()), PATIENCE_S, daemons["b"])
+            await until(lambda: all(own and own[-1] > at for own in ticks().values()), daemons["b"])
 
         await all_tick_after(now_s())
         for account in ACCOUNTS:
             assert await daemons[account].stop() == 0
             daemons[account] = await stack.enter_async_context(opened.run(account))
-            await until(functools.partial(holds_some, daemons[account]), PATIENCE_S, daemons[account])
+            await until(functools.partial(holds_some, daemons[account]), daemons[account])
         await all_tick_after(now_s())
         for name, times in ticks().items():
             longest_s = max(later - earlier for earlier, later in pairwise(times))

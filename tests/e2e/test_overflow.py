@@ -10,7 +10,6 @@ import pytest
 
 from tests.e2e.chat_rig import ready, rising_once
 from tests.e2e.overflow_story import BURST_PER_S, CHAT, OPENAI, story
-from tests.patience import PATIENCE_S
 from tests.servers.daemon import daemon, until
 from tests.servers.envoy import needs_envoy
 
@@ -47,13 +46,13 @@ async def test_killed_daemon_leaves_the_split_to_envoy_and_its_successor_continu
         await told.daemon.stop(signal.SIGKILL)
         seen, file = len(told.ticks()), told.gateway.file.read_bytes()
         before, answered = await told.gateway.requests("gpus", "openai"), told.clients.answered
-        await until(lambda: told.clients.answered > answered + 50, PATIENCE_S)
+        await until(lambda: told.clients.answered > answered + 50)
         after = await told.gateway.requests("gpus", "openai")
         assert told.gateway.file.read_bytes() == file
         assert all(after[backend] > before[backend] for backend in before), "Envoy splits without the daemon"
 
         async with daemon(str(told.file), journal=tmp_path / "journal") as told.daemon:
-            await until(lambda: len(told.ticks()) > seen, PATIENCE_S, told.daemon)
+            await until(lambda: len(told.ticks()) > seen, told.daemon)
             first, status = told.ticks()[seen]
             assert first.decision.routes[CHAT].weights == status.weights, "a start without counters keeps the split"
             await told.until_share(lambda share: share == 0.0)
@@ -70,7 +69,7 @@ async def test_killed_provider_fails_only_the_streams_that_it_had_begun(tmp_path
         await told.provider_stack.aclose()
         answered = told.clients.answered
         await told.until_share(lambda share: share == 0.0)
-        await until(lambda: told.clients.answered > answered + 50, PATIENCE_S, told.daemon)
+        await until(lambda: told.clients.answered > answered + 50, told.daemon)
         told.clients.stopping = True
         assert len(told.clients.failures) <= begun, told.clients.failures
         assert any("openai.ejections" in tick.decision.routes[CHAT].memory for tick, _ in told.ticks())

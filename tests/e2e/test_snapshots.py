@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from scaler.snapshots.codec import SnapshotError, decode
-from tests.patience import PATIENCE_S
 from tests.scaler.live_daemon import Live, live
 from tests.scaler.scripted_daemon import NAME
 from tests.scaler.snapshots.test_codec import history_of
@@ -37,7 +36,7 @@ def stored_lead_times(directory: Path) -> int:
 async def scale_out(servers: Live, replicas: int) -> None:
     """Raise the load, and let the requested replicas serve some ticks later."""
     servers.engines.engines["one"].set(num_requests_running=4.0 * replicas)
-    await until(lambda: servers.kube.get("deployments", NAME)["spec"]["replicas"] >= replicas, PATIENCE_S)
+    await until(lambda: servers.kube.get("deployments", NAME)["spec"]["replicas"] >= replicas)
     status = {"replicas": replicas, "readyReplicas": replicas}
     await servers.kube.put("deployments", NAME, {"status": status})
 
@@ -48,7 +47,7 @@ async def test_lead_times_are_known_to_the_next_daemon(tmp_path: Path) -> None:
         servers.daemon_settings(snapshots={"directory": str(shared), "interval_s": 1})
         async with servers.run() as first:
             await scale_out(servers, 6)
-            await until(lambda: stored_lead_times(shared) >= 4, PATIENCE_S, first)
+            await until(lambda: stored_lead_times(shared) >= 4, first)
             first.process.kill()
             await first.process.wait()
         learned = stored_lead_times(shared)
@@ -59,7 +58,7 @@ async def test_lead_times_are_known_to_the_next_daemon(tmp_path: Path) -> None:
         )
         async with other.run() as second:
             second.journal = journal
-            await until(lambda: bool(second.ticks()), PATIENCE_S, second)
+            await until(lambda: bool(second.ticks()), second)
             known = await facts(second)
             assert known["lead_times"] == learned
             assert known["lead_p50_s"] > 0

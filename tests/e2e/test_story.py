@@ -73,7 +73,7 @@ async def burst_scales_out_and_in(s: Stage, d: Daemon) -> None:
     await settle(d, s, 1)
     await send(s, 6)
     await settle(d, s, 6)
-    await until(lambda: d.ticks()[-1].decision.ready == 6, 60, d)
+    await until(lambda: d.ticks()[-1].decision.ready == 6, d)
     await s.cloud.drain(s.queue)
     await settle(d, s, 1)
 

@@ -64,7 +64,7 @@ def forescale(*args: str, cwd: Path | None = None) -> subprocess.CompletedProces
 async def test_daemon_runs_until_stopped_and_prints_a_summary(tmp_path: Path) -> None:
     configuration(tmp_path)
     async with running(tmp_path) as d:
-        await until(lambda: len(d.ticks()) > 3, 20, d)
+        await until(lambda: len(d.ticks()) > 3, d)
         assert await d.stop() == 0
         assert d.process.stdout is not None
         summary = json.loads(await d.process.stdout.read())
@@ -76,7 +76,7 @@ async def test_daemon_runs_until_stopped_and_prints_a_summary(tmp_path: Path) ->
 async def test_each_tick_logs_one_canonical_line(tmp_path: Path) -> None:
     configuration(tmp_path)
     async with running(tmp_path) as d:
-        await until(lambda: len(d.ticks()) > 3, 20, d)
+        await until(lambda: len(d.ticks()) > 3, d)
         await d.stop()
         lines = [e for e in d.events() if e["event"] == "tick"]
         assert len(lines) == len(d.ticks())
@@ -88,7 +88,7 @@ async def test_each_tick_logs_one_canonical_line(tmp_path: Path) -> None:
 async def test_daemon_serves_health_readiness_and_metrics(tmp_path: Path) -> None:
     configuration(tmp_path)
     async with running(tmp_path) as d:
-        await until(lambda: len(d.ticks()) > 1, 20, d)
+        await until(lambda: len(d.ticks()) > 1, d)
         assert (await d.get("healthz"))[0] == 200
         assert (await d.get("readyz"))[0] == 200
         status, metrics = await d.get("metrics")
@@ -102,15 +102,15 @@ async def test_daemon_serves_health_readiness_and_metrics(tmp_path: Path) -> Non
 async def test_changed_configuration_is_applied_between_ticks(tmp_path: Path) -> None:
     config = configuration(tmp_path)
     async with running(tmp_path) as d:
-        await until(lambda: len(d.ticks()) > 1, 20, d)
+        await until(lambda: len(d.ticks()) > 1, d)
         before = d.ticks()[-1].spec
         configuration(tmp_path, max_replicas=3)
         more = yaml.safe_load((config / "llm.yaml").read_text())
         more["workload"] = more["sources"]["queue"]["world"] = more["pools"]["gpus"]["world"] = "other"
         (config / "more.yaml").write_text(yaml.safe_dump(more))
-        await until(lambda: d.ticks()[-1].spec != before and {"llm", "other"} <= {t.workload for t in d.ticks()}, 20, d)
+        await until(lambda: d.ticks()[-1].spec != before and {"llm", "other"} <= {t.workload for t in d.ticks()}, d)
         (config / "more.yaml").unlink()
-        await until(lambda: any(e.get("removed") == ["other"] for e in d.events()), 20, d)
+        await until(lambda: any(e.get("removed") == ["other"] for e in d.events()), d)
         metrics = (await d.get("metrics"))[1]
         assert 'workload="other"' not in metrics
         assert 'forescale_config_reloads_total{result="applied"} 2.0' in metrics
@@ -120,28 +120,28 @@ async def test_changed_configuration_is_applied_between_ticks(tmp_path: Path) ->
 async def test_invalid_configuration_change_keeps_the_old_configuration(tmp_path: Path) -> None:
     config = configuration(tmp_path)
     async with running(tmp_path) as d:
-        await until(lambda: len(d.ticks()) > 1, 20, d)
+        await until(lambda: len(d.ticks()) > 1, d)
         good, ticks_before = d.ticks()[-1].spec, len(d.ticks())
         (config / "llm.yaml").write_text("workload: llm\nmax_replicas: lots\n")
-        await until(lambda: any(e["event"] == "reload" and e["level"] == "error" for e in d.events()), 20, d)
-        await until(lambda: len(d.ticks()) > ticks_before + 2, 20, d)
+        await until(lambda: any(e["event"] == "reload" and e["level"] == "error" for e in d.events()), d)
+        await until(lambda: len(d.ticks()) > ticks_before + 2, d)
         assert d.ticks()[-1].spec == good
         assert "forescale_config_valid 0.0" in (await d.get("metrics"))[1]
         error = next(e for e in d.events() if e["event"] == "reload")
         assert "max_replicas" in error["error"]
         configuration(tmp_path, max_replicas=11)
-        await until(lambda: d.ticks()[-1].spec != good, 20, d)
+        await until(lambda: d.ticks()[-1].spec != good, d)
 
 
 @pytest.mark.slow
 async def test_daemon_restarted_after_kill_keeps_its_history(tmp_path: Path) -> None:
     configuration(tmp_path, speed=1.0, interval_s=0.2, deadline_s=0.1)
     async with running(tmp_path) as d:
-        await until(lambda: len(d.ticks()) > 5, 20, d)
+        await until(lambda: len(d.ticks()) > 5, d)
         assert await d.stop(signal.SIGKILL) == -9
     known = len(d.ticks())
     async with running(tmp_path) as d:
-        await until(lambda: len(d.ticks()) > known + 2, 20, d)
+        await until(lambda: len(d.ticks()) > known + 2, d)
         await d.stop()
     assert d.ticks()[known].history_len == known
     replayed = forescale("replay", str(tmp_path / "journal"))
@@ -156,7 +156,7 @@ async def test_ended_loop_fails_the_health_check(tmp_path: Path) -> None:
     settings["daemon"]["clock"]["start"] = "9999-12-31T23:59:00+00:00"
     (config / "daemon.yaml").write_text(yaml.safe_dump(settings))
     async with running(tmp_path) as d:
-        await until(lambda: any(e["event"] == "task ended" for e in d.events()), 20, d)
+        await until(lambda: any(e["event"] == "task ended" for e in d.events()), d)
         status, body = await d.get("healthz")
         assert status == 503
         assert "llm" in json.loads(body)["stalled"]

@@ -46,7 +46,6 @@ def workload(**settings: Any) -> Workload:
         "sources": {"queue": {"kind": "embedded"}},
         "policies": {"depth": {"kind": "queue_depth"}},
         "pools": {"main": {"kind": "embedded"}},
-        "deadline_s": 0.05,
         "routes": {"chat": chat},
         **settings,
     }

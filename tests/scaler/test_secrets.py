@@ -250,10 +250,10 @@ async def daemon_outputs(folder: Path, planted: Mapping[str, str]) -> dict[str, 
     async with echo_server() as port:
         (config / "chat.yaml").write_text(planted_workload(port, planted, folder))
         async with daemon(str(config), journal=folder / "journal") as d:
-            await until(lambda: len(d.ticks()) >= 4, 120, d)
+            await until(lambda: len(d.ticks()) >= 4, d)
             wrong = workload(WRONG_SOURCES["a token as text"], EMBEDDED, planted["reload"])
             (config / "chat.yaml").write_text(wrong)
-            await until(lambda: any(e["event"] == "reload" and "error" in e for e in d.events()), 60, d)
+            await until(lambda: any(e["event"] == "reload" and "error" in e for e in d.events()), d)
             outputs = await responses(d)
             (config / "chat.yaml").write_text(planted_workload(port, planted, folder))
             assert await d.stop() == 0

@@ -31,7 +31,7 @@ async def starting(servers: Live) -> AsyncIterator[Process]:
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
     )
     try:
-        await until(lambda: handles(process.pid, signal.SIGHUP) or has_loaded(process.pid, "pydantic_core"), PATIENCE_S)
+        await until(lambda: handles(process.pid, signal.SIGHUP) or has_loaded(process.pid, "pydantic_core"))
         yield process
     finally:
         if process.returncode is None:

@@ -176,21 +176,21 @@ async def test_daemon_reports_spoiled_files_and_applies_the_next_edit(
     tmp_path: Path, spoil: Callable[[Live], Callable[[], None]]
 ) -> None:
     async with live(tmp_path) as servers, servers.run() as d:
-        await until(lambda: len(d.ticks()) > 1, 30, d)
+        await until(lambda: len(d.ticks()) > 1, d)
         before = d.ticks()[-1].spec
         repair = spoil(servers)
 
         async def is_reported() -> bool:
             return not await valid(d) and "configuration" in json.loads((await d.get("healthz"))[1])["problems"]
 
-        await until(is_reported, 30, d)
+        await until(is_reported, d)
         ticks_before = len(d.ticks())
-        await until(lambda: len(d.ticks()) > ticks_before + 4, 30, d)
+        await until(lambda: len(d.ticks()) > ticks_before + 4, d)
         assert (await d.get("healthz"))[0] == 200, "a restart would not fix it"
         repair()
         servers.write(paused=True)
-        await until(lambda: d.ticks()[-1].spec != before, 60, d)
-        await until(lambda: valid(d), 30, d)
+        await until(lambda: d.ticks()[-1].spec != before, d)
+        await until(lambda: valid(d), d)
         assert json.loads((await d.get("healthz"))[1])["problems"] == {}
 
 
@@ -201,23 +201,23 @@ async def test_file_empty_or_missing_for_one_poll_keeps_its_workload(tmp_path: P
         servers.daemon_settings(config_poll_s=2.0)
         other = servers.write("other")
         async with servers.run() as d:
-            await until(lambda: {"llm", "other"} <= {t.workload for t in d.ticks()}, 30, d)
+            await until(lambda: {"llm", "other"} <= {t.workload for t in d.ticks()}, d)
             if lost == "truncated":
                 other.write_text("")
             else:
                 other.unlink()
-            await until(lambda: any(e.get("missing") == ["other"] for e in d.events()), 30, d)
+            await until(lambda: any(e.get("missing") == ["other"] for e in d.events()), d)
             servers.write("other")
-            await until(lambda: valid(d), 30, d)
+            await until(lambda: valid(d), d)
             assert not [e for e in d.events() if e.get("removed")]
             other.unlink()
-            await until(lambda: any(e.get("removed") == ["other"] for e in d.events()), 30, d)
+            await until(lambda: any(e.get("removed") == ["other"] for e in d.events()), d)
 
 
 async def wait_for_ticks(d: Daemon, ticks: int) -> None:
     """Wait until the log has this many more ticks."""
     before = sum(e["event"] == "tick" for e in d.events())
-    await until(lambda: sum(e["event"] == "tick" for e in d.events()) >= before + ticks, 30, d)
+    await until(lambda: sum(e["event"] == "tick" for e in d.events()) >= before + ticks, d)
 
 
 @pytest.mark.slow
@@ -259,10 +259,10 @@ async def test_daemon_reports_a_journal_of_another_schema_once(tmp_path: Path) -
 @pytest.mark.slow
 async def test_running_daemon_recreates_a_removed_journal_folder(tmp_path: Path) -> None:
     async with live(tmp_path) as servers, servers.run() as d:
-        await until(lambda: len(d.ticks()) > 2, 30, d)
+        await until(lambda: len(d.ticks()) > 2, d)
         servers.journal.rename(tmp_path / "removed")
         shutil.rmtree(tmp_path / "removed")
-        await until(lambda: len(d.ticks()) > 2, 30, d)
+        await until(lambda: len(d.ticks()) > 2, d)
         lost = next(e for e in d.events() if e["event"] == "journal")
         assert lost["lost"] >= 3
         assert (await d.get("healthz"))[0] == 200

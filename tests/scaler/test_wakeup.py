@@ -29,7 +29,7 @@ async def test_interruption_notice_starts_a_tick_within_two_seconds() -> None:
     setup = Setup(workload(interval_s=600.0), {"queue": source}, {MAIN: pool}, wakeup=context.wakeup)
     controller = Controller(setup, clock, History(), ticks.append)
     running = asyncio.create_task(controller.run(clock.now()))
-    await until(lambda: len(ticks) == 1, PATIENCE_S)
+    await until(lambda: len(ticks) == 1)
     for machine in ("i-1", "i-2", "i-3"):  # several notices cause one tick
         servers.pin(InterruptionNotice(machine, "interruption", clock.now()))
     async with patience(2.0):

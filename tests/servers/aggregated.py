@@ -11,7 +11,6 @@ from tests.servers.kube_real import KubeNamespace
 
 GROUP: Final = "external.metrics.k8s.io"
 APISERVICES: Final = "/apis/apiregistration.k8s.io/v1/apiservices"
-AVAILABLE_S: Final = 60.0
 
 
 def server_name(namespace: str) -> str:
@@ -30,7 +29,7 @@ async def register(where: KubeNamespace, port: int, certificate: Path) -> None:
         status = (await where.call("GET", f"{APISERVICES}/v1beta1.{GROUP}")).get("status", {})
         return any(c["type"] == "Available" and c["status"] == "True" for c in status.get("conditions", ()))
 
-    await until(available, AVAILABLE_S)
+    await until(available)
 
 
 def api_service(namespace: str, port: int, certificate: Path) -> dict[str, Any]:

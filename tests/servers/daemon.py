@@ -102,7 +102,7 @@ async def daemon(
     )
     running = Daemon(process, journal)
     try:
-        await until(lambda: bool(running.address) or process.returncode is not None, start_s, running)
+        await until(lambda: bool(running.address) or process.returncode is not None, running, start_s)
         yield running
     finally:
         if process.returncode is None:
@@ -110,7 +110,9 @@ async def daemon(
         await process.wait()
 
 
-async def until(true: Callable[[], bool | Awaitable[bool]], within_s: float, about: Daemon | None = None) -> None:
+async def until(
+    true: Callable[[], bool | Awaitable[bool]], about: Daemon | None = None, within_s: float = PATIENCE_S
+) -> None:
     """Return when the condition is true; on a timeout, fail with the daemon's last log lines."""
     try:
         async with asyncio.timeout(within_s):

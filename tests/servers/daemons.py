@@ -217,7 +217,7 @@ class Rig:
         half = SHARDS // 2
         await holds(a, half)
         await holds(b, half)
-        await until(lambda: len(self.last_written("a")) == len(self.last_written("b")) == half, PATIENCE_S, b)
+        await until(lambda: len(self.last_written("a")) == len(self.last_written("b")) == half, b)
 
     async def first_taken(self, since: float) -> float:
         """Return when the first lease was taken after a time."""
@@ -277,7 +277,7 @@ async def holds(d: Daemon, shards: int) -> None:
     async def enough() -> bool:
         return len(await held(d)) == shards
 
-    await until(enough, PATIENCE_S, d)
+    await until(enough, d)
 
 
 @asynccontextmanager

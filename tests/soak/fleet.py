@@ -77,7 +77,7 @@ class FleetTarget:
     async def tick_after(self, at: float) -> None:
         """Return when each workload has read its source after a time. Fails after `PATIENCE_S`."""
         about = next(iter(self.daemons.values()))
-        await until(lambda: all(self.waves.asked.get(name, 0.0) > at for name in self.rig.names), PATIENCE_S, about)
+        await until(lambda: all(self.waves.asked.get(name, 0.0) > at for name in self.rig.names), about)
 
 
 FleetFault = Callable[[FleetTarget], Awaitable[None]]

@@ -12,7 +12,7 @@ import pytest
 from policies.model import PoolPart
 from scaler.clouds.azure.scheduled_events import notices
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, Throttled, Unavailable
-from tests.patience import PATIENCE_S, patience, requested
+from tests.patience import patience, requested
 from tests.scaler.clouds.azure_place import AzureEnvironment, agent_pool, azure_environment, serving
 from tests.servers.azure_compute import ROOT, Machine, reserve
 from tests.servers.azure_managed import StandbyPool
@@ -220,7 +220,7 @@ async def test_machines_of_a_closed_pool_are_not_polled(env: AzureEnvironment) -
     serving(env.cloud, 2)
     pool = await env.vmss(events_url=env.events.relays)
     await env.read_status(pool)
-    await until(lambda: env.events.requests.total() >= 2, PATIENCE_S)
+    await until(lambda: env.events.requests.total() >= 2)
     listener = pool._events
     del pool
     gc.collect()
@@ -239,9 +239,9 @@ async def test_a_withdrawn_event_is_not_pending(env: AzureEnvironment) -> None:
 
         return has_replicas
 
-    await until(has_pending(1), PATIENCE_S)
+    await until(has_pending(1))
     env.events.withdraw(event)
-    await until(has_pending(0), PATIENCE_S)
+    await until(has_pending(0))
     assert (await env.read_status(pool)).interrupted == 0
 
 
@@ -250,7 +250,7 @@ async def test_a_failing_metadata_service_does_not_fail_the_pool(env: AzureEnvir
     serving(env.cloud, 2)
     pool = await env.vmss(events_url=env.events.url)
     failed = ("azure/scheduled_events", "scheduledevents", "unavailable")
-    await until(lambda: env.resources.calls.results[failed] > 0, PATIENCE_S)
+    await until(lambda: env.resources.calls.results[failed] > 0)
     assert (await env.read_status(pool)).ready == 2
 
 

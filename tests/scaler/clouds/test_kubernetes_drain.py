@@ -370,9 +370,7 @@ async def test_a_real_api_server_accepts_the_writes_on_pods(clock: ManualClock) 
         observed = await settled(actuator, lambda s: s.ready == 2)
         for pod in (await real.call("GET", real.path("pods", api="api/v1")))["items"]:
             await real.call("PATCH", real.path("pods", pod["metadata"]["name"], "api/v1"), labels)
-        await until(
-            lambda: actuator._replica_observer is not None and actuator._replica_observer.pods.fresh, PATIENCE_S
-        )
+        await until(lambda: actuator._replica_observer is not None and actuator._replica_observer.pods.fresh)
         await actuator.resize(1, observed)
         assert (await settled(actuator, lambda s: s.desired == 1)).ready == 1
         assert (await real.size(), sorted(map(routed, await pods_of(real)))) == (2, [False, True])

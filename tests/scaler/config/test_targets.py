@@ -311,16 +311,16 @@ async def test_reload_rejects_conflicting_pools_but_shadow_may_share_them(tmp_pa
     shadow = tmp_path / "shadow.yaml"
     shadow.write_text((config / "llm.yaml").read_text())
     async with running(tmp_path, "--shadow", str(shadow)) as d:
-        await until(lambda: len(d.ticks()) > 1, 120, d)
+        await until(lambda: len(d.ticks()) > 1, d)
         text = (config / "llm.yaml").read_text().replace("workload: llm", "workload: other")
         (config / "other.yaml").write_text(text)
-        await until(lambda: any(e["event"] == "reload" and e["level"] == "error" for e in d.events()), 120, d)
+        await until(lambda: any(e["event"] == "reload" and e["level"] == "error" for e in d.events()), d)
         error = next(e["error"] for e in d.events() if e["event"] == "reload")
         assert "other.yaml:" in error
         assert "llm.yaml:" in error
         assert "each would overwrite the other's size" in error
         ticks_before = len(d.ticks())
-        await until(lambda: len(d.ticks()) > ticks_before + 2, 120, d)
+        await until(lambda: len(d.ticks()) > ticks_before + 2, d)
         assert {t.workload for t in d.ticks()} == {"llm"}
 
 

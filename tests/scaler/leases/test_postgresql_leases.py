@@ -86,7 +86,7 @@ async def blocked(url: str) -> int:
         found.extend(await run(url, BLOCKED))
         return bool(found)
 
-    await until(is_blocked, 60.0)
+    await until(is_blocked)
     pid: int = found[0][0]
     return pid
 

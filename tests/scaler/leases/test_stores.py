@@ -31,7 +31,6 @@ from tests.servers.tcp_fault import ProxyFault, TcpProxy, tcp_proxy
 pytestmark = pytest.mark.slow
 SPEC = HighAvailability()
 SHARD = LeaseNames.of(SPEC).shard(3)
-SEEN_S = 60.0
 RENEW_S = 7.0
 """Also the limit of a call, which a loaded machine must not reach."""
 
@@ -123,11 +122,11 @@ async def test_watch_reports_each_change_in_order(place: Place) -> None:
     async with place.store() as store, place.store() as other:
         store.watch(lambda name, record: seen.append(record) if name == SHARD else None)
         first = await other.put(SHARD, claim("a"))
-        await until(lambda: seen[-1:] == [first], SEEN_S)
+        await until(lambda: seen[-1:] == [first])
         second = await other.put(SHARD, claim("b", first.version))
-        await until(lambda: seen[-1:] == [second], SEEN_S)
+        await until(lambda: seen[-1:] == [second])
         await other.delete(SHARD, second.version)
-        await until(lambda: seen[-1:] == [None], SEEN_S)
+        await until(lambda: seen[-1:] == [None])
         kept = [record for n, record in enumerate(seen) if seen[n - 1 : n] != [record]]
         assert kept[-3:] == [first, second, None]
 
@@ -168,5 +167,5 @@ async def recovered(store: LeaseStore) -> dict[str, Record]:
             read.append(await store.list())
         return bool(read)
 
-    await until(responds, SEEN_S)
+    await until(responds)
     return dict(read[0])

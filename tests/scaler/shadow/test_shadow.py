@@ -614,7 +614,7 @@ async def test_quickstart_with_shadow_of_higher_utilization(tmp_path: Path) -> N
     journal = tmp_path / "journal"
     args = (str(config), "--shadow", str(tmp_path / "new.yaml"), "--for", "12", "--listen", "127.0.0.1:0")
     async with daemon(*args, journal=journal, cwd=tmp_path) as d:
-        await until(lambda: len(d.ticks()) > 10, 30, d)
+        await until(lambda: len(d.ticks()) > 10, d)
         exposition = (await d.get("metrics"))[1]
         await asyncio.wait_for(d.process.wait(), PATIENCE_S)
         assert d.process.stdout is not None

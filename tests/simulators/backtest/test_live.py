@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from scaler.cli import main
-from tests.patience import PATIENCE_S
 from tests.servers.daemon import daemon, until
 from tests.test_architecture import ROOT
 
@@ -30,7 +29,7 @@ async def test_report_of_a_running_daemon_excludes_shadow_ticks(
     shadow = str(config / "chat.yaml")
     args = (str(config), "--shadow", shadow, "--listen", "127.0.0.1:0")
     async with daemon(*args, journal=journal, cwd=tmp_path) as d:
-        await until(lambda: len(d.ticks()) > TICKS, PATIENCE_S, d)
+        await until(lambda: len(d.ticks()) > TICKS, d)
         await d.stop()
         tick_count = len([t for t in d.ticks() if t.workload == "chat"])
     await asyncio.to_thread(main, ["report", str(journal), "--json", "-"])

@@ -39,13 +39,13 @@ async def test_condition_is_sent_once_across_restarts(tmp_path: Path) -> None:
     async with live(tmp_path) as servers, webhook() as service:
         configure(servers, service, dashboard_url="http://dashboard.example.com/")
         async with servers.run() as first:
-            await until(lambda: len(service.bodies) == 1, 60, first)
-            await until(lambda: len(first.ticks()) >= 2, 60, first)
+            await until(lambda: len(service.bodies) == 1, first)
+            await until(lambda: len(first.ticks()) >= 2, first)
             assert (await notices_total(first)) == {"sent": 1, "failed": 0, "dropped": 0}
             assert await first.stop() == 0
         before = len(first.ticks())
         async with servers.run() as second:
-            await until(lambda: len(second.ticks()) >= before + 4, 60, second)
+            await until(lambda: len(second.ticks()) >= before + 4, second)
             assert (await notices_total(second)) == {"sent": 0, "failed": 0, "dropped": 0}
     (body,) = service.bodies
     assert body["title"] == "Forescale: llm override until 2026-06-01T10:00:00+00:00"
@@ -60,9 +60,9 @@ async def test_hanging_destination_delays_no_tick_and_no_end(tmp_path: Path) -> 
         service.hang = True
         configure(servers, service)
         async with servers.run() as running:
-            await until(service.arrived.is_set, 60, running)
+            await until(service.arrived.is_set, running)
             hung = len(running.ticks())
-            await until(lambda: len(running.ticks()) >= hung + 6, 60, running)
+            await until(lambda: len(running.ticks()) >= hung + 6, running)
             status, _ = await running.get("readyz")
             assert status == 200
             assert await running.stop() == 0

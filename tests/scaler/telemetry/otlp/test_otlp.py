@@ -129,7 +129,6 @@ async def test_daemon_sends_a_trace_of_each_tick_and_its_metrics(tmp_path: Path)
                 lambda: (
                     any(s.name == "resize pool" for s in received.spans) and "forescale_ticks_total" in received.metrics
                 ),
-                60,
                 running,
             )
             _, text = await running.get("metrics")
@@ -161,9 +160,9 @@ async def test_hanging_collector_delays_no_tick_and_no_end(tmp_path: Path) -> No
         received.hang = True
         servers.daemon_settings(opentelemetry={})
         async with daemon(str(servers.config), journal=servers.journal, env=environment(received)) as running:
-            await until(lambda: received.requests >= 2, 60, running)
+            await until(lambda: received.requests >= 2, running)
             hung = len(running.ticks())
-            await until(lambda: len(running.ticks()) >= hung + 6, 60, running)
+            await until(lambda: len(running.ticks()) >= hung + 6, running)
             assert await running.stop() == 0
 
 
@@ -173,7 +172,7 @@ async def test_environment_turns_the_export_off(tmp_path: Path) -> None:
         servers.daemon_settings(opentelemetry={"traces": False})
         env = {**environment(received), "OTEL_SDK_DISABLED": "true"}
         async with daemon(str(servers.config), journal=servers.journal, env=env) as running:
-            await until(lambda: len(running.ticks()) >= 4, 60, running)
+            await until(lambda: len(running.ticks()) >= 4, running)
             assert await running.stop() == 0
     assert received.requests == 0
 
@@ -185,7 +184,7 @@ async def test_missing_collector_is_logged_once(tmp_path: Path) -> None:
     async with live(tmp_path) as servers:
         servers.daemon_settings(opentelemetry={"traces": False})
         async with daemon(str(servers.config), journal=servers.journal, env=env) as running:
-            await until(lambda: len(running.ticks()) >= 10, 60, running)
+            await until(lambda: len(running.ticks()) >= 10, running)
             assert await running.stop() == 0
     failures = [event for event in running.events() if event.get("event") == "otlp failed"]
     assert [event["signal"] for event in failures] == ["metrics"]

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.patience import PATIENCE_S
 from tests.scaler.test_daemon import configuration, forescale
 from tests.servers.daemon import until
 from tests.servers.terminal import COLOR, CURSOR, Terminal, forescale_on_terminal
@@ -22,7 +21,7 @@ RUNNING = re.compile(r"dashboard at (http://127\.0\.0\.1:\d+/)")
 
 
 async def address_of(terminal: Terminal) -> str:
-    await until(lambda: RUNNING.search(terminal.output) is not None, PATIENCE_S)
+    await until(lambda: RUNNING.search(terminal.output) is not None)
     match = RUNNING.search(terminal.output)
     assert match
     return match[1]
@@ -32,23 +31,23 @@ async def test_address_remains_on_the_screen_and_the_terminal_is_restored(tmp_pa
     config = str(configuration(tmp_path))
     async with forescale_on_terminal("run", config, cwd=tmp_path, rows=12) as terminal:
         address = await address_of(terminal)
-        await until(lambda: terminal.shows("llm"), PATIENCE_S)
+        await until(lambda: terminal.shows("llm"))
         await asyncio.sleep(5)  # the log lines of 20 ticks would fill the screen
         assert address in terminal.screen.text().splitlines()[0]
         assert terminal.screen.is_alternate
         assert not terminal.screen.has_cursor
         assert "late_s" not in terminal.output  # a field of a tick's log line
         terminal.resize(60, 12)
-        await until(lambda: terminal.shows("Forescale") and terminal.shows("ready"), PATIENCE_S)
+        await until(lambda: terminal.shows("Forescale") and terminal.shows("ready"))
         assert max(map(len, terminal.screen.text().splitlines())) <= 60
         assert address in terminal.screen.text()
         terminal.press(b"\x1a")
-        await until(lambda: terminal.screen.has_cursor and not terminal.screen.is_alternate, PATIENCE_S)
+        await until(lambda: terminal.screen.has_cursor and not terminal.screen.is_alternate)
         terminal.process.send_signal(signal.SIGCONT)
-        await until(lambda: terminal.screen.is_alternate and terminal.shows(address), PATIENCE_S)
+        await until(lambda: terminal.screen.is_alternate and terminal.shows(address))
         terminal.press(b"\x03")
         assert await terminal.ended() == 0
-        await until(lambda: "interrupted" in terminal.output, PATIENCE_S)
+        await until(lambda: "interrupted" in terminal.output)
         assert terminal.screen.has_cursor
         assert not terminal.screen.is_alternate
 
@@ -56,12 +55,12 @@ async def test_address_remains_on_the_screen_and_the_terminal_is_restored(tmp_pa
 async def test_warnings_show_in_the_view_and_are_printed_after_it(tmp_path: Path) -> None:
     config = configuration(tmp_path)
     async with forescale_on_terminal("run", str(config), cwd=tmp_path) as terminal:
-        await until(lambda: terminal.shows("llm"), PATIENCE_S)
+        await until(lambda: terminal.shows("llm"))
         (config / "llm.yaml").write_text("workload: llm\nmax_replicas: lots\n")
-        await until(lambda: "error reload" in terminal.screen.text(), PATIENCE_S)
+        await until(lambda: "error reload" in terminal.screen.text())
         terminal.press(b"\x03")
         assert await terminal.ended() == 0
-        await until(lambda: "interrupted" in terminal.output, PATIENCE_S)
+        await until(lambda: "interrupted" in terminal.output)
         after = terminal.output.rpartition("\x1b[?1049l")[2]
         assert "max_replicas" in after
         assert "reload" in after.partition("interrupted")[0]
@@ -86,7 +85,7 @@ async def test_terminal_settings_decide_cursor_control_and_colors(
     config = str(configuration(tmp_path))
     async with forescale_on_terminal("run", config, "--for", "2", *args, cwd=tmp_path, env=env) as terminal:
         assert await terminal.ended() == 0
-        await until(lambda: "interrupted" in terminal.output, PATIENCE_S)
+        await until(lambda: "interrupted" in terminal.output)
         assert bool(CURSOR.search(terminal.output)) == has_cursor_control
         assert bool(COLOR.search(terminal.output)) == has_colors
         assert ("late_s" in terminal.output) == (not has_cursor_control)  # a field of a tick's log line
