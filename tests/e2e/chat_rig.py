@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -10,7 +12,7 @@ from typing import Any, Final
 import aiohttp
 
 from policies.model import Fresh, Tick
-from policies.model.names import RouteName
+from policies.model.names import BackendName, RouteName
 from policies.model.route import RouteStatus
 from tests.servers.chat import ChatServers, send_chats
 from tests.servers.envoy import EnvoyServer
@@ -81,10 +83,22 @@ def ready(tick: Tick) -> int:
     return sum(r.value.ready for r in tick.observation.pools.values() if isinstance(r, Fresh))
 
 
-def rising_once(shares: Sequence[float]) -> bool:
-    """Return whether the shares rise to a peak and then only fall."""
-    peak = shares.index(max(shares))
-    return list(shares[:peak]) == sorted(shares[:peak]) and list(shares[peak:]) == sorted(shares[peak:], reverse=True)
+def rises_once(ticks: Sequence[tuple[Tick, RouteStatus]], route: RouteName, backend: BackendName) -> bool:
+    """Return whether a backend's weight rises and then only falls.
+
+    It may rise again where the demand fell and rose by more than a fifth, as where the clients' machine stood still.
+    """
+    decisions = [tick.decision.routes[route] for tick, _ in ticks]
+    lowest, has_fallen = math.inf, False
+    for before, decision in itertools.pairwise(decisions):
+        change = decision.weights.get(backend, 0) - before.weights.get(backend, 0)
+        has_fallen = has_fallen or change < 0
+        demand = lowest if decision.demand is None else decision.demand
+        if has_fallen:
+            lowest = min(lowest, demand)
+            if change > 0 and demand <= 1.2 * lowest:
+                return False
+    return True
 
 
 async def measured_share(

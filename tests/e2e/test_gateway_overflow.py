@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.chat_rig import TOLERANCE, measured_share, ready, rising_once
+from tests.e2e.chat_rig import TOLERANCE, measured_share, ready, rises_once
 from tests.e2e.overflow_story import BURST_PER_S, CHAT, GPUS, OPENAI, story
 from tests.servers.control_plane import why_not
 from tests.servers.daemon import daemon, until
@@ -64,5 +64,4 @@ async def test_burst_overflows_through_an_http_route_and_returns_after_a_kill(tm
         burst = next(i for i, (tick, _) in enumerate(ticks) if (tick.decision.routes[CHAT].demand or 0.0) > 4.0)
         assert ticks[burst][0].decision.routes[CHAT].weights[OPENAI] > 4000, "overflow begins in the tick that sees it"
         assert ready(ticks[-1][0]) > ready(ticks[burst][0])
-        shares = [status.share(OPENAI) for _, status in ticks]
-        assert rising_once(shares), shares
+        assert rises_once(ticks, CHAT, OPENAI), [tick.decision.routes[CHAT].weights for tick, _ in ticks]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import signal
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.chat_rig import ready, rising_once
+from tests.e2e.chat_rig import ready, rises_once
 from tests.e2e.overflow_story import BURST_PER_S, CHAT, OPENAI, story
 from tests.servers.daemon import daemon, until
 from tests.servers.envoy import needs_envoy
@@ -32,8 +31,7 @@ async def test_burst_overflows_until_replicas_are_ready(tmp_path: Path) -> None:
                 assert not weights.get(OPENAI), "no overflow while the pool carries the demand"
         first = next(i for i, (tick, _) in enumerate(ticks) if (tick.decision.routes[CHAT].demand or 0.0) > 4.0)
         assert ticks[first][0].decision.routes[CHAT].weights[OPENAI] > 4000, "overflow begins in the tick that sees it"
-        shares = [status.share(OPENAI) for _, status in ticks]
-        assert rising_once([share for share, _ in itertools.groupby(shares)]), shares
+        assert rises_once(ticks, CHAT, OPENAI), [tick.decision.routes[CHAT].weights for tick, _ in ticks]
         assert ready(ticks[-1][0]) > ready(ticks[first][0])
         reasons = [tick.decision.routes[CHAT].reason for tick, _ in ticks]
         assert any("% of requests go to openai: 2 of" in reason for reason in reasons)
