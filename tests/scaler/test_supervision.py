@@ -198,7 +198,7 @@ async def test_daemon_reports_spoiled_files_and_applies_the_next_edit(
 @pytest.mark.parametrize("lost", ["truncated", "gone"])
 async def test_file_empty_or_missing_for_one_poll_keeps_its_workload(tmp_path: Path, lost: str) -> None:
     async with live(tmp_path) as servers:
-        servers.daemon_settings(config_poll_s=2.0)
+        servers.daemon_settings(config_poll_s=4.0)
         other = servers.write("other")
         async with servers.run() as d:
             await until(lambda: {"llm", "other"} <= {t.workload for t in d.ticks()}, d)

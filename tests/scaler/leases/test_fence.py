@@ -43,7 +43,7 @@ async def test_tick_has_the_epoch_and_writes_under_a_valid_lease() -> None:
     controller(rig, lease)
     tick = await rig.tick()
     assert (tick.epoch, rig.actuator.writes, tick.outcomes[0].result) == (7, [3], Result.ACCEPTED)
-    assert lease.asked == [(7, 0.05)]  # a write takes at most the deadline
+    assert lease.asked == [(7, 10.0)]  # a write takes at most the deadline
 
 
 async def test_tick_without_a_valid_lease_writes_nothing_and_says_why() -> None:
