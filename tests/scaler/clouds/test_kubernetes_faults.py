@@ -24,6 +24,7 @@ from tests.contracts.actuator import settled
 from tests.factories import DEADLINE_S
 from tests.fakes import ManualClock
 from tests.patience import PATIENCE_S
+from tests.servers.daemon import until
 from tests.servers.kube_fake import Served, write_kubeconfig
 from tests.servers.kube_places import FakePlace, fake_place
 from tests.servers.tcp_fault import ProxyFault
@@ -62,14 +63,6 @@ async def watched(place: FakePlace, actuator: KubernetesResizer) -> None:
     """Return when the shared watch runs and has the object."""
     await settled(actuator, lambda s: s.desired == 2)
     await until(lambda: ("watch", "deployments") in place.fake.calls)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            if condition():
-                return
-            await asyncio.sleep(0.01)
 
 
 async def failure(actuator: KubernetesResizer) -> PortError:
