@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import math
@@ -22,6 +23,7 @@ from scaler.ports import Conflict, Misconfigured, OutOfCapacity, PortError, Unav
 from scaler.setup import Setup
 from scaler.shared_resources import Resources
 from tests.fakes import FakeActuator, FakeSource, ManualClock
+from tests.patience import PATIENCE_S
 
 MAIN = PoolName("main")
 VISIBLE = SignalName("queue.visible")
@@ -108,7 +110,8 @@ async def test_source_that_never_responded_is_absent_with_its_error() -> None:
 async def test_hanging_source_times_out_at_its_deadline() -> None:
     rig = Rig(deadline_s=0.05)
     rig.source.hang = True
-    tick = await rig.tick()
+    async with asyncio.timeout(PATIENCE_S):
+        tick = await rig.tick()
     assert tick.observation.source_errors == {"queue": "no response within 0.05 s (deadline_s)"}
 
 
@@ -241,7 +244,8 @@ async def test_failed_write_is_an_outcome_and_is_retried_in_the_next_tick(error:
 async def test_hanging_write_is_unavailable() -> None:
     rig = Rig(deadline_s=0.05)
     rig.actuator.hang = True
-    tick = await rig.tick()
+    async with asyncio.timeout(PATIENCE_S):
+        tick = await rig.tick()
     assert tick.outcomes[0].result is Result.UNAVAILABLE
 
 
