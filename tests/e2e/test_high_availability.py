@@ -21,6 +21,7 @@ from aiohttp import web
 
 from policies.model import Tick
 from scaler.cli import main
+from tests.servers import pausing
 from tests.servers.control_plane import shared_plane, why_not
 from tests.servers.daemon import Daemon, until
 from tests.servers.daemons import ACCOUNTS, DURATION_S, PRICE_USD_PER_HOUR, SHARDS, Demand, Rig, held, holds, now_s, rig
@@ -99,7 +100,7 @@ async def test_paused_daemon_writes_nothing_when_it_continues(tmp_path: Path) ->
     async with rig(tmp_path) as opened, opened.run("a") as a, opened.run("b") as b:
         await opened.is_shared(a, b)
         before = await held(a)
-        a.process.send_signal(signal.SIGSTOP)
+        pausing.pause(a.process.pid)
         paused = now_s()
         await until(lambda: opened.written("b", paused) == set(opened.names), b)
         a.process.send_signal(signal.SIGCONT)

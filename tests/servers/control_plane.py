@@ -26,6 +26,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from tests.servers import pausing
 from tests.servers.certificate import signed_pair
 from tests.servers.tcp_fault import free_port
 
@@ -111,7 +112,7 @@ class ControlPlane:
 
     def freeze(self, name: str = "apiserver") -> None:
         """Stop responding, with connections left open."""
-        os.kill(self._processes[name].pid, signal.SIGSTOP)
+        pausing.pause(self._processes[name].pid)
 
     def thaw(self, name: str = "apiserver") -> None:
         os.kill(self._processes[name].pid, signal.SIGCONT)

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from typing import Final
 
+from tests.servers import pausing
 from tests.servers.daemons import ACCOUNTS
 from tests.servers.tcp_fault import ProxyFault
 from tests.soak.fleet import FleetFault, FleetTarget
@@ -27,7 +28,7 @@ async def kill(target: FleetTarget) -> None:
 async def pause(target: FleetTarget) -> None:
     """Stop a daemon's process for 1 to 60 s, and continue it."""
     process = target.daemons[target.rng.choice(ACCOUNTS)].process
-    process.send_signal(signal.SIGSTOP)
+    pausing.pause(process.pid)
     await asyncio.sleep(target.rng.scale(1.0, MAX_PAUSE_S))
     process.send_signal(signal.SIGCONT)
 
