@@ -7,6 +7,9 @@ PYTEST_ARGS ?=
 # Tests wait for their own servers half of the time: three workers use 54 % of two cores. In the order of the folders,
 # the long end-to-end files are not the last ones.
 WORKERS ?= 5
+# A machine that stands still for seconds can fail a test that waits for processes. Up to this many failed tests run once
+# more; the summary lists them as RERUN, with their first failures.
+RERUNS ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Without bytecode every test worker would compile all tests again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -35,7 +38,8 @@ run: $(VENV)/.run  ## Run the daemon on the embedded cloud; the dashboard's addr
 	@$(BIN)/forescale run config/quickstart $(ARGS)
 
 test: $(VENV)/.dev  ## Run every test (PYTEST_ARGS='-k name' narrows)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	  --reruns 1 --max-suite-reruns $(RERUNS) --rerun-show-tracebacks $(PYTEST_ARGS)
 
 check: lint types contracts  ## Lint, types, import contracts and the fast tests: under two minutes, before every commit
 	FORESCALE_QUICK_TESTS=1 $(BIN)/python -m pytest -q -n 4 -m 'not slow' $(PYTEST_ARGS)
