@@ -39,14 +39,14 @@ class Waves(Demand):
     def __init__(self) -> None:
         super().__init__()
         self.blind = False
-        self.asked: dict[str, float] = {}
+        self.requested_at: dict[str, float] = {}
         """Time of each workload's last request."""
         self.answered: dict[str, list[float]] = {}
         """Times of each workload's answered requests."""
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         name, now = request.match_info["name"], now_s()
-        self.asked[name] = now
+        self.requested_at[name] = now
         if self.blind:
             return web.Response(status=503)
         self.answered.setdefault(name, []).append(now)
@@ -77,7 +77,7 @@ class FleetTarget:
     async def tick_after(self, at: float) -> None:
         """Return when each workload has read its source after a time. Fails after `PATIENCE_S`."""
         about = next(iter(self.daemons.values()))
-        await until(lambda: all(self.waves.asked.get(name, 0.0) > at for name in self.rig.names), about)
+        await until(lambda: all(self.waves.requested_at.get(name, 0.0) > at for name in self.rig.names), about)
 
 
 FleetFault = Callable[[FleetTarget], Awaitable[None]]

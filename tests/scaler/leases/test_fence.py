@@ -22,13 +22,13 @@ class Lease:
 
     def __init__(self, problem: str = "") -> None:
         self.problem = problem
-        self.asked: list[tuple[int | None, float]] = []
+        self.requested: list[tuple[int | None, float]] = []
 
     def epoch(self) -> int | None:
         return 7
 
     def refusal(self, epoch: int | None, write_s: float) -> str:
-        self.asked.append((epoch, write_s))
+        self.requested.append((epoch, write_s))
         return self.problem
 
 
@@ -43,7 +43,7 @@ async def test_tick_has_the_epoch_and_writes_under_a_valid_lease() -> None:
     controller(rig, lease)
     tick = await rig.tick()
     assert (tick.epoch, rig.actuator.writes, tick.outcomes[0].result) == (7, [3], Result.ACCEPTED)
-    assert lease.asked == [(7, 10.0)]  # a write takes at most the deadline
+    assert lease.requested == [(7, 10.0)]  # a write takes at most the deadline
 
 
 async def test_tick_without_a_valid_lease_writes_nothing_and_says_why() -> None:
